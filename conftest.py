@@ -1,0 +1,75 @@
+"""Session-wide rules for tests and doctests: offline, repeatable, single-threaded maths, no silent skips of data."""
+
+from __future__ import annotations
+
+import os
+
+# Set before numpy or torch is imported: the suite runs one worker per core, so threads inside a worker only contend.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "disabled"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["NEUROS_MECHINT_NO_BROWSER"] = "1"
+
+import socket
+from collections.abc import Callable, Generator
+from ipaddress import ip_address
+from typing import Any
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("repeatable" if os.environ.get("CI") else "default")
+
+WORKERS = 2
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Use two workers for the whole suite and none for chosen files, where starting workers costs more than it saves."""
+    whole_suite = config.args_source is not pytest.Config.ArgsSource.ARGS
+    return min(WORKERS, os.cpu_count() or 1) if whole_suite else 0
+
+
+def is_local(address: Any) -> bool:
+    """Whether a socket address stays on this machine (a path is a Unix socket)."""
+    if not isinstance(address, tuple):
+        return True
+    host = address[0]
+    if host in ("", "localhost", None):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_network(original: Callable[..., Any]) -> Callable[..., Any]:
+    def connect(self: socket.socket, address: Any) -> Any:
+        if not is_local(address):
+            raise RuntimeError(f"a test tried to reach {address!r}; tests and doctests must run without a network")
+        return original(self, address)
+
+    return connect
+
+
+def pytest_configure() -> None:
+    socket.socket.connect = refuse_network(socket.socket.connect)
+    socket.socket.connect_ex = refuse_network(socket.socket.connect_ex)
+
+
+def names_missing_data(reason: str) -> bool:
+    return "missing data" in reason.lower() or "NEUROS_MECHINT_DATA" in reason
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a skip for missing data where the data were promised: otherwise a moved folder would switch off its tests."""
+    report = yield
+    promised = os.environ.get("NEUROS_MECHINT_DATA")
+    if promised and report.skipped and isinstance(report.longrepr, tuple) and names_missing_data(report.longrepr[2]):
+        report.outcome = "failed"
+        report.longrepr = f"{report.longrepr[2]}\nNEUROS_MECHINT_DATA={promised} is set, so its data must be there."
+    return report

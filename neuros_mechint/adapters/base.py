@@ -1,0 +1,299 @@
+"""What all adapters share: names, indices, batching, checks. An adapter for a new kind of model adds four methods."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from typing import Any
+
+import torch
+
+from neuros_mechint.adapters.batches import Batch, check_batch_size, join_outputs
+from neuros_mechint.adapters.hooks import EditFunction
+from neuros_mechint.core.activations import Activations
+from neuros_mechint.core.adapter import CAPABILITIES, Metric, Run
+from neuros_mechint.core.edits import Edit
+from neuros_mechint.core.errors import CapabilityError, InputError
+from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.core.sites import SiteReference, SiteTable, Window
+from neuros_mechint.core.store import ActivationStore
+
+Tensors = Mapping[str, torch.Tensor]
+Dims = Mapping[str, tuple[str, ...]]
+Edits = Mapping[str, Sequence[EditFunction]]
+
+
+class BaseAdapter(ABC):
+    """Base of every adapter.
+
+    A subclass gives `capabilities`, `fingerprint`, `_prepare`, `_table` and `_execute`, and, where the kind of model
+    can, `_differentiate`, ``generate`` and ``step``.
+    """
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> frozenset[str]:
+        """Names from `neuros_mechint.core.adapter.CAPABILITIES`."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a short stable identity of the model and its weights."""
+
+    @abstractmethod
+    def _prepare(self, inputs: Any) -> Batch:
+        """Return the inputs as the model takes them; raise `InputError` on what it cannot take."""
+
+    @abstractmethod
+    def _table(self, wanted: Sequence[str], batch: Batch | None) -> SiteTable:
+        """Return the sites; ``batch`` may be run to prove the ``wanted`` names. Empty ``wanted`` means all."""
+
+    @abstractmethod
+    def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
+        """Run one batch; return the model's output, and the captured tensors with the names of their axes."""
+
+    def _differentiate(
+        self, batch: Batch, sites: Sequence[str], metric: Metric
+    ) -> tuple[Tensors, Dims]:
+        """Return the derivative of the metric with respect to the activation at each site."""
+        raise self._cannot("gradient")
+
+    def sites(self, pattern: str | None = None) -> SiteTable:
+        """Return the sites of the model, in order of execution.
+
+        Parameters
+        ----------
+        pattern : str, optional
+            Names to list, ``*`` matches anything.
+
+        Raises
+        ------
+        SiteError
+            No name matches.
+        """
+        table = self._table([pattern] if pattern else [], None)
+        return table if pattern is None else table.select(pattern)
+
+    def run(
+        self,
+        inputs: Any,
+        edits: Edit | Sequence[Edit] = (),
+        capture: Any = (),
+        batch_size: int | None = None,
+    ) -> Run:
+        """Run the model with ``edits``, and return its output and what was captured.
+
+        Parameters
+        ----------
+        inputs : tensor, tuple, dict or list of str
+            What the model takes.
+        edits : Edit or sequence of Edit
+            Applied in order; a pattern edits every site it matches.
+        capture : str or iterable of str
+            Sites to read, after their edits.
+        batch_size : int, optional
+            Samples per call of the model; the result does not depend on it.
+
+        Returns
+        -------
+        Run
+            ``.output`` and ``.activations``.
+
+        Raises
+        ------
+        SiteError, InputError, CapabilityError
+            Unknown sites, values that do not fit, or a model that cannot be edited.
+        """
+        batch = self._prepare(inputs)
+        edits = self._expand_edits([edits] if isinstance(edits, Edit) else list(edits), batch)
+        references = self._expand(capture, batch)
+        outputs: list[Any] = []
+        pieces: list[Activations] = []
+        sizes: list[int] = []
+        for part in self._progress(batch, batch_size, "run"):
+            output, activations = self._run_part(part, edits, references)
+            outputs.append(output)
+            pieces.append(activations)
+            sizes.append(part.n_samples)
+        return Run(self._join_outputs(outputs, sizes), self._joined(pieces))
+
+    def capture(
+        self,
+        inputs: Any,
+        sites: Any,
+        batch_size: int | None = None,
+        to: str | PathLike[str] | None = None,
+    ) -> Activations | ActivationStore:
+        """Run the model and return the activations at ``sites``.
+
+        Parameters
+        ----------
+        inputs : tensor, tuple, dict or list of str
+            What the model takes.
+        sites : str or iterable of str
+            Names, patterns or indexed names.
+        batch_size : int, optional
+            Samples per call of the model; the result does not depend on it.
+        to : path, optional
+            Folder of an `ActivationStore`: the batches are streamed there and the store is returned. A store that
+            an earlier, interrupted capture left there is continued.
+
+        Returns
+        -------
+        Activations or ActivationStore
+
+        Raises
+        ------
+        SiteError, InputError, StorageError
+        """
+        batch = self._prepare(inputs)
+        references = self._expand(sites, batch)
+        if not references:
+            raise InputError("no sites to capture", expected="at least one name or pattern, see `model.sites()`")
+        if to is not None:
+            return self._capture_to_store(batch, references, batch_size, to)
+        parts = self._progress(batch, batch_size, "capture")
+        return self._joined([self._run_part(part, [], references)[1] for part in parts])
+
+    def gradients(self, inputs: Any, sites: Any, metric: Metric, batch_size: int | None = None) -> Activations:
+        """Return the derivative of a metric with respect to the activation at each site.
+
+        Parameters
+        ----------
+        inputs : tensor, tuple, dict or list of str
+            What the model takes.
+        sites : str or iterable of str
+            Names, patterns or indexed names.
+        metric : callable
+            ``metric(output)`` gives ``(batch,)`` values, whose sum is differentiated, or a scalar.
+        batch_size : int, optional
+            Samples per call; only for metrics that give one value per sample.
+
+        Returns
+        -------
+        Activations
+            One gradient per site, shaped like the activation.
+
+        Raises
+        ------
+        CapabilityError
+            The model has no gradients.
+        InputError
+            The metric is not finite or does not depend on the output.
+        """
+        self._require("gradient")
+        batch = self._prepare(inputs)
+        references = self._expand(sites, batch)
+        pieces: list[Activations] = []
+        for part in self._progress(batch, batch_size, "gradients"):
+            tensors, dims = self._differentiate(part, _base_names(references), metric)
+            pieces.append(_picked(tensors, dims, references, part.window))
+        return self._joined(pieces)
+
+    def _run_part(
+        self, part: Batch, edits: Sequence[Edit], references: Sequence[SiteReference]
+    ) -> tuple[Any, Activations]:
+        by_site: dict[str, list[EditFunction]] = {}
+        for edit in edits:
+            by_site.setdefault(edit.reference.name, []).append(edit.apply)
+        output, tensors, dims = self._execute(part, by_site, _base_names(references))
+        return output, _picked(tensors, dims, references, part.window)
+
+    def _capture_to_store(
+        self,
+        batch: Batch,
+        references: Sequence[SiteReference],
+        batch_size: int | None,
+        to: str | PathLike[str],
+    ) -> ActivationStore:
+        provenance = Provenance.record(model=self.fingerprint(), arguments={"sites": [str(r) for r in references]})
+        writer = None
+        done = ActivationStore.samples_written(to)
+        rest = batch.rows(done, batch.n_samples) if done < batch.n_samples else None
+        for part in self._progress(rest, batch_size, "capture") if rest is not None else ():
+            _, activations = self._run_part(part, [], references)
+            if writer is None:
+                writer = ActivationStore.for_activations(to, activations, batch.total, provenance)
+            writer.append(activations)
+        if writer is not None:
+            writer.finish()
+        return ActivationStore.open(to)
+
+    def _expand(self, sites: Any, batch: Batch | None) -> list[SiteReference]:
+        """Turn names, patterns and references into references to single sites that exist, each once."""
+        names = [sites] if isinstance(sites, (str, SiteReference)) else list(sites)
+        references = [SiteReference.parse(name) for name in names]
+        if not references:
+            return []
+        table = self._table([reference.name for reference in references], batch)
+        found: dict[str, SiteReference] = {}
+        for reference in references:
+            if "*" in reference.name or "?" in reference.name:
+                matches = list(table.select(reference.name))
+                if not matches:
+                    raise table.unknown(reference.name)
+            else:
+                matches = [table[reference.name].name]
+            for name in matches:
+                one = replace(reference, name=name)
+                found[str(one)] = one
+        return list(found.values())
+
+    def _expand_edits(self, edits: Iterable[Any], batch: Batch) -> list[Edit]:
+        expanded: list[Edit] = []
+        for edit in edits:
+            if not isinstance(edit, Edit):
+                raise InputError(
+                    "edits must be edit objects",
+                    expected="nm.Zero, nm.Replace, nm.Mean, nm.Resample, nm.Add, nm.Scale, nm.Project, nm.Clamp or nm.Apply",
+                    got=type(edit).__name__,
+                )
+            self._require("intervene")
+            expanded += [replace(edit, site=str(one)) for one in self._expand(edit.site, batch)]
+        return expanded
+
+    def _progress(self, batch: Batch, batch_size: int | None, description: str) -> Iterable[Batch]:
+        check_batch_size(batch_size)
+        parts = list(batch.parts(batch_size))
+        return progress_bar(parts, description=description, enabled=len(parts) > 1)
+
+    def _join_outputs(self, outputs: Sequence[Any], sizes: Sequence[int]) -> Any:
+        return join_outputs(outputs, sizes)
+
+    def _joined(self, pieces: Sequence[Activations]) -> Activations:
+        joined = Activations.concatenate(pieces)
+        return joined.with_provenance(Provenance.record(model=self.fingerprint()))
+
+    def _require(self, capability: str) -> None:
+        if capability not in self.capabilities:
+            raise self._cannot(capability)
+
+    def _cannot(self, capability: str) -> CapabilityError:
+        return CapabilityError(
+            f"{self!r} does not offer {capability!r} ({CAPABILITIES[capability]})",
+            expected=f"a model with {capability!r} among `model.capabilities`",
+            got=", ".join(sorted(self.capabilities)),
+        )
+
+
+def _base_names(references: Sequence[SiteReference]) -> list[str]:
+    return list(dict.fromkeys(reference.name for reference in references))
+
+
+def _picked(
+    tensors: Tensors, dims: Dims, references: Sequence[SiteReference], window: Window
+) -> Activations:
+    """Cut captured tensors down to what each reference selects."""
+    picked: dict[str, torch.Tensor] = {}
+    picked_dims: dict[str, tuple[str, ...]] = {}
+    for reference in references:
+        tensor, axes = tensors[reference.name], dims[reference.name]
+        selection = reference.locate(axes, tensor.shape, window)
+        if selection is None:
+            continue
+        block = tensor if selection.whole else tensor[selection.here]
+        picked[str(reference)] = block.squeeze(selection.dropped) if selection.dropped else block
+        picked_dims[str(reference)] = tuple(selection.sizes)
+    return Activations(picked, picked_dims)

@@ -1,0 +1,143 @@
+"""Inputs cut into batches, and outputs put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from neuros_mechint.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs in the form in which the model takes them.
+
+    Parameters
+    ----------
+    args : tuple
+        Positional arguments.
+    kwargs : dict
+        Keyword arguments.
+    n_samples : int
+        How many samples they hold; every array of that length along ``sample_axis`` is cut with them.
+    sample_axis : int
+        Which axis of the inputs counts the samples.
+    start, total : int
+        Where these samples lie in the whole input.
+
+    Examples
+    --------
+    >>> whole = Batch.of((torch.arange(6).view(3, 2),), {})
+    >>> [part.args[0].shape[0] for part in whole.parts(2)]
+    [2, 1]
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    n_samples: int = 0
+    sample_axis: int = 0
+    start: int = 0
+    total: int = 0
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any], sample_axis: int = 0) -> Batch:
+        """Check the inputs and count their samples by the first array.
+
+        Raises
+        ------
+        InputError
+            No array, no samples, or numbers that are not finite.
+        """
+        arrays = [(f"argument {i}", a) for i, a in enumerate(args)] + list(kwargs.items())
+        arrays = [(name, array) for name, array in arrays if hasattr(array, "shape") and hasattr(array, "dtype")]
+        if not arrays:
+            raise InputError(
+                "the inputs hold no array",
+                expected="a tensor, a tuple of tensors, or a dict of them",
+                got=", ".join(type(value).__name__ for value in (*args, *kwargs.values())) or "nothing",
+            )
+        for name, array in arrays:
+            _check_finite(name, array)
+        shape = tuple(arrays[0][1].shape)
+        if len(shape) <= sample_axis or 0 in shape:
+            raise InputError("the inputs are empty", expected="at least one sample", got=f"shape {shape}")
+        n_samples = int(shape[sample_axis])
+        return cls(args, dict(kwargs), n_samples, sample_axis, 0, n_samples)
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Return the samples from ``start`` up to ``stop``."""
+        stop = min(stop, self.n_samples)
+        return Batch(
+            tuple(self._cut(value, start, stop) for value in self.args),
+            {name: self._cut(value, start, stop) for name, value in self.kwargs.items()},
+            stop - start,
+            self.sample_axis,
+            self.start + start,
+            self.total,
+        )
+
+    def parts(self, batch_size: int | None) -> Iterator[Batch]:
+        """Yield consecutive batches of at most ``batch_size`` samples; all at once when it is ``None``."""
+        if batch_size is None:
+            yield self
+            return
+        for start in range(0, self.n_samples, batch_size):
+            yield self.rows(start, start + batch_size)
+
+    @property
+    def window(self) -> dict[str, tuple[int, int]]:
+        """Where these samples lie in the whole input, as edits and indices need to know."""
+        return {"sample": (self.start, self.total)}
+
+    def _cut(self, value: Any, start: int, stop: int) -> Any:
+        # the leading axis, for arguments of lower rank than the inputs (an attention mask, say)
+        axis = self.sample_axis if getattr(value, "ndim", 0) > self.sample_axis else 0
+        if getattr(value, "ndim", 0) and value.shape[axis] == self.n_samples:
+            return value[(slice(None),) * axis + (slice(start, stop),)]
+        return value
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Raise unless ``batch_size`` is ``None`` or a positive integer."""
+    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        raise InputError("bad batch_size", expected="a positive integer or None", got=repr(batch_size))
+
+
+def join_outputs(outputs: Sequence[Any], sizes: Sequence[int], sample_axis: int = 0) -> Any:
+    """Put the outputs of consecutive batches together.
+
+    Tensors with one row per sample along ``sample_axis`` are concatenated, containers likewise item by item; what has no row per sample
+    (a loss, a cache) is ``None`` in the joined output, because it means nothing across batches.
+
+    Examples
+    --------
+    >>> join_outputs([torch.zeros(2, 1), torch.ones(1, 1)], [2, 1]).flatten()
+    tensor([0., 0., 1.])
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    first = outputs[0]
+    if isinstance(first, torch.Tensor):
+        axis = sample_axis if first.ndim > sample_axis else 0
+        per_sample = all(
+            one.ndim and one.shape[axis] == size for one, size in zip(outputs, sizes, strict=True)
+        )
+        return torch.cat(list(outputs), dim=axis) if per_sample else None
+    if isinstance(first, Mapping):
+        joined = {key: join_outputs([one[key] for one in outputs], sizes, sample_axis) for key in first}
+        return type(first)(**joined)
+    if isinstance(first, (tuple, list)):
+        items = [join_outputs(items, sizes, sample_axis) for items in zip(*outputs, strict=True)]
+        return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)
+    return None
+
+
+def _check_finite(name: str, array: Any) -> None:
+    values = torch.as_tensor(array) if not isinstance(array, torch.Tensor) else array
+    if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+        raise InputError(
+            f"the inputs are not finite: {name} holds NaN or infinity", fix="clean or mask these samples before running"
+        )

@@ -1,0 +1,386 @@
+"""The one engine that reads and edits activations of torch modules. Every torch-based adapter runs through it.
+
+Hooks are put on the tapped submodules only, for one call, and removed whatever happens. Nothing of the caller's
+model is kept changed: not its hooks, its train/eval flags, its ``forward`` methods or its attention settings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from neuros_mechint.core.errors import InputError, SiteError
+from neuros_mechint.core.sites import Window
+from neuros_mechint.adapters.softmax import visible_softmax
+from neuros_mechint.adapters.taps import Tap
+from neuros_mechint.adapters.tensors import native_dims, pick, put
+from neuros_mechint.adapters.unroll import unrolled_forward
+
+EditFunction = Callable[[torch.Tensor, tuple[str, ...], Window], torch.Tensor]
+"""``edit(values, dims, window) -> values``; what `neuros_mechint.core.edits.Edit.apply` is."""
+DimsOf = Callable[[nn.Module, int, bool], tuple[str, ...]]
+
+
+@dataclass
+class _Visitor:
+    """One tap during one run: its edits, what it saw, and the zero tensors through which gradients are taken."""
+
+    name: str
+    tap: Tap
+    edits: Sequence[EditFunction] = ()
+    captured: bool = False
+    pieces: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
+    deltas: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
+    dims: tuple[str, ...] = ()
+    visits: int = 0
+    first_seen: int = 0
+    offset: int = 0
+
+    @property
+    def rank(self) -> int:
+        """Order among taps on one tensor: plain edits first, then sums built on them."""
+        return 1 if self.tap.base else 0
+
+
+@dataclass(frozen=True)
+class HookedRun:
+    """What one hooked call gave.
+
+    Parameters
+    ----------
+    output : object
+        The model's own output.
+    tensors : dict of str to torch.Tensor
+        Captured activations, in the canonical axes.
+    dims : dict of str to tuple of str
+        Names of these axes.
+    deltas : dict of str to list of torch.Tensor
+        With ``gradient=True``: zero tensors added at each site; the gradient with respect to them is the gradient
+        with respect to the activation. One per time step for recurrent sites.
+    calls : dict of str to int
+        How often each tapped submodule ran.
+    """
+
+    output: Any
+    tensors: Mapping[str, torch.Tensor]
+    dims: Mapping[str, tuple[str, ...]]
+    deltas: Mapping[str, list[torch.Tensor]]
+    calls: Mapping[str, int]
+
+    def gradients(self, total: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the derivative of the scalar ``total`` with respect to each captured activation."""
+        flat = [delta for deltas in self.deltas.values() for delta in deltas]
+        found = iter(torch.autograd.grad(total, flat, allow_unused=True, materialize_grads=True))
+        return {
+            name: _join(name, [next(found) for _ in deltas], self.dims[name]) for name, deltas in self.deltas.items()
+        }
+
+
+def run_hooked(
+    module: nn.Module,
+    call: Callable[[], Any],
+    taps: Mapping[str, Tap],
+    edits: Mapping[str, Sequence[EditFunction]] | None = None,
+    capture: Collection[str] = (),
+    *,
+    n_samples: int,
+    window: Window | None = None,
+    gradient: bool = False,
+    horizon: int | None = None,
+    calls_per_pass: Mapping[str, int] | None = None,
+    dims_of: DimsOf = native_dims,
+) -> HookedRun:
+    """Run ``call`` with hooks that apply ``edits`` and read ``capture``.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The model whose submodules are tapped.
+    call : callable
+        Runs the model, e.g. ``lambda: module(x)``.
+    taps : mapping of str to Tap
+        Where each name lies; names in ``edits`` and ``capture`` must be among them.
+    edits : mapping of str to sequence of callables, optional
+        Edits per site, applied in order.
+    capture : collection of str
+        Sites to read, after their edits.
+    n_samples : int
+        Samples in this call.
+    window : mapping, optional
+        Where these samples lie in the whole input (see `neuros_mechint.core.sites.Window`).
+    gradient : bool
+        Keep the graph and add zero tensors at the captured sites.
+    horizon : int, optional
+        For cached generation: the length the sequence will have; later passes then continue the position axis.
+    calls_per_pass : mapping of str to int, optional
+        For generation: how often one pass runs each submodule, where it is more than once.
+    dims_of : callable
+        Names the axes of a tensor at a plain module path: ``dims_of(submodule, ndim, timed)``.
+
+    Raises
+    ------
+    SiteError
+        A site that the pass never reached: nothing is left out in silence.
+    """
+    edits = edits or {}
+    session = _Session(module, taps, edits, capture, n_samples, dict(window or {}), gradient, dims_of)
+    session.horizon, session.calls_per_pass = horizon, calls_per_pass or {}
+    with torch.set_grad_enabled(gradient), evaluating(module):
+        if any(visitor.edits and visitor.tap.call is None for visitor in session.visitors):
+            session.count_steps(call)
+        with session.hooked():
+            output = call()
+    session.check_reached()
+    return session.result(output)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Run in eval mode, and restore every submodule's own flag: batch-norm statistics must not move."""
+    training = [submodule for submodule in module.modules() if submodule.training]
+    for submodule in training:
+        submodule.training = False
+    try:
+        yield
+    finally:
+        for submodule in training:
+            submodule.training = True
+
+
+def count_calls(module: nn.Module, call: Callable[[], Any], paths: Collection[str]) -> Counter[str]:
+    """Run ``call`` and return how often the submodule at each path ran."""
+    counts: Counter[str] = Counter()
+    handles = [
+        module.get_submodule(path).register_forward_pre_hook(lambda *_, path=path: counts.update([path]))
+        for path in paths
+    ]
+    try:
+        call()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counts
+
+
+class _Session:
+    """Hooks and bookkeeping of one call."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        taps: Mapping[str, Tap],
+        edits: Mapping[str, Sequence[EditFunction]],
+        capture: Collection[str],
+        n_samples: int,
+        window: dict[str, tuple[int, int]],
+        gradient: bool,
+        dims_of: DimsOf,
+    ) -> None:
+        self.module, self.n_samples, self.window = module, n_samples, window
+        self.gradient, self.dims_of = gradient, dims_of
+        self.horizon: int | None = None
+        self.calls_per_pass: Mapping[str, int] = {}
+        names = dict.fromkeys([*edits, *capture])
+        self.visitors = [_Visitor(name, taps[name], edits.get(name, ()), name in capture) for name in names]
+        bases = {base for visitor in self.visitors for base in visitor.tap.base}
+        self.base_values: dict[Tap, torch.Tensor] = {}
+        # readers of a base value come last on their tensor: they must see it after its edits
+        ordered = sorted(self.visitors, key=lambda visitor: visitor.rank)
+        self.places: dict[str, list[_Visitor | Tap]] = {}
+        for place in [*ordered, *bases]:
+            self.places.setdefault(_tap(place).path, []).append(place)
+        self.calls: Counter[int] = Counter()
+        self.running: list[tuple[str, int]] = []
+        self.steps: dict[str, int] = {}
+        self.seen = 0
+
+    # -- hooks ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        """Put the hooks on, and take them off whatever happens."""
+        handles: list[torch.utils.hooks.RemovableHandle] = []
+        with ExitStack() as stack:
+            stack.callback(lambda: [handle.remove() for handle in handles])
+            for path, places in self.places.items():
+                submodule = self.module.get_submodule(path)
+                before = partial(self._before, path)
+                handles.append(submodule.register_forward_pre_hook(before, with_kwargs=True))
+                handles.append(submodule.register_forward_hook(partial(self._after, path)))
+                if any(_tap(place).side in ("hidden", "cell") for place in places):
+                    stack.enter_context(_unrolled(submodule, partial(self._state, path)))
+            if any(_tap(place).side == "softmax" for places in self.places.values() for place in places):
+                stack.enter_context(visible_softmax(self.module, self._softmax))
+            yield
+
+    def count_steps(self, call: Callable[[], Any]) -> None:
+        """Run once to learn how often each cell runs: ``time=-1`` needs to know where time ends."""
+        paths = {visitor.tap.path for visitor in self.visitors if visitor.tap.call is None}
+        with torch.no_grad():
+            self.steps = dict(count_calls(self.module, call, paths))
+
+    def _before(self, path: str, submodule: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = self.calls[id(submodule)]
+        self.calls[id(submodule)] += 1
+        if self.horizon is not None:  # generation: one pass after another
+            call %= self.calls_per_pass.get(path, 1)
+        self.running.append((path, call))
+        for place in self._here(path, "in", call):
+            where, value = pick((args, kwargs), _tap(place).key, path)
+            args, kwargs = put((args, kwargs), where, self._visit(place, value, submodule, call))
+        return args, kwargs
+
+    def _after(self, path: str, submodule: nn.Module, _args: Any, output: Any) -> Any:
+        _, call = self.running.pop()
+        for place in self._here(path, "out", call):
+            where, value = pick(output, _tap(place).key, path)
+            output = put(output, where, self._visit(place, value, submodule, call))
+        return output
+
+    def _softmax(self, pattern: torch.Tensor) -> torch.Tensor:
+        if self.running:
+            path, call = self.running[-1]
+            for place in self._here(path, "softmax", call):
+                pattern = self._visit(place, pattern, self.module.get_submodule(path), call)
+        return pattern
+
+    def _state(
+        self, path: str, steps: int, side: str, layer: int, time: int, state: torch.Tensor
+    ) -> torch.Tensor:
+        self.steps[path] = steps
+        for place in self.places[path]:
+            if _tap(place).side == side and (_tap(place).key or 0) == layer:
+                state = self._visit(place, state, self.module.get_submodule(path), time)
+        return state
+
+    def _here(self, path: str, side: str, call: int) -> list[_Visitor | Tap]:
+        return [p for p in self.places[path] if _tap(p).side == side and _tap(p).call in (None, call)]
+
+    # -- one tensor ----------------------------------------------------------------------------------------------
+
+    def _visit(self, place: _Visitor | Tap, native: torch.Tensor, submodule: nn.Module, call: int) -> torch.Tensor:
+        """Read the canonical value out of ``native``, edit and capture it, and write it back."""
+        tap = _tap(place)
+        if tap.flat:
+            unflat = native.unflatten(0, (self.n_samples, -1))
+            return self._visit_unflat(place, unflat, submodule, call).flatten(0, 1)
+        return self._visit_unflat(place, native, submodule, call)
+
+    def _visit_unflat(
+        self, place: _Visitor | Tap, native: torch.Tensor, submodule: nn.Module, call: int
+    ) -> torch.Tensor:
+        if isinstance(place, Tap):
+            # cloned: a later in-place operation of the model must not change what the sum is made of
+            self.base_values[place] = native.clone()
+            return native
+        tap = place.tap
+        base = sum(self.base_values[part] for part in tap.base) if tap.base else None
+        value = tap.view.read(native) if tap.view is not None else native
+        value = value if base is None else value + base
+        timed = tap.call is None or tap.side in ("hidden", "cell")
+        edited = value.unsqueeze(1) if timed else value
+        place.dims = tap.dims or self.dims_of(submodule, edited.ndim, timed)
+        edited = self._edit(place, edited, call)
+        edited = edited.squeeze(1) if timed else edited
+        if not place.visits:
+            place.first_seen = self.seen = self.seen + 1
+        place.visits += 1
+        if edited is value:
+            return native
+        if base is not None:
+            return edited - base
+        return tap.view.write(native, edited) if tap.view is not None else edited
+
+    def _edit(self, visitor: _Visitor, value: torch.Tensor, call: int) -> torch.Tensor:
+        window = self._window(visitor, value, call)
+        edited = value
+        for edit in visitor.edits:
+            try:
+                edited = edit(edited, visitor.dims, window)
+            except Exception as error:
+                error.add_note(f"raised in an edit of site {visitor.name!r}")
+                error.from_edit = True  # type: ignore[attr-defined]  # tells the user's error from the model's
+                raise
+        if visitor.captured and self.gradient:
+            delta = torch.zeros_like(edited).requires_grad_()
+            visitor.deltas.append(delta)
+            edited = edited + delta
+        if visitor.captured:
+            visitor.pieces.append(edited.clone() if self.gradient else edited.detach().clone())
+        return edited.reshape(value.shape) if edited is not value else value
+
+    def _window(self, visitor: _Visitor, value: torch.Tensor, call: int) -> Window:
+        window = dict(self.window)
+        if "time" in visitor.dims and (visitor.tap.call is None or visitor.tap.side in ("hidden", "cell")):
+            window["time"] = (call, self.steps.get(visitor.tap.path, call + 1))
+        if self.horizon is not None:
+            for axis in ("position", "query"):
+                if axis in visitor.dims:
+                    window[axis] = (visitor.offset, self.horizon)
+                    visitor.offset += value.shape[visitor.dims.index(axis)]
+            if "key" in visitor.dims:
+                window["key"] = (0, self.horizon)
+        return window
+
+    # -- afterwards ----------------------------------------------------------------------------------------------
+
+    def check_reached(self) -> None:
+        """Raise when a tap saw nothing: an edit that did nothing must never pass for an edit."""
+        for visitor in self.visitors:
+            if not visitor.visits:
+                raise SiteError(
+                    f"site {visitor.name!r} was never reached in this pass",
+                    expected=f"the model to run {visitor.tap.native}",
+                    fix="check that these inputs use that part of the model",
+                )
+
+    def result(self, output: Any) -> HookedRun:
+        """Gather what the visitors saw."""
+        captured = sorted((visitor for visitor in self.visitors if visitor.captured), key=lambda v: v.first_seen)
+        return HookedRun(
+            output=output,
+            tensors={v.name: _join(v.name, v.pieces, v.dims) for v in captured},
+            dims={visitor.name: visitor.dims for visitor in captured},
+            deltas={visitor.name: visitor.deltas for visitor in captured},
+            calls={path: self.calls[id(self.module.get_submodule(path))] for path in self.places},
+        )
+
+
+def _tap(place: _Visitor | Tap) -> Tap:
+    return place if isinstance(place, Tap) else place.tap
+
+
+def _join(name: str, pieces: Sequence[torch.Tensor], dims: tuple[str, ...]) -> torch.Tensor:
+    """Put the time steps of a recurrent site together."""
+    if len(pieces) == 1:
+        return pieces[0]
+    if "time" not in dims:
+        raise InputError(f"site {name!r} ran {len(pieces)} times in one pass", fix="name the call, as in 'path#1'")
+    return torch.cat(list(pieces), dim=dims.index("time"))
+
+
+@contextmanager
+def _unrolled(module: nn.Module, visit_state: Callable[..., torch.Tensor]) -> Iterator[None]:
+    """Let ``module`` run step by step; other libraries may have put a ``forward`` on the instance, which is kept."""
+    own = module.__dict__.get("forward")
+
+    def forward(inputs: torch.Tensor, state: Any = None) -> Any:
+        assert isinstance(module, nn.RNNBase)
+        steps = inputs.shape[1 if module.batch_first else 0] if isinstance(inputs, torch.Tensor) else 0
+        return unrolled_forward(module, inputs, state, partial(visit_state, steps))
+
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = own

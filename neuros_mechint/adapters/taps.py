@@ -1,0 +1,126 @@
+"""Where a site lives inside a torch module: which call of which submodule, and how its heads lie in the tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Side = Literal["in", "out", "softmax", "hidden", "cell"]
+
+
+@dataclass(frozen=True)
+class HeadView:
+    """How attention heads lie in the last axis of a native ``(batch, position, features)`` activation.
+
+    Parameters
+    ----------
+    heads : int
+        Number of heads of this part (key-value heads for ``k`` and ``v``).
+    width : int
+        Features per head.
+    part : {"all", "q", "k", "v"}
+        Which part of a fused projection this is; ``"all"`` for a projection of its own.
+    layout : {"plain", "split", "grouped"}
+        ``plain``: only this part. ``split``: ``[q | k | v]``. ``grouped``: for each key-value head, its query
+        heads, then its key, then its value (GPT-NeoX, BLOOM, Falcon).
+    query_heads : int
+        Number of query heads, needed for fused layouts.
+
+    Examples
+    --------
+    >>> import torch
+    >>> HeadView(heads=2, width=3).read(torch.zeros(1, 5, 6)).shape
+    torch.Size([1, 5, 2, 3])
+    """
+
+    heads: int
+    width: int
+    part: Literal["all", "q", "k", "v"] = "all"
+    layout: Literal["plain", "split", "grouped"] = "plain"
+    query_heads: int = 0
+
+    def read(self, native: torch.Tensor) -> torch.Tensor:
+        """Return the heads as ``(batch, position, head, unit)``."""
+        block = self._block(native)
+        return block.flatten(2, 3) if block.ndim == 5 else block
+
+    def write(self, native: torch.Tensor, heads: torch.Tensor) -> torch.Tensor:
+        """Return a copy of ``native`` whose heads are ``heads``, shaped ``(batch, position, head, unit)``."""
+        written = native.contiguous().clone()
+        block = self._block(written)
+        block.copy_(heads.reshape(block.shape))
+        return written
+
+    def _block(self, native: torch.Tensor) -> torch.Tensor:
+        """Return the part of ``native`` that holds these heads: a view wherever ``native`` is contiguous."""
+        batch, position = native.shape[:2]
+        if self.layout == "plain":
+            return native.reshape(batch, position, self.heads, self.width)
+        all_heads = native.shape[-1] // self.width
+        key_heads = (all_heads - self.query_heads) // 2
+        if self.layout == "split":
+            start, stop = {
+                "q": (0, self.query_heads),
+                "k": (self.query_heads, self.query_heads + key_heads),
+                "v": (self.query_heads + key_heads, all_heads),
+            }[self.part]
+            return native.reshape(batch, position, all_heads, self.width)[:, :, start:stop]
+        groups = native.reshape(batch, position, key_heads, all_heads // key_heads, self.width)
+        if self.part == "q":
+            return groups[:, :, :, :-2]
+        return groups[:, :, :, -2] if self.part == "k" else groups[:, :, :, -1]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One place in a torch module where a tensor can be read and edited.
+
+    Parameters
+    ----------
+    path : str
+        Dotted path of the submodule; ``""`` is the model itself.
+    side : {"in", "out", "softmax", "hidden", "cell"}
+        An input, an output, a 4-d softmax computed while the submodule runs (the attention pattern), or the
+        hidden or cell state of a recurrent submodule at every time step.
+    key : int, str or None
+        Which positional or keyword argument (``in``), or which item of a tuple or field of a structured output
+        (``out``); for ``hidden`` and ``cell`` the layer.
+    call : int or None
+        Which call of the submodule within one pass. ``None``: every call, stacked as the time axis.
+    view : HeadView, optional
+        How to split the last axis into heads.
+    flat : bool
+        The native tensor is ``(batch * position, features)``.
+    base : tuple of Tap
+        The site's value is the sum of these taps and of this one; an edit is written into this one. It is how
+        ``resid_mid`` is edited so that the skip path moves too.
+    check : str
+        The identity that proved the site.
+    dims : tuple of str
+        Names of the axes of the canonical tensor.
+    """
+
+    path: str
+    side: Side = "out"
+    key: int | str | None = None
+    call: int | None = 0
+    view: HeadView | None = None
+    flat: bool = False
+    base: tuple[Tap, ...] = ()
+    check: str = field(default="", compare=False)
+    dims: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def native(self) -> str:
+        """Name of the place as a user may type it: ``path:side``, with the call, item and head layout it means."""
+        text = f"{self.path}:{self.side}"
+        if self.key not in (None, 0):
+            text += f"[{self.key}]"
+        if self.call:
+            text += f"#{self.call}"
+        if self.view is not None and self.view.layout != "plain":
+            text += f"<{self.view.part} of {self.view.layout} qkv>"
+        return " + ".join([*(tap.native for tap in self.base), text])

@@ -1,0 +1,329 @@
+"""Any ``torch.nn.Module``: sites by module path, and by canonical name where an identity proves it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from neuros_mechint.adapters.base import BaseAdapter, Dims, Edits, Tensors
+from neuros_mechint.adapters.batches import Batch
+from neuros_mechint.adapters.generation import generate_with_edits
+from neuros_mechint.adapters.hooks import HookedRun, evaluating, run_hooked
+from neuros_mechint.adapters.inference import SiteMap, infer_sites
+from neuros_mechint.adapters.taps import Tap
+from neuros_mechint.adapters.tensors import native_dims
+from neuros_mechint.core.adapter import Metric
+from neuros_mechint.core.edits import Edit
+from neuros_mechint.core.errors import InputError, NeurosMechintError
+from neuros_mechint.core.fingerprint import fingerprint_module
+from neuros_mechint.core.random import SeedLike
+from neuros_mechint.core.sites import Site, SiteTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NATIVE_NAME = re.compile(
+    r"(?P<path>[^:\[#]*)(?::(?P<side>in|out|hidden|cell))?(?:\[(?P<key>\w+)\])?(?:#(?P<call>\d+))?"
+)
+_DEPENDS_ON_INPUT = {"sample", "position", "query", "key", "time", "height", "width", "depth"}
+_MOST_PROBED_SAMPLES = 3
+_PROVEN: dict[str, SiteMap] = {}
+"""Site maps of this process by model fingerprint: proving them again would give the same."""
+
+
+class TorchAdapter(BaseAdapter):
+    """Adapter for a plain torch module: MLP, CNN, transformer or anything else.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Used as it is, and left as it was.
+    tokenizer : callable, optional
+        Turns strings into a dict of tensors, as HuggingFace tokenizers do.
+    example : tensor, tuple or dict, optional
+        Inputs on which the sites are proven. Without it the module's own ``dummy_inputs`` are used, or the first
+        batch it is run on.
+
+    Examples
+    --------
+    >>> adapter = TorchAdapter(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    >>> adapter.capture(torch.zeros(5, 3), "1")["1"].shape
+    torch.Size([5, 4])
+    """
+
+    def __init__(self, module: nn.Module, tokenizer: Any = None, example: Any = None) -> None:
+        self.module = module
+        self.tokenizer = tokenizer
+        self._example = example
+        self._map: SiteMap | None = None
+        self._named = SiteTable([])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.module).__name__})"
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Capture, edits and gradients."""
+        return frozenset({"capture", "intervene", "gradient"})
+
+    def fingerprint(self) -> str:
+        """Return a hash of the module's classes, settings and weights."""
+        return fingerprint_module(self.module)
+
+    # -- inputs --------------------------------------------------------------------------------------------------
+
+    def _prepare(self, inputs: Any) -> Batch:
+        args, kwargs = self._arguments(inputs)
+        device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        return Batch.of(
+            tuple(_tensor(value, device) for value in args),
+            {name: _tensor(value, device) for name, value in kwargs.items()},
+            self._sample_axis(),
+        )
+
+    def _arguments(self, inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        if isinstance(inputs, str):
+            inputs = [inputs]
+        if isinstance(inputs, list) and inputs and all(isinstance(text, str) for text in inputs):
+            return (), self._tokenize(inputs)
+        if isinstance(inputs, Mapping):
+            return (), dict(inputs)
+        if isinstance(inputs, tuple):
+            return inputs, {}
+        if hasattr(inputs, "shape"):
+            return (inputs,), {}
+        raise InputError(
+            "these inputs cannot be given to the model",
+            expected="a tensor, a tuple of tensors, a dict of them, or strings with a tokenizer",
+            got=type(inputs).__name__,
+        )
+
+    def _tokenize(self, texts: list[str]) -> Mapping[str, Any]:
+        if self.tokenizer is None:
+            raise InputError(
+                "strings need a tokenizer", expected="token ids", fix="pass it: nm.adapt(model, tokenizer=...)"
+            )
+        if len(texts) > 1 and getattr(self.tokenizer, "pad_token", "") is None:
+            raise InputError(
+                "the tokenizer has no padding token, so texts of different length make no batch",
+                fix="set tokenizer.pad_token = tokenizer.eos_token (the attention mask hides the padding)",
+            )
+        return dict(self.tokenizer(texts, return_tensors="pt", padding=len(texts) > 1))
+
+    def _sample_axis(self) -> int:
+        return 0
+
+    def _call(self, batch: Batch) -> Any:
+        return self.module(*batch.args, **batch.kwargs)
+
+    def _native_dims(self, submodule: nn.Module, ndim: int, timed: bool) -> tuple[str, ...]:
+        return native_dims(submodule, ndim, timed)
+
+    # -- sites ---------------------------------------------------------------------------------------------------
+
+    def _table(self, wanted: Sequence[str], batch: Batch | None) -> SiteTable:
+        native = {name: self._native_tap(name) for name in wanted}
+        if not wanted or any(tap is None for tap in native.values()):
+            self._prove(batch)
+        sites = dict(self._named)
+        withheld = dict(self._named.withheld)
+        for name, tap in native.items():
+            if tap is not None and name not in sites:
+                sites[name] = Site(name, tap.native)
+            elif "*" in name and not any(fnmatchcase(known, name) for known in sites):
+                sites |= {path: Site(path, f"{path}:out") for path in self._paths() if fnmatchcase(path, name)}
+        if not sites:
+            sites = {path: Site(path, f"{path}:out") for path in self._paths()}
+        return SiteTable(sites.values(), withheld, f"sites of {type(self.module).__name__}")
+
+    def _paths(self) -> list[str]:
+        return [path for path, _ in self.module.named_modules() if path]
+
+    def _native_tap(self, name: str) -> Tap | None:
+        """Return the tap a module path names, or ``None`` where it is no module path."""
+        match = _NATIVE_NAME.fullmatch(name)
+        if match is None or (not match["path"] and match["side"] is None):
+            return None
+        try:
+            submodule = self.module.get_submodule(match["path"])
+        except AttributeError:
+            return None
+        key = int(match["key"]) if match["key"] and match["key"].isdigit() else match["key"]
+        every_call = isinstance(submodule, nn.RNNCellBase) and match["call"] is None
+        call = None if every_call else int(match["call"] or 0)
+        return Tap(match["path"], match["side"] or "out", key, call)  # type: ignore[arg-type]
+
+    def _tap(self, name: str) -> Tap:
+        if self._map is not None and name in self._map.taps:
+            return self._map.taps[name]
+        tap = self._native_tap(name)
+        assert tap is not None  # `_expand` has looked every name up in the table
+        return tap
+
+    def _prove(self, batch: Batch | None) -> None:
+        """Prove the canonical names, once, on the model's own probe or on the first samples of ``batch``."""
+        if self._map is not None and self._map.taps:
+            return
+        probe = self._probe()
+        if probe is None and batch is not None:
+            probe = batch.rows(0, _MOST_PROBED_SAMPLES)
+        if probe is None:
+            waiting = "names are proven on the first batch; run the model once, or give nm.adapt(..., example=inputs)"
+            self._named = SiteTable([], {"blocks.*": waiting}, f"sites of {type(self.module).__name__}")
+            return
+        key = f"{self.fingerprint()} {len(probe.args)} {sorted(probe.kwargs)}"
+        if key not in _PROVEN:
+            with _explained(probe):
+                _PROVEN[key] = self._infer(probe)
+        self._map = _PROVEN[key]
+        self._named = self._describe(self._map, probe)
+
+    def _infer(self, probe: Batch) -> SiteMap:
+        with evaluating(self.module):
+            return infer_sites(self.module, probe.args, dict(probe.kwargs))
+
+    def _probe(self) -> Batch | None:
+        """Return inputs to prove the sites on, where the model or the user offers some."""
+        example = self._example if self._example is not None else getattr(self.module, "dummy_inputs", None)
+        return None if example is None else self._prepare(example)
+
+    def _describe(self, site_map: SiteMap, probe: Batch) -> SiteTable:
+        """Run the probe once through all taps: shapes and order come from what really happens."""
+        seen = self._hooked(probe, site_map.taps, {}, list(site_map.taps))
+        sites = []
+        for order, (name, tensor) in enumerate(seen.tensors.items()):
+            dims = seen.dims[name]
+            shape = tuple(
+                None if axis in _DEPENDS_ON_INPUT else int(size)
+                for axis, size in zip(dims, tensor.shape, strict=True)
+            )
+            heads = next((size for axis, size in zip(dims, shape, strict=True) if axis.endswith("head")), None)
+            layer = re.search(r"blocks\.(\d+)\.", name)
+            tap = site_map.taps[name]
+            sites.append(
+                Site(name, tap.native, dims, shape, heads, int(layer[1]) if layer else None, order, tap.check)
+            )
+        return SiteTable(sites, site_map.withheld, f"sites of {type(self.module).__name__}")
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def _hooked(
+        self,
+        batch: Batch,
+        taps: Mapping[str, Tap],
+        edits: Edits,
+        capture: Sequence[str],
+        gradient: bool = False,
+    ) -> HookedRun:
+        with _explained(batch):
+            return run_hooked(
+                self.module,
+                lambda: self._call(batch),
+                taps,
+                edits,
+                capture,
+                n_samples=batch.n_samples,
+                window=batch.window,
+                gradient=gradient,
+                dims_of=self._native_dims,
+            )
+
+    def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
+        taps = {name: self._tap(name) for name in (*edits, *capture)}
+        run = self._hooked(batch, taps, edits, capture)
+        self._check_calls(run, taps)
+        return run.output, run.tensors, run.dims
+
+    def _differentiate(self, batch: Batch, sites: Sequence[str], metric: Metric) -> tuple[Tensors, Dims]:
+        taps = {name: self._tap(name) for name in sites}
+        run = self._hooked(batch, taps, {}, sites, gradient=True)
+        self._check_calls(run, taps)
+        values = metric(run.output)
+        if not isinstance(values, torch.Tensor) or not values.requires_grad:
+            raise InputError(
+                "the metric does not depend on the model's output through torch operations",
+                expected="a tensor that is differentiable with respect to the output",
+                fix="use no .item(), .detach(), argmax or numpy inside the metric",
+            )
+        if not bool(torch.isfinite(values).all()):
+            raise InputError("the metric is not finite", got=str(values.detach()))
+        return run.gradients(values.sum()), run.dims
+
+    def _generate(
+        self,
+        call: Callable[[], torch.Tensor],
+        edits: Edit | Sequence[Edit],
+        batch: Batch,
+        prompt_length: int,
+        max_new_tokens: int,
+        seed: SeedLike,
+    ) -> torch.Tensor:
+        """Run the model's own generation under edits; adapters that generate say how it is called."""
+        expanded = self._expand_edits([edits] if isinstance(edits, Edit) else list(edits), batch)
+        named = {} if self._map is None else dict(self._map.taps)
+        return generate_with_edits(
+            self.module,
+            call,
+            expanded,
+            named | {edit.reference.name: self._tap(edit.reference.name) for edit in expanded},
+            batch,
+            prompt_length=prompt_length,
+            horizon=prompt_length + max_new_tokens,
+            seed=seed,
+        )
+
+    def _check_calls(self, run: HookedRun, taps: Mapping[str, Tap]) -> None:
+        """Refuse a plain path of a module that ran several times: an edit of only one of them must be asked for."""
+        for name, tap in taps.items():
+            calls = run.calls.get(tap.path, 0)
+            if not tap.check and tap.call == 0 and calls > 1 and "#" not in name and tap.side in ("in", "out"):
+                raise InputError(
+                    f"module {tap.path!r} runs {calls} times in one pass",
+                    expected="the call to be named: " + ", ".join(f"'{name}#{call}'" for call in range(calls)),
+                )
+
+
+def _tensor(value: Any, device: torch.device) -> Any:
+    if hasattr(value, "__array__") and not isinstance(value, torch.Tensor):
+        value = torch.as_tensor(value)
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+@contextmanager
+def _explained(batch: Batch) -> Iterator[None]:
+    """Turn an error from inside a torch operation into one that names the inputs; the model's own errors pass."""
+    try:
+        yield
+    except NeurosMechintError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or hasattr(error, "from_edit"):
+            raise
+        if not _raised_inside_torch(error):
+            raise
+        values = [*enumerate(batch.args), *batch.kwargs.items()]
+        given = [
+            f"{name}: {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+            for name, value in values
+            if isinstance(value, torch.Tensor)
+        ]
+        raise InputError(
+            f"the model could not run on these inputs: {error}",
+            got="; ".join(given),
+            fix="give inputs of the shape and dtype the model was built for",
+        ) from error
+
+
+def _raised_inside_torch(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    torch_folder = Path(torch.__file__).parent
+    return trace is not None and torch_folder in Path(trace.tb_frame.f_code.co_filename).parents

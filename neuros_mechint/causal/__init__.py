@@ -1,0 +1,1 @@
+"""Whatever edits a model to find out what its parts do."""

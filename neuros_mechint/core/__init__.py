@@ -1,0 +1,1 @@
+"""Sites, activations, edits, results: what everything else is built on."""

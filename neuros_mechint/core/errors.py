@@ -1,0 +1,106 @@
+"""The few exceptions this package raises, each of which teaches: what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+
+class NeurosMechintError(Exception):
+    """Base of every error raised on purpose by neuros-mechint.
+
+    Parameters
+    ----------
+    problem : str
+        One sentence: what went wrong.
+    expected, got, fix : str, optional
+        What would have been right, what came instead, and what the caller can do.
+
+    Examples
+    --------
+    >>> print(InputError("inputs are empty", expected="at least 1 sample", got="shape (0, 7)", fix="pass a batch"))
+    inputs are empty
+      expected: at least 1 sample
+      got:      shape (0, 7)
+      to fix:   pass a batch
+    """
+
+    def __init__(
+        self, problem: str, *, expected: object = None, got: object = None, fix: object = None
+    ) -> None:
+        self.problem = problem
+        lines = [problem]
+        for label, text in (("expected:", expected), ("got:", got), ("to fix:", fix)):
+            if text is not None:
+                lines.append(f"  {label:<9} {text}")
+        super().__init__("\n".join(lines))
+
+    def __str__(self) -> str:
+        # KeyError and OSError print their arguments in ways of their own; an error that teaches must stay readable.
+        return str(self.args[0])
+
+
+class InputError(NeurosMechintError, ValueError):
+    """Data of the wrong type, shape, dtype or content."""
+
+
+class OptionError(InputError):
+    """An option string or parameter value that does not exist."""
+
+
+class SiteError(NeurosMechintError, LookupError):
+    """A site name that is unknown, or an index that does not fit the site."""
+
+
+class SiteWithheldError(SiteError):
+    """A site that exists by name but failed the identity that would have proven it."""
+
+
+class CapabilityError(NeurosMechintError, TypeError):
+    """This kind of model cannot do what was asked (an edit on a recording, a gradient through a simulator)."""
+
+
+class UnknownModelError(NeurosMechintError, TypeError):
+    """No adapter is registered for this kind of object."""
+
+
+class StorageError(NeurosMechintError, OSError):
+    """A file or store that is missing, damaged, half-written, or does not fit on the disk."""
+
+
+class MissingDependencyError(NeurosMechintError, ImportError):
+    """An optional library is not installed."""
+
+
+def near_names(name: str, names: Iterable[str], n: int = 3) -> list[str]:
+    """Return the ``n`` entries of ``names`` most like ``name``, best first.
+
+    Examples
+    --------
+    >>> near_names("blocks.0.resid_pree", ["blocks.0.resid_pre", "embed"])
+    ['blocks.0.resid_pre']
+    """
+    return difflib.get_close_matches(name, list(names), n=n, cutoff=0.5)
+
+
+def check_option(parameter: str, value: object, allowed: Collection[object]) -> None:
+    """Raise `OptionError` unless ``value`` is one of ``allowed``.
+
+    Examples
+    --------
+    >>> check_option("method", "exact", ["exact", "eap"])
+    >>> check_option("method", "exat", ["exact", "eap"])
+    Traceback (most recent call last):
+    ...
+    neuros_mechint.core.errors.OptionError: unknown method 'exat'
+      expected: one of 'exact', 'eap'
+      to fix:   did you mean 'exact'?
+    """
+    if value in allowed:
+        return
+    near = near_names(str(value), [str(option) for option in allowed])
+    raise OptionError(
+        f"unknown {parameter} {value!r}",
+        expected="one of " + ", ".join(repr(option) for option in allowed),
+        fix=f"did you mean {near[0]!r}?" if near else None,
+    )

@@ -1,0 +1,197 @@
+"""Short stable hashes that tell one model or one array from another."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neuros_mechint.core.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+_DIGEST_BYTES = 16
+_SAMPLE = 4096
+_FULL_TENSOR_BYTES = 2**20
+_FULL_ARRAY_BYTES = 2**24
+# What may differ between two copies of the same model without a difference in what it computes.
+_INCIDENTAL = frozenset({"transformers_version", "_name_or_path", "name_or_path", "device"})
+
+
+def fingerprint_array(array: object) -> str:
+    """Return a 32-digit hash of the dtype, shape and values of an array.
+
+    Arrays up to 16 MiB are hashed whole; of larger ones 4096 evenly spaced elements count, so that recording
+    the provenance of a call stays cheap.
+
+    Parameters
+    ----------
+    array : array_like
+        NumPy array, xarray DataArray or torch tensor of numbers, booleans, strings or dates.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    InputError
+        If the array holds arbitrary objects.
+
+    Examples
+    --------
+    >>> fingerprint_array(np.arange(3)) == fingerprint_array(np.arange(3))
+    True
+    >>> fingerprint_array(np.arange(3)) == fingerprint_array(np.arange(3.0))
+    False
+    """
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    if _is_tensor(array):
+        _update_with_tensor(digest, array, _FULL_ARRAY_BYTES)
+        return digest.hexdigest()
+    values = np.asarray(array)
+    if values.dtype.hasobject or values.dtype.kind == "T":
+        values = _as_fixed_width(values)
+    digest.update(f"{values.dtype.str}{values.shape}".encode())
+    if values.nbytes > _FULL_ARRAY_BYTES:
+        values = values.reshape(-1)[:: -(-values.size // _SAMPLE)]
+    digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint_module(module: torch.nn.Module) -> str:
+    """Return a 32-digit hash of a torch module: its classes, settings, parameters and buffers.
+
+    Tensors up to 1 MiB are hashed whole, of larger ones 4096 evenly spaced elements count, so that a model of
+    GPT-2's size takes a fraction of a second. The hash is the same in every process, on every device, and in
+    training and evaluation mode; it differs when a class, a setting or a hashed value differs, and between
+    attention implementations, because they offer different sites.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    InputError
+        If ``module`` is not a torch module, or has parameters that are still uninitialized.
+
+    Examples
+    --------
+    >>> import torch
+    >>> first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    >>> fingerprint_module(first) == fingerprint_module(second)
+    False
+    >>> _ = second.load_state_dict(first.state_dict())
+    >>> fingerprint_module(first) == fingerprint_module(second)
+    True
+    """
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        raise InputError(
+            "only torch modules have a fingerprint", expected="torch.nn.Module", got=type(module).__name__
+        )
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for name, part in module.named_modules(remove_duplicate=False):
+        # extra_repr holds the settings of modules without parameters (a dropout rate, an RNN's nonlinearity).
+        digest.update(
+            f"{name}|{type(part).__module__}.{type(part).__qualname__}|{part.extra_repr()}\n".encode()
+        )
+    digest.update(_configuration(module).encode())
+    for tensors in (
+        module.named_parameters(remove_duplicate=False),
+        module.named_buffers(remove_duplicate=False),
+    ):
+        for name, tensor in tensors:
+            if torch.nn.parameter.is_lazy(tensor):
+                raise InputError(
+                    f"parameter {name!r} is not initialized yet",
+                    fix="run one forward pass, then fingerprint the model",
+                )
+            digest.update(name.encode())
+            _update_with_tensor(digest, tensor, _FULL_TENSOR_BYTES)
+    return digest.hexdigest()
+
+
+def _update_with_tensor(digest: Any, tensor: Any, full_bytes: int) -> None:
+    import torch
+
+    digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    if tensor.is_meta:
+        return
+    values = tensor.detach()
+    if values.layout is not torch.strided:
+        values = values.to_dense()
+    if values.numel() * values.element_size() > full_bytes:
+        values = _evenly_spaced(values)
+    values = values.reshape(-1).cpu().resolve_conj().resolve_neg().contiguous()
+    digest.update(values.view(torch.uint8).numpy().tobytes())
+
+
+def _evenly_spaced(values: Any) -> Any:
+    """Return about 4096 elements of a large tensor, without copying it where it is not contiguous."""
+    stride = -(-values.numel() // _SAMPLE)
+    if values.is_contiguous():
+        return values.view(-1)[::stride]
+    import torch
+
+    flat = torch.arange(0, values.numel(), stride, device=values.device)
+    return values[torch.unravel_index(flat, values.shape)]
+
+
+def _configuration(module: Any) -> str:
+    """Return the settings as JSON: ``.config`` of HuggingFace, ``.cfg`` of TransformerLens, if any."""
+    config = getattr(module, "config", None)
+    if config is None:
+        config = getattr(module, "cfg", None)
+    settings = _settings(config)
+    if not settings:
+        return ""
+    settings["attention"] = getattr(config, "_attn_implementation", None)
+    return json.dumps(settings, sort_keys=True, default=_stable_text)
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    if isinstance(config, Mapping):
+        settings = dict(config)
+    elif hasattr(config, "to_dict"):
+        settings = config.to_dict()
+    elif dataclasses.is_dataclass(config):
+        settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    else:
+        return {}
+    return {str(name): value for name, value in settings.items() if name not in _INCIDENTAL}
+
+
+def _stable_text(value: object) -> str:
+    """Return text for what JSON cannot hold, without the memory address a plain repr would carry."""
+    if type(value).__module__ == "torch":
+        return str(value)
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', '')}"
+
+
+def _is_tensor(array: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def _as_fixed_width(values: np.ndarray) -> np.ndarray:
+    if not all(isinstance(item, str) for item in values.ravel()):
+        raise InputError(
+            "an array of arbitrary objects has no stable hash",
+            expected="numbers, booleans, strings or dates",
+            got=f"dtype {values.dtype}",
+        )
+    return values.astype(np.str_)

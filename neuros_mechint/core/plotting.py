@@ -1,0 +1,396 @@
+"""The look of every figure: one style, colours for colour-blind readers, labelled axes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from cycler import cycler
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
+from matplotlib.ticker import MaxNLocator
+
+from neuros_mechint.core.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.container import BarContainer
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
+
+# Okabe & Ito's palette, which readers with any common colour blindness can tell apart, strongest first.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+INK = "#22262b"
+MUTED_INK = "#6b7280"
+GRID = "#e3e5e8"
+MISSING = "#c9ccd1"
+_SEQUENTIAL_STOPS = ("#f6f9fc", "#d3e3f1", "#9dc3e0", "#5b9bc8", "#2672aa", "#0e4c80", "#082a4d")
+_DIVERGING_STOPS = ("#0b4a86", "#3f85bd", "#a3cae2", "#f7f7f6", "#f3b896", "#d4672f", "#8f2a0c")
+SEQUENTIAL = LinearSegmentedColormap.from_list("neuros_sequential", _SEQUENTIAL_STOPS).with_extremes(
+    bad=MISSING
+)
+DIVERGING = LinearSegmentedColormap.from_list("neuros_diverging", _DIVERGING_STOPS).with_extremes(bad=MISSING)
+# Fonts of the same widths, so that a page shows text where it was laid out.
+FONTS = ["Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"]
+_STYLE: dict[str, Any] = {
+    "figure.facecolor": "white",
+    "figure.dpi": 110,
+    "savefig.facecolor": "white",
+    "font.family": "sans-serif",
+    "font.sans-serif": FONTS,
+    "font.size": 10,
+    "text.color": INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "semibold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.labelsize": 10,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED_INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "axes.axisbelow": True,
+    "xtick.color": MUTED_INK,
+    "ytick.color": MUTED_INK,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "xtick.major.width": 0.8,
+    "ytick.major.width": 0.8,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "image.interpolation": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "neuros-mechint",
+}
+_MOST_TICKS = 24
+_MOST_TICK_CHARACTERS = 70
+BAR_LABEL_WIDTH = 30
+_MOST_LINES_NAMED = 10
+_FIGURE_WIDTH = 6.6
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the package's style inside a ``with`` block; the caller's settings come back afterwards.
+
+    Examples
+    --------
+    >>> before = mpl.rcParams["font.size"], mpl.rcParams["legend.frameon"]
+    >>> with style():
+    ...     mpl.rcParams["legend.frameon"]
+    False
+    >>> before == (mpl.rcParams["font.size"], mpl.rcParams["legend.frameon"])
+    True
+    """
+    with mpl.rc_context(_STYLE):  # pyright: ignore[reportArgumentType]
+        yield
+
+
+def new_axes(ax: Axes | None = None, size: tuple[float, float] | None = None) -> Axes:
+    """Return ``ax``, or the axes of a new pyplot figure, so that a notebook shows it.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes, optional
+    size : tuple of float, optional
+        Width and height of a new figure, in inches.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=size or (_FIGURE_WIDTH, 3.6), layout="constrained")[1]
+
+
+def figure_size(data: xr.Dataset) -> tuple[float, float]:
+    """Return a fitting width and height in inches for a drawing of ``data``.
+
+    Examples
+    --------
+    >>> figure_size(xr.Dataset({"effect": (("layer", "position"), np.zeros((12, 20)))}))
+    (6.6, 4.6)
+    """
+    main = next(iter(data.data_vars.values()))
+    if main.ndim == 2:
+        rows = main.sizes[main.dims[0]]
+        return _FIGURE_WIDTH, round(float(np.clip(1.4 + 0.27 * rows, 2.4, 7.5)), 1)
+    return _FIGURE_WIDTH, 3.4
+
+
+def axis_label(array: xr.DataArray) -> str:
+    """Return the name of a quantity with its units, from ``attrs["long_name"]`` and ``attrs["units"]``.
+
+    Examples
+    --------
+    >>> axis_label(xr.DataArray(0.0, name="effect", attrs={"units": "nats"}))
+    'effect (nats)'
+    """
+    name = str(array.attrs.get("long_name") or array.name or "").replace("_", " ")
+    units = array.attrs.get("units")
+    return f"{name} ({units})".strip() if units else name
+
+
+def draw(data: xr.Dataset, ax: Axes) -> None:
+    """Draw the first variable: a number as a bar, one dimension as a line or bars, two as a heat map.
+
+    Parameters
+    ----------
+    data : xarray.Dataset
+        With no dimension, all variables without dimensions are drawn side by side.
+    ax : matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If the first variable has more than two dimensions or is not numeric.
+    """
+    main = next(iter(data.data_vars.values()))
+    if main.ndim == 0:
+        _draw_numbers(data, ax)
+    elif main.ndim == 1 and is_text(main[main.dims[0]]):
+        bars(main, ax)
+    elif main.ndim == 1:
+        line(main, ax)
+    elif main.ndim == 2:
+        heat_map(main, ax)
+    else:
+        raise InputError(
+            f"a figure of {main.ndim} dimensions cannot be drawn",
+            expected="a main variable of at most 2 dimensions",
+            got=dict(main.sizes),
+            fix="select or average first, such as result.data.mean('sample')",
+        )
+
+
+def _draw_numbers(data: xr.Dataset, ax: Axes) -> None:
+    numbers = {
+        str(name): float(real_numbers(array)) for name, array in data.data_vars.items() if not array.dims
+    }
+    units = {array.attrs.get("units", "") for array in data.data_vars.values() if not array.dims}
+    bars(xr.DataArray(list(numbers.values()), {"quantity": list(numbers)}, ("quantity",)), ax)
+    ax.set(xlabel="", ylabel=units.pop() if len(units) == 1 else "")
+
+
+def line(values: xr.DataArray, ax: Axes, along: str | None = None) -> list[Line2D]:
+    """Draw one line, or one line per entry of the other dimension.
+
+    Parameters
+    ----------
+    values : xarray.DataArray
+        ``(x,)``, or two-dimensional together with ``along``.
+    ax : matplotlib.axes.Axes
+    along : str, optional
+        The dimension of the horizontal axis; the last one if not given.
+
+    Returns
+    -------
+    list of matplotlib.lines.Line2D
+
+    Raises
+    ------
+    InputError
+        If ``values`` has no or more than two dimensions, or is not numeric.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> len(line(xr.DataArray(np.zeros((3, 5)), dims=("unit", "time")), Figure().subplots()))
+    3
+    """
+    if values.ndim not in (1, 2):
+        raise InputError("lines need one or two dimensions", got=dict(values.sizes))
+    numbers = real_numbers(values)
+    along = along or str(values.dims[-1])
+    if along not in values.dims:
+        raise InputError(f"no dimension {along!r}", expected=f"one of {', '.join(map(str, values.dims))}")
+    numbers = numbers.transpose(..., along)
+    x = values[along]
+    horizontal = np.arange(x.size) if is_text(x) else x.values
+    rows = numbers.values.reshape(-1, x.size)
+    names = (
+        values[values.dims[0] if values.dims[-1] == along else values.dims[-1]] if values.ndim == 2 else None
+    )
+    lines = [ax.plot(horizontal, row, marker="o" if x.size <= _MOST_TICKS else None)[0] for row in rows]
+    if names is not None and len(lines) <= _MOST_LINES_NAMED:
+        for drawn, name in zip(lines, names.values, strict=True):
+            drawn.set_label(str(name))
+        ax.legend(title=axis_label(names))
+    ax.grid(axis="y")
+    if is_text(x):
+        _label_ticks(ax, "x", x.values)
+    elif x.dtype.kind in "iu":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel(axis_label(x))
+    ax.set_ylabel(axis_label(values))
+    return lines
+
+
+def bars(values: xr.DataArray, ax: Axes) -> BarContainer:
+    """Draw one bar per named entry.
+
+    Parameters
+    ----------
+    values : xarray.DataArray
+        ``(name,)``.
+    ax : matplotlib.axes.Axes
+
+    Returns
+    -------
+    matplotlib.container.BarContainer
+
+    Raises
+    ------
+    InputError
+        If ``values`` is not one-dimensional or not numeric.
+    """
+    if values.ndim != 1:
+        raise InputError("bars need one dimension", got=dict(values.sizes))
+    drawn = ax.bar(
+        np.arange(values.size),
+        real_numbers(values).values,
+        width=min(0.7, 0.15 * values.size),
+        color=PALETTE[0],
+    )
+    ax.set_xlim(-0.6, values.size - 0.4)
+    ax.axhline(0, color=MUTED_INK, linewidth=0.8)
+    ax.grid(axis="y")
+    _label_ticks(ax, "x", values[values.dims[0]].values)
+    ax.set_xlabel(axis_label(values[values.dims[0]]))
+    ax.set_ylabel(axis_label(values))
+    return drawn
+
+
+def heat_map(
+    values: xr.DataArray, ax: Axes, center: float | None = None, units: str | None = None
+) -> AxesImage:
+    """Draw a matrix in colours, first row on top, with a labelled colour bar; missing values are grey.
+
+    Values of both signs get a diverging map whose white is zero; values of one sign a sequential one whose
+    light end is nearest to zero.
+
+    Parameters
+    ----------
+    values : xarray.DataArray
+        ``(row, column)``.
+    ax : matplotlib.axes.Axes
+    center : float, optional
+        Force a diverging map that is white at this value.
+    units : str, optional
+        Units of the values, where ``values.attrs["units"]`` does not say.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+
+    Raises
+    ------
+    InputError
+        If ``values`` is not two-dimensional or not numeric.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> signed = xr.DataArray([[-1.0, 4.0]], dims=("layer", "position"))
+    >>> float(heat_map(signed, Figure().subplots()).norm(0.0))
+    0.5
+    """
+    if values.ndim != 2:
+        raise InputError("a heat map needs two dimensions", got=dict(values.sizes))
+    numbers = real_numbers(values).values
+    colours, norm = colour_scale(numbers, center)
+    image = ax.imshow(
+        np.ma.masked_invalid(numbers), cmap=colours, norm=norm, aspect="auto", interpolation="none"
+    )
+    for axis, dimension in zip("yx", values.dims, strict=True):
+        _label_ticks(ax, axis, values[dimension].values)
+        getattr(ax, f"set_{axis}label")(axis_label(values[dimension]))
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    if ax.figure is not None:
+        labelled = values.assign_attrs(units=units) if units else values
+        label = textwrap.fill(axis_label(labelled), BAR_LABEL_WIDTH)
+        bar = ax.figure.colorbar(image, ax=ax, label=label, pad=0.02, fraction=0.05, aspect=28)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.ax.tick_params(length=0)
+    return image
+
+
+def colour_scale(numbers: np.ndarray, center: float | None = None) -> tuple[Colormap, Normalize]:
+    """Return the colours: diverging around ``center``, or zero where both signs occur, else sequential.
+
+    Examples
+    --------
+    >>> colour_scale(np.array([0.0, 2.0]))[0].name
+    'neuros_sequential'
+    """
+    finite = numbers[np.isfinite(numbers)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if center is None and low < 0 < high:
+        center = 0.0
+    if center is not None:
+        reach = max(high - center, center - low) or 1.0
+        return DIVERGING, TwoSlopeNorm(center, center - reach, center + reach)
+    if low == high:
+        low, high = (min(low, 0.0), max(high, 0.0)) if low else (0.0, 1.0)
+    return SEQUENTIAL.reversed() if high <= 0 else SEQUENTIAL, Normalize(low, high)
+
+
+def real_numbers(values: xr.DataArray) -> xr.DataArray:
+    """Return ``values`` as floats, or raise `InputError` where they cannot be drawn.
+
+    Examples
+    --------
+    >>> real_numbers(xr.DataArray([True, False])).values.tolist()
+    [1.0, 0.0]
+    """
+    if values.dtype.kind not in "biuf":
+        raise InputError(
+            f"{values.name or 'these values'} cannot be drawn",
+            expected="real numbers",
+            got=f"dtype {values.dtype}",
+            fix="take abs() or .real of complex values" if values.dtype.kind == "c" else None,
+        )
+    return values.astype(float)
+
+
+def is_text(coordinate: xr.DataArray) -> bool:
+    """Return whether the labels of an axis are text."""
+    return coordinate.dtype.kind in "UOST"
+
+
+def _label_ticks(ax: Axes, axis: str, labels: np.ndarray) -> None:
+    """Name positions 0, 1, 2, ... by ``labels``, as many as fit."""
+    many = len(labels) > _MOST_TICKS
+    if many and labels.dtype.kind == "f" and np.allclose(np.diff(labels, 2), 0, atol=1e-6):
+        # Evenly sampled time or frequency: round values read better than every n-th sample.
+        round_values = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(labels[0], labels[-1])
+        round_values = round_values[(round_values >= labels.min()) & (round_values <= labels.max())]
+        positions = (round_values - labels[0]) / (labels[1] - labels[0])
+        getattr(ax, f"set_{axis}ticks")(positions, [f"{value:g}" for value in round_values])
+        return
+    step = max(1, -(-len(labels) // _MOST_TICKS))
+    if many and labels.dtype.kind in "iu":
+        # Counting by 5, 10, 20 reads better than by 3 or 7.
+        step = next((s for s in (2, 5, 10, 20, 25, 50, 100, 200, 250, 500) if s >= step), step)
+    shown = range(0, len(labels), step)
+    texts = [f"{labels[i]:.3g}" if labels.dtype.kind == "f" else str(labels[i]) for i in shown]
+    crowded = axis == "x" and sum(map(len, texts)) > _MOST_TICK_CHARACTERS
+    turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    getattr(ax, f"set_{axis}ticks")(list(shown), texts, **turn)

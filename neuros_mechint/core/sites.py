@@ -1,0 +1,392 @@
+"""Names of places in a model: what a user types, what it means, and the table of what a model offers."""
+
+from __future__ import annotations
+
+import ast
+import html
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from neuros_mechint.core.errors import SiteError, SiteWithheldError, near_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Index = int | slice | tuple[int, ...]
+Window = Mapping[str, tuple[int, int]]
+"""For each axis that is seen in pieces (samples in batches, time in steps): where this piece starts, and the full size."""
+
+_TRANSFORMER_LENS_BLOCK = re.compile(r"^((?:encoder\.|decoder\.)?blocks\.\d+)\.(?:attn\.|mlp\.)?hook_(\w+)$")
+_TRANSFORMER_LENS_NAMES = {
+    "hook_embed": "embed",
+    "hook_pos_embed": "pos_embed",
+    "ln_final.hook_out": "ln_final",  # its hook_normalized comes before the gain and bias: not the norm's output
+    "unembed.hook_out": "logits",
+}
+_IN_ATTENTION = {"q", "k", "v", "z", "pattern", "attn_scores", "result", "rot_q", "rot_k"}
+_IN_MLP = {"pre", "post", "pre_linear"}
+
+
+def canonical_name(name: str) -> str:
+    """Return the canonical name of a site, given that name or TransformerLens's.
+
+    Examples
+    --------
+    >>> canonical_name("blocks.0.attn.hook_z"), canonical_name("blocks.0.hook_resid_pre"), canonical_name("embed")
+    ('blocks.0.z', 'blocks.0.resid_pre', 'embed')
+    """
+    block = _TRANSFORMER_LENS_BLOCK.match(name)
+    return f"{block[1]}.{block[2]}" if block else _TRANSFORMER_LENS_NAMES.get(name, name)
+
+
+def transformer_lens_name(name: str) -> str:
+    """Return TransformerLens's name of a canonical site; other names come back as they are.
+
+    Examples
+    --------
+    >>> transformer_lens_name("blocks.0.z"), transformer_lens_name("ln_final")
+    ('blocks.0.attn.hook_z', 'ln_final.hook_out')
+    """
+    for theirs, ours in _TRANSFORMER_LENS_NAMES.items():
+        if name == ours:
+            return theirs
+    block = re.match(r"^((?:encoder\.|decoder\.)?blocks\.\d+)\.(\w+)$", name)
+    if not block:
+        return name
+    inner = "attn." if block[2] in _IN_ATTENTION else "mlp." if block[2] in _IN_MLP else ""
+    return f"{block[1]}.{inner}hook_{block[2]}"
+
+
+@dataclass(frozen=True)
+class SiteReference:
+    """A site name with an optional index: what ``"blocks.1.z[head=2, position=-1]"`` means.
+
+    Parameters
+    ----------
+    name : str
+        Canonical name or native path.
+    index : dict of str to int, slice or tuple of int
+        Which entries along which named axes; an int drops the axis, as in numpy.
+
+    Examples
+    --------
+    >>> SiteReference.parse("blocks.1.z[head=2, position=-1]")
+    SiteReference(name='blocks.1.z', index={'head': 2, 'position': -1})
+    >>> str(SiteReference.parse("h[time=3:7, unit=(0, 4)]"))
+    'h[time=3:7, unit=(0, 4)]'
+    """
+
+    name: str
+    index: Mapping[str, Index] = field(default_factory=dict[str, Index])
+
+    @classmethod
+    def parse(cls, text: str | SiteReference) -> SiteReference:
+        """Read a reference from text; raise `SiteError` where the index is not ``axis=number, slice or list``."""
+        if isinstance(text, SiteReference):
+            return text
+        if not isinstance(text, str):
+            raise SiteError(
+                "a site is named by a string", expected="a name such as 'blocks.0.resid_pre'", got=repr(text)
+            )
+        name, bracket, inside = text.strip().partition("[")
+        if not bracket or "=" not in inside:  # `module:out[1]` names an item of a tuple output, not an index
+            return cls(canonical_name(text.strip()))
+        if not inside.endswith("]"):
+            raise SiteError(f"the index of {text!r} is not closed", fix=f"write {text + ']'!r}")
+        parts = re.split(r",\s*(?=\w+\s*=)", inside[:-1])
+        index = dict(_parse_index_part(part, text) for part in parts)
+        return cls(canonical_name(name), index)
+
+    def __str__(self) -> str:
+        if not self.index:
+            return self.name
+        return f"{self.name}[{', '.join(f'{axis}={_index_text(value)}' for axis, value in self.index.items())}]"
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def locate(self, dims: Sequence[str], shape: Sequence[int], window: Window | None = None) -> Selection | None:
+        """Return which part of a tensor this reference selects, or ``None`` where it selects nothing of this piece.
+
+        Parameters
+        ----------
+        dims : sequence of str
+            Names of the tensor's axes.
+        shape : sequence of int
+            Its shape: of this piece, where ``window`` says that it is one.
+        window : mapping of str to (start, total), optional
+            Axes seen in pieces, so that ``position=-1`` and a range mean the same whatever the batch size.
+
+        Raises
+        ------
+        SiteError
+            An axis that the site does not have, or an index out of range.
+        """
+        window = window or {}
+        chosen: dict[str, list[int]] = {}
+        dropped: list[str] = []
+        for axis, index in self.index.items():
+            actual = "kv_head" if axis == "head" and "head" not in dims and "kv_head" in dims else axis
+            if actual not in dims:
+                near = near_names(axis, dims)
+                raise SiteError(
+                    f"site {self.name!r} has no axis {axis!r}",
+                    expected="one of " + ", ".join(dims),
+                    fix=f"did you mean {near[0]!r}?" if near else None,
+                )
+            total = window[actual][1] if actual in window else shape[list(dims).index(actual)]
+            chosen[actual] = _entries(index, total, actual, self)
+            if isinstance(index, int):
+                dropped.append(actual)
+        return Selection.of(dims, shape, window, chosen, tuple(dropped))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Entries of a tensor picked by a `SiteReference`, and where they lie in the whole selected block.
+
+    Parameters
+    ----------
+    here : tuple of slice or list of int
+        One per axis of the tensor at hand.
+    inside : dict of str to slice or list of int
+        For each axis that survives: which entries of the whole selected block this piece holds.
+    sizes : dict of str to int
+        Sizes of the whole selected block, by axis.
+    dropped : tuple of int
+        Positions of the axes an int index removed.
+    """
+
+    here: tuple[slice | list[int], ...]
+    inside: Mapping[str, slice | list[int]]
+    sizes: Mapping[str, int]
+    dropped: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        dims: Sequence[str],
+        shape: Sequence[int],
+        window: Window,
+        chosen: Mapping[str, list[int]],
+        dropped: tuple[str, ...],
+    ) -> Selection | None:
+        """Build the selection; ``None`` when it has no entry in this piece."""
+        here: list[slice | list[int]] = []
+        inside: dict[str, slice | list[int]] = {}
+        sizes: dict[str, int] = {}
+        for axis, size in zip(dims, shape, strict=True):
+            start, total = window.get(axis, (0, size))
+            if axis in chosen:
+                entries = [(rank, entry - start) for rank, entry in enumerate(chosen[axis])]
+                entries = [(rank, entry) for rank, entry in entries if 0 <= entry < size]
+                if not entries:
+                    return None
+                here.append(_as_slice([entry for _, entry in entries]))
+                block, block_size = _as_slice([rank for rank, _ in entries]), len(chosen[axis])
+            else:
+                here.append(slice(None))
+                block, block_size = slice(start, start + size), total
+            if axis not in dropped:
+                inside[axis], sizes[axis] = block, block_size
+        if sum(isinstance(entry, list) for entry in here) > 1:
+            raise SiteError(
+                "more than one irregular list in an index",
+                expected="a list along one axis; ints and slices along the others",
+                fix="use one edit per combination",
+            )
+        return cls(tuple(here), inside, sizes, tuple(dims.index(axis) for axis in dropped))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the selection is the whole tensor."""
+        return all(entry == slice(None) for entry in self.here)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One named place in a model.
+
+    Parameters
+    ----------
+    name : str
+        Name under which it is captured and edited.
+    native : str
+        The place in the model's own words, e.g. ``transformer.h.0.attn.c_proj:in``.
+    dims : tuple of str
+        Names of the axes of its tensor.
+    shape : tuple of int or None
+        Sizes of these axes; ``None`` where they depend on the input.
+    heads : int or None
+        Number of heads along its head axis.
+    layer : int or None
+        Which block it belongs to.
+    order : int
+        Rank in order of execution.
+    check : str
+        The identity that proved the name; empty for a plain module path.
+    """
+
+    name: str
+    native: str
+    dims: tuple[str, ...] = ()
+    shape: tuple[int | None, ...] = ()
+    heads: int | None = None
+    layer: int | None = None
+    order: int = 0
+    check: str = ""
+
+
+class SiteTable(Mapping[str, Site]):
+    """The sites of a model, in order of execution, and those withheld with the reason.
+
+    Parameters
+    ----------
+    sites : iterable of Site
+        What the model offers.
+    withheld : mapping of str to str
+        Names a reader might expect, and why they are not offered.
+    title : str
+        What the table is about, for its heading.
+
+    Examples
+    --------
+    >>> table = SiteTable([Site("embed", "wte:out"), Site("blocks.0.z", "h.0.c_proj:in")])
+    >>> list(table.select("blocks.*"))
+    ['blocks.0.z']
+    """
+
+    def __init__(
+        self, sites: Iterable[Site], withheld: Mapping[str, str] | None = None, title: str = "sites"
+    ) -> None:
+        self._sites = {site.name: site for site in sites}
+        self.withheld: dict[str, str] = dict(withheld or {})
+        self.title = title
+
+    def __getitem__(self, name: str) -> Site:
+        site = self._sites.get(canonical_name(name))
+        if site is None:
+            raise self.unknown(name)
+        return site
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+    def select(self, pattern: str) -> SiteTable:
+        """Return the sites whose names match ``pattern`` (``*`` matches anything); raise when none does."""
+        pattern = canonical_name(pattern)
+        chosen = [site for site in self._sites.values() if fnmatchcase(site.name, pattern)]
+        withheld = {name: why for name, why in self.withheld.items() if fnmatchcase(name, pattern)}
+        if not chosen and not withheld:
+            raise self.unknown(pattern)
+        return SiteTable(chosen, withheld, self.title)
+
+    def unknown(self, name: str) -> SiteError:
+        """Return the error for a name that is not in the table: withheld with its reason, or unknown with near names."""
+        for withheld, reason in self.withheld.items():
+            if fnmatchcase(withheld, name) or fnmatchcase(name, withheld):
+                return SiteWithheldError(
+                    f"site {name!r} is withheld on this model: {reason}",
+                    fix="pick another site; `model.sites()` lists those that are proven, `.withheld` the reasons",
+                )
+        near = near_names(name, self._sites)
+        return SiteError(
+            f"no site {name!r} in this model",
+            expected="a name from `model.sites()` or a module path such as 'layer.0:in' or 'layer.0:out'",
+            fix="did you mean " + " or ".join(repr(one) for one in near) + "?" if near else None,
+        )
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return the table as a pandas DataFrame, one row per site."""
+        import pandas as pd
+
+        columns = ["name", "native", "dims", "shape", "heads", "layer", "order", "check"]
+        return pd.DataFrame(
+            [[getattr(site, column) for column in columns] for site in self._sites.values()], columns=columns
+        )
+
+    def __repr__(self) -> str:
+        rows = [(site.name, _axes_text(site), site.native, site.check) for site in self._sites.values()]
+        rows = [("name", "axes", "native path", "proof"), *rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [f"{self.title}: {len(self)}"]
+        lines += ["  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [f"  withheld {name}: {reason}" for name, reason in self.withheld.items()]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in [(s.name, _axes_text(s), s.native, s.check) for s in self._sites.values()]
+        )
+        withheld = "".join(
+            f"<li><code>{html.escape(name)}</code>: {html.escape(why)}</li>" for name, why in self.withheld.items()
+        )
+        head = "<tr><th>name</th><th>axes</th><th>native path</th><th>proof</th></tr>"
+        missing = f"<p>withheld</p><ul>{withheld}</ul>" if withheld else ""
+        return f"<p><b>{html.escape(self.title)}: {len(self)}</b></p><table>{head}{cells}</table>{missing}"
+
+
+def _parse_index_part(part: str, text: str) -> tuple[str, Index]:
+    axis, _, value = (piece.strip() for piece in part.partition("="))
+    try:
+        if ":" in value:
+            bounds = [int(bound) if bound.strip() else None for bound in value.split(":")]
+            return axis, slice(*bounds)
+        parsed = ast.literal_eval(value)
+        if isinstance(parsed, (list, tuple)) and parsed and all(type(entry) is int for entry in parsed):
+            return axis, tuple(parsed)
+        if type(parsed) is int:
+            return axis, parsed
+    except (ValueError, SyntaxError, TypeError):
+        pass
+    raise SiteError(
+        f"cannot read the index of {text!r}",
+        expected="axis=3, axis=-1, axis=2:5 or axis=[0, 2], separated by commas",
+        got=part,
+    )
+
+
+def _entries(index: Index, total: int, axis: str, reference: SiteReference) -> list[int]:
+    """Return an index as a list of non-negative entries along an axis of ``total``."""
+    if isinstance(index, slice):
+        entries = list(range(*index.indices(total)))
+        if not entries:
+            raise SiteError(f"{reference} selects nothing", expected=f"a range within {axis} 0 ... {total - 1}")
+        return entries
+    entries = [index] if isinstance(index, int) else list(index)
+    for entry in entries:
+        if not -total <= entry < total:
+            raise SiteError(
+                f"{reference} is out of range",
+                expected=f"{axis} between {-total} and {total - 1}",
+                got=f"{axis}={entry}",
+            )
+    return [entry % total for entry in entries]
+
+
+def _as_slice(entries: list[int]) -> slice | list[int]:
+    """Return regular ascending entries as a slice, so that indexing them makes a view."""
+    step = entries[1] - entries[0] if len(entries) > 1 else 1
+    regular = step > 0 and entries == list(range(entries[0], entries[-1] + 1, step))
+    return slice(entries[0], entries[-1] + 1, step) if regular else entries
+
+
+def _index_text(value: Index) -> str:
+    if isinstance(value, slice):
+        bounds = ["" if bound is None else str(bound) for bound in (value.start, value.stop)]
+        return ":".join(bounds + ([str(value.step)] if value.step not in (None, 1) else []))
+    return str(value)
+
+
+def _axes_text(site: Site) -> str:
+    shape: Sequence[int | None] = site.shape or (None,) * len(site.dims)
+    return " x ".join(
+        axis if size is None else f"{axis}={size}" for axis, size in zip(site.dims, shape, strict=True)
+    )

@@ -1,0 +1,1 @@
+"""Whole jobs a user comes for, composed of the rest of the package."""

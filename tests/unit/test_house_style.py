@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import neuros_mechint
+
+PACKAGE = Path(neuros_mechint.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+MAX_FILE_LINES = 450
+MAX_FUNCTION_LINES = 60
+MODEL_LIBRARIES = {"transformers", "transformer_lens", "nnsight", "sae_lens", "brian2"}
+GLOBAL_SEEDS = {"np.random.seed", "numpy.random.seed", "torch.manual_seed", "torch.cuda.manual_seed_all", "random.seed"}
+PICKLES = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
+
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(node: ast.AST) -> set[str]:
+    """Top-level packages an import statement names; relative imports name none."""
+    if isinstance(node, ast.Import):
+        return {alias.name.split(".")[0] for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+        return {node.module.split(".")[0]}
+    return set()
+
+
+def statements_run_on_import(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every node outside functions and outside `if TYPE_CHECKING:`."""
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            waiting.extend(node.orelse)
+            continue
+        yield node
+        waiting.extend(ast.iter_child_nodes(node))
+
+
+def calls(path: Path) -> dict[str, int]:
+    return {ast.unparse(node.func): node.lineno for node in ast.walk(parse(path)) if isinstance(node, ast.Call)}
+
+
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    total = (function.end_lineno or function.lineno) - function.lineno + 1
+    first = function.body[0]
+    has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    return total - ((first.end_lineno or first.lineno) - first.lineno + 1 if has_docstring else 0)
+
+
+@each_file
+def test_a_file_is_short_enough_to_read(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MAX_FILE_LINES, f"{lines} lines: split it by what it does"
+
+
+@each_file
+def test_a_function_fits_a_screen(path):
+    long = [
+        f"{node.name} ({code_lines(node)} lines)"
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and code_lines(node) > MAX_FUNCTION_LINES
+    ]
+    assert not long, f"split {long}"
+
+
+@each_file
+def test_nothing_prints(path):
+    assert "print" not in calls(path), "return it, log it, or use typer.echo in the command line"
+
+
+@each_file
+def test_no_global_random_state_is_touched(path):
+    touched = GLOBAL_SEEDS & set(calls(path))
+    assert not touched, f"{touched}: take `seed: int | Generator` instead (core/random.py)"
+
+
+@each_file
+def test_no_pickle(path):
+    used = set().union(*(imported(node) for node in ast.walk(parse(path)))) & PICKLES
+    assert not used, f"{used} run code when they load a file: use safetensors, netCDF, zarr or JSON"
+
+
+@each_file
+def test_model_libraries_are_imported_only_inside_functions(path):
+    used = set().union(*(imported(node) for node in statements_run_on_import(parse(path)))) & MODEL_LIBRARIES
+    assert not used, f"import {used} inside the function that needs it"
+
+
+def test_the_style_checks_can_fail():
+    bad = ast.parse("import pickle\nclass A:\n    import transformers\ndef f():\n    import nnsight\n")
+    assert set().union(*(imported(node) for node in ast.walk(bad))) & PICKLES == {"pickle"}
+    assert set().union(*(imported(node) for node in statements_run_on_import(bad))) & MODEL_LIBRARIES == {"transformers"}
