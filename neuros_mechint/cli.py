@@ -34,7 +34,7 @@ def quickstart(
     for site in heads["site"].values:
         effects = ", ".join(f"{value:.2f}" for value in heads.sel(site=site).values)
         typer.echo(f"effect of exchanging one head of {site}: {effects}")
-    typer.echo(f"effect of exchanging all heads of the second layer at once: {float(joint):.2f}")
+    typer.echo(f"effect of exchanging all heads of the second layer at once: {joint.item():.2f}")
     typer.echo(f"report: {found.path.resolve()}")
     if show:
         found.report.open()

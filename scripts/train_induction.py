@@ -1,4 +1,10 @@
-"""Train the embedded induction transformer: ``python scripts/train_induction.py``, a minute on one core."""
+"""Train the embedded induction transformer: ``python scripts/train_induction.py``, a minute on one core.
+
+Of seeds 0 to 4, the one is kept that has the highest previous-token score (0.49 in head 0 of the first layer) among
+those right at every lag of 3, 4, 5, 8, 16, 24, 32, 40 and 48 (at least 0.999; seed 1 has only 0.98 at lag 32). Where
+training stops after 600 steps, every seed falls to 0.90 to 0.95 at lag 32: only there do the middle positions hold
+the one earlier occurrence of a token, and they are learned last.
+"""
 
 from __future__ import annotations
 

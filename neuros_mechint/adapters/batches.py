@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -87,6 +87,14 @@ class Batch:
         for start in range(0, self.n_samples, batch_size):
             yield self.rows(start, start + batch_size)
 
+    def copied(self) -> Batch:
+        """Return the same samples in memory of their own, for a model that may write into its inputs."""
+        return replace(
+            self,
+            args=tuple(_copy(value) for value in self.args),
+            kwargs={name: _copy(value) for name, value in self.kwargs.items()},
+        )
+
     @property
     def window(self) -> dict[str, tuple[int, int]]:
         """Where these samples lie in the whole input, as edits and indices need to know."""
@@ -98,6 +106,10 @@ class Batch:
         if getattr(value, "ndim", 0) and value.shape[axis] == self.n_samples:
             return value[(slice(None),) * axis + (slice(start, stop),)]
         return value
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 def check_batch_size(batch_size: int | None) -> None:

@@ -92,8 +92,8 @@ def explicit_attention(
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     # fused kernels accumulate in float32, whatever the inputs are
     working = torch.promote_types(query.dtype, torch.float32)
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = query.to(working) @ key.to(working).transpose(-1, -2) * scale
+    scores = query.to(working) @ key.to(working).transpose(-1, -2)
+    scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
         future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(future, float("-inf"))

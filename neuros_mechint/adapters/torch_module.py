@@ -64,6 +64,7 @@ class TorchAdapter(BaseAdapter):
         self._example = example
         self._map: SiteMap | None = None
         self._named = SiteTable([])
+        self._fingerprint: tuple[tuple[tuple[int, int], ...], str] | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.module).__name__})"
@@ -74,8 +75,12 @@ class TorchAdapter(BaseAdapter):
         return frozenset({"capture", "intervene", "gradient"})
 
     def fingerprint(self) -> str:
-        """Return a hash of the module's classes, settings and weights."""
-        return fingerprint_module(self.module)
+        """Return a hash of the module's classes, settings and weights; computed anew when a weight was written to."""
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        state = tuple((id(tensor), tensor._version) for tensor in tensors)
+        if self._fingerprint is None or self._fingerprint[0] != state:
+            self._fingerprint = (state, fingerprint_module(self.module))
+        return self._fingerprint[1]
 
     # -- inputs --------------------------------------------------------------------------------------------------
 
@@ -144,7 +149,9 @@ class TorchAdapter(BaseAdapter):
         return SiteTable(sites.values(), withheld, f"sites of {type(self.module).__name__}")
 
     def _paths(self) -> list[str]:
-        return [path for path, _ in self.module.named_modules() if path]
+        """Paths of the submodules that run; a ModuleList is only a container."""
+        containers = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+        return [path for path, one in self.module.named_modules() if path and not isinstance(one, containers)]
 
     def _native_tap(self, name: str) -> Tap | None:
         """Return the tap a module path names, or ``None`` where it is no module path."""
@@ -173,7 +180,7 @@ class TorchAdapter(BaseAdapter):
             return
         probe = self._probe()
         if probe is None and batch is not None:
-            probe = batch.rows(0, _MOST_PROBED_SAMPLES)
+            probe = _at_least_two_samples(batch.rows(0, _MOST_PROBED_SAMPLES))
         if probe is None:
             waiting = "names are proven on the first batch; run the model once, or give nm.adapt(..., example=inputs)"
             self._named = SiteTable([], {"blocks.*": waiting}, f"sites of {type(self.module).__name__}")
@@ -186,8 +193,9 @@ class TorchAdapter(BaseAdapter):
         self._named = self._describe(self._map, probe)
 
     def _infer(self, probe: Batch) -> SiteMap:
+        own = probe.copied()
         with evaluating(self.module):
-            return infer_sites(self.module, probe.args, dict(probe.kwargs))
+            return infer_sites(self.module, own.args, dict(own.kwargs))
 
     def _probe(self) -> Batch | None:
         """Return inputs to prove the sites on, where the model or the user offers some."""
@@ -225,7 +233,7 @@ class TorchAdapter(BaseAdapter):
         with _explained(batch):
             return run_hooked(
                 self.module,
-                lambda: self._call(batch),
+                lambda: self._call(batch.copied()),
                 taps,
                 edits,
                 capture,
@@ -288,6 +296,23 @@ class TorchAdapter(BaseAdapter):
                     f"module {tap.path!r} runs {calls} times in one pass",
                     expected="the call to be named: " + ", ".join(f"'{name}#{call}'" for call in range(calls)),
                 )
+
+
+def _at_least_two_samples(batch: Batch) -> Batch:
+    """Add to a single sample one that is shifted along its positions: proofs need two that differ."""
+    if batch.n_samples > 1 or batch.sample_axis:
+        return batch
+
+    def doubled(name: str, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not value.ndim or value.shape[0] != 1:
+            return value
+        shifts = value.ndim > 1 and "mask" not in name
+        return torch.cat([value, value.roll(1, 1) if shifts else value])
+
+    return Batch.of(
+        tuple(doubled("", value) for value in batch.args),
+        {name: doubled(name, value) for name, value in batch.kwargs.items()},
+    )
 
 
 def _tensor(value: Any, device: torch.device) -> Any:

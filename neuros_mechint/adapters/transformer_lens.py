@@ -45,6 +45,9 @@ class TransformerLensAdapter(TorchAdapter):
     ----------
     module : transformer_lens.HookedTransformer or TransformerBridge
         Used as it is, and left as it was; hooks the caller has set keep running.
+    tokenizer : callable, optional
+        For inputs given as strings; by default the model's own ``to_tokens``, which prepends a BOS token where the
+        model is set to.
     example : torch.Tensor, optional
         Token ids on which the sites are checked; by default some are made up.
 
@@ -54,8 +57,8 @@ class TransformerLensAdapter(TorchAdapter):
     as it was. Here ``resid_mid`` is ``resid_pre + attn_out``, and its edits move both.
     """
 
-    def __init__(self, module: Any, example: Any = None) -> None:
-        super().__init__(module, tokenizer=getattr(module, "tokenizer", None), example=example)
+    def __init__(self, module: Any, tokenizer: Any = None, example: Any = None) -> None:
+        super().__init__(module, tokenizer=tokenizer, example=example)
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -65,9 +68,16 @@ class TransformerLensAdapter(TorchAdapter):
     # -- inputs --------------------------------------------------------------------------------------------------
 
     def _tokenize(self, texts: list[str]) -> Mapping[str, Any]:
-        if self.tokenizer is None:
-            return super()._tokenize(texts)
-        return {"input": self.module.to_tokens(texts)}
+        own = getattr(self.module, "tokenizer", None)
+        if self.tokenizer is not None or own is None:
+            encoded = super()._tokenize(texts)
+            return {"input": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+        tokens = self.module.to_tokens(texts)
+        if own.padding_side != "left" or len(texts) == 1:
+            return {"input": tokens}  # padding on the right is hidden by the causal mask
+        from transformer_lens.utils import get_attention_mask
+
+        return {"input": tokens, "attention_mask": get_attention_mask(own, tokens, self.module.cfg.default_prepend_bos)}
 
     def _prepare(self, inputs: Any) -> Batch:
         batch = super()._prepare(inputs)
@@ -159,11 +169,14 @@ class TransformerLensAdapter(TorchAdapter):
         """
         batch = self._prepare(inputs)
         ids = batch.kwargs["input"] if batch.kwargs else batch.args[0]
-        options = {"do_sample": False, "stop_at_eos": self.tokenizer is not None, **options}
+        end = getattr(getattr(self.module, "tokenizer", None), "eos_token_id", None)
+        options = {"do_sample": False, "stop_at_eos": end is not None, **options}
+        # its own strings TransformerLens pads on the left, as generation needs it
+        prompts = inputs if self.tokenizer is None and not hasattr(inputs, "shape") else ids
 
         def call() -> torch.Tensor:
             return self.module.generate(
-                ids, max_new_tokens=max_new_tokens, return_type="tokens", verbose=False, **options
+                prompts, max_new_tokens=max_new_tokens, return_type="tokens", verbose=False, **options
             )
 
         return self._generate(call, edits, batch, int(ids.shape[1]), max_new_tokens, seed)

@@ -67,7 +67,7 @@ class PatchingEffects(Result):
                 fix="choose a corruption that changes the answer, or read `.values`",
             )
         normalized = (self.values - self.corrupted) / difference
-        return normalized.assign_attrs(units="fraction of the clean - corrupted difference", long_name="effect")
+        return normalized.assign_attrs(units="fraction of the difference", long_name="effect")
 
     def _draw(self, ax: Axes) -> None:
         try:
@@ -80,7 +80,12 @@ class PatchingEffects(Result):
         """Return the baselines and the largest effects as text."""
         flat = self.values.stack(place=self.values.dims)
         order = np.argsort(-np.abs(np.nan_to_num(flat.values - self.corrupted)))[:5]
-        lines = [self.title, f"clean {self.clean:.4g}, corrupted {self.corrupted:.4g}; largest changes:"]
+        lines = [
+            self.title,
+            f"run that was patched from: {self.clean:.4g}",
+            f"run that was patched into: {self.corrupted:.4g}",
+            "largest changes:",
+        ]
         for one in order:
             place = ", ".join(str(part) for part in np.atleast_1d(flat["place"].values[one]))
             lines.append(f"  {place}: {float(flat.values[one]):.4g}")

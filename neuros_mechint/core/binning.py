@@ -122,9 +122,9 @@ def bin_centers(window: Sequence[float], bin_width: float) -> npt.NDArray[np.flo
     """
     n_bins = count_bins(window, bin_width)
     start, stop = check_window(window)
-    centers = start + (np.arange(n_bins) + 0.5) * ((stop - start) / n_bins)
+    centers = start + (np.arange(n_bins, dtype=np.float64) + 0.5) * ((stop - start) / n_bins)
     # Labels are typed by people: 0.005 must find the bin whose computed middle is 0.0050000000000000044.
-    return np.round(centers, 12)
+    return centers.round(12)
 
 
 def check_times(name: str, times: Any) -> npt.NDArray[np.float64]:
@@ -181,10 +181,10 @@ def bin_spikes(
 ) -> npt.NDArray[np.int32]:
     """Count the spikes of one unit in bins around each event.
 
-    Bin ``k`` is ``[start + k * bin_width, start + (k + 1) * bin_width)``: a spike on an edge belongs to the bin
-    that starts there, so one at the window's start counts and one at its stop does not. "On an edge" means less
-    than `EDGE_TOLERANCE` (1 ns) before it or, where times beyond about 2e6 s are too coarse for that, four units
-    in their last place. Bins are found by index, never by comparing with accumulated edges.
+    Bin ``k`` is ``[start + k * bin_width, start + (k + 1) * bin_width)``: a spike on an edge belongs to the
+    bin that starts there, so one at the window's start counts and one at its stop does not. On an edge means
+    less than `EDGE_TOLERANCE` (1 ns) before it or, where times beyond about 2e6 s are too coarse for that,
+    four units in their last place. Bins are found by index, never by comparing with accumulated edges.
 
     Parameters
     ----------

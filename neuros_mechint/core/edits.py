@@ -59,7 +59,8 @@ class Edit(ABC):
         if selection is None:
             return values
         if selection.whole:
-            return self._checked(values, values, selection, dims)
+            # a copy: the model may go on to write in place, and what an edit holds is the caller's
+            return self._checked(values, values, selection, dims).clone()
         block = values[selection.here]
         kept = block.squeeze(selection.dropped) if selection.dropped else block
         edited = values.clone()

@@ -12,7 +12,6 @@ from matplotlib.colors import to_hex
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.optional import soft_import
 from neuros_mechint.core.plotting import (
-    BAR_LABEL_WIDTH,
     FONTS,
     INK,
     MISSING,
@@ -23,6 +22,8 @@ from neuros_mechint.core.plotting import (
     is_text,
     real_numbers,
 )
+
+_BAR_LABEL_WIDTH = 30
 
 
 def interactive_figure(values: xr.DataArray, title: str | None = None) -> Any:
@@ -76,6 +77,7 @@ def interactive_heat_map(values: xr.DataArray) -> Any:
     colours, norm = colour_scale(numbers)
     scale = [[step, to_hex(colours(step))] for step in np.linspace(0, 1, 13)]
     row, column = (values[dimension] for dimension in values.dims)
+    bar_label = "<br>".join(textwrap.wrap(axis_label(values), _BAR_LABEL_WIDTH))
     heat = graph.Heatmap(
         z=numbers,
         x=_plotly_labels(column),
@@ -84,7 +86,7 @@ def interactive_heat_map(values: xr.DataArray) -> Any:
         zmax=norm.vmax,
         colorscale=scale,
         colorbar={
-            "title": {"text": _wrapped(axis_label(values)), "side": "right"},
+            "title": {"text": bar_label, "side": "right"},
             "outlinewidth": 0,
             "thickness": 14,
         },
@@ -129,17 +131,13 @@ def interactive_lines(values: xr.DataArray, along: str | None = None) -> Any:
             x=_plotly_labels(x),
             y=row,
             name=str(name),
-            mode="lines",
+            mode="markers" if is_text(x) else "lines",
             line={"color": PALETTE[i % len(PALETTE)]},
         )
         for i, (name, row) in enumerate(zip(names, rows, strict=True))
     ]
     figure = _plotly_layout(graph.Figure(traces), axis_label(x), axis_label(values))
     return figure.update_layout(showlegend=len(traces) > 1)
-
-
-def _wrapped(label: str) -> str:
-    return "<br>".join(textwrap.wrap(label, BAR_LABEL_WIDTH))
 
 
 def _plotly_labels(coordinate: xr.DataArray) -> list[Any]:

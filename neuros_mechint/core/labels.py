@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from neuros_mechint.core.provenance import Provenance
 
-OBSERVATION_DIMS = ("sample", "position", "query", "time")
-"""Axes whose entries are observations, in the order of a matrix's rows; every other axis holds features."""
+FEATURE_DIMS = ("unit", "head", "kv_head", "channel", "depth", "height", "width", "key")
+"""Axes whose entries are features; every other axis (sample, stimulus, trial, position, time, ...) holds observations."""
 
 HALF_PRECISION = (torch.bfloat16, torch.float16)
 """Types that become float32 in xarray: NumPy has no bfloat16, and sums in float16 overflow at 65,504."""
@@ -38,7 +38,7 @@ def as_matrix(tensor: torch.Tensor, dims: Sequence[str]) -> torch.Tensor:
     tensor : torch.Tensor
         Any number of axes.
     dims : sequence of str
-        Names of its axes. Rows run over `OBSERVATION_DIMS` in that order, columns over the others in theirs.
+        Names of its axes. Columns run over those in `FEATURE_DIMS`, rows over the others, both in their order.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def as_matrix(tensor: torch.Tensor, dims: Sequence[str]) -> torch.Tensor:
     >>> as_matrix(torch.zeros(2, 12, 5, 7), ("sample", "head", "query", "key")).shape
     torch.Size([10, 84])
     """
-    rows = [dims.index(name) for name in OBSERVATION_DIMS if name in dims]
+    rows = [axis for axis, name in enumerate(dims) if name not in FEATURE_DIMS and not name.startswith("axis_")]
     columns = [axis for axis in range(tensor.ndim) if axis not in rows]
     n_rows = math.prod(tensor.shape[axis] for axis in rows)
     n_columns = math.prod(tensor.shape[axis] for axis in columns)

@@ -45,7 +45,7 @@ _STYLE: dict[str, Any] = {
     "font.size": 10,
     "text.color": INK,
     "axes.titlesize": 11,
-    "axes.titleweight": "semibold",
+    "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
     "axes.labelsize": 10,
@@ -77,7 +77,7 @@ _STYLE: dict[str, Any] = {
 }
 _MOST_TICKS = 24
 _MOST_TICK_CHARACTERS = 70
-BAR_LABEL_WIDTH = 30
+_CHARACTERS_PER_INCH = 11
 _MOST_LINES_NAMED = 10
 _FIGURE_WIDTH = 6.6
 
@@ -238,7 +238,7 @@ def line(values: xr.DataArray, ax: Axes, along: str | None = None) -> list[Line2
     elif x.dtype.kind in "iu":
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel(axis_label(x))
-    ax.set_ylabel(axis_label(values))
+    ax.set_ylabel(_upright_label(values, ax))
     return lines
 
 
@@ -273,7 +273,7 @@ def bars(values: xr.DataArray, ax: Axes) -> BarContainer:
     ax.grid(axis="y")
     _label_ticks(ax, "x", values[values.dims[0]].values)
     ax.set_xlabel(axis_label(values[values.dims[0]]))
-    ax.set_ylabel(axis_label(values))
+    ax.set_ylabel(_upright_label(values, ax))
     return drawn
 
 
@@ -320,16 +320,23 @@ def heat_map(
     )
     for axis, dimension in zip("yx", values.dims, strict=True):
         _label_ticks(ax, axis, values[dimension].values)
-        getattr(ax, f"set_{axis}label")(axis_label(values[dimension]))
+    ax.set_xlabel(axis_label(values[values.dims[1]]))
+    ax.set_ylabel(_upright_label(values[values.dims[0]], ax))
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     if ax.figure is not None:
         labelled = values.assign_attrs(units=units) if units else values
-        label = textwrap.fill(axis_label(labelled), BAR_LABEL_WIDTH)
+        label = _upright_label(labelled, ax)
         bar = ax.figure.colorbar(image, ax=ax, label=label, pad=0.02, fraction=0.05, aspect=28)
         bar.outline.set_visible(False)  # type: ignore[operator]
         bar.ax.tick_params(length=0)
     return image
+
+
+def _upright_label(array: xr.DataArray, ax: Axes) -> str:
+    """Return the label in lines that are no longer than the axes are high."""
+    inches = ax.bbox.height / ax.figure.dpi
+    return textwrap.fill(axis_label(array), max(12, int(inches * _CHARACTERS_PER_INCH)))
 
 
 def colour_scale(numbers: np.ndarray, center: float | None = None) -> tuple[Colormap, Normalize]:

@@ -36,6 +36,6 @@ def progress_bar(
     """
     if not enabled:
         return iterable
-    from tqdm.auto import tqdm
+    from tqdm import tqdm  # plain text also in notebooks: tqdm.auto warns there unless ipywidgets is installed
 
     return tqdm(iterable, total=total, desc=description or None, delay=2, leave=False, dynamic_ncols=True)

@@ -192,7 +192,8 @@ def _widest(kind: str) -> float:
 
 
 def _encode(variable: xr.Variable) -> xr.Variable:
-    values, kind = variable.values, variable.dtype.kind
+    values = _native(variable.values)
+    kind = values.dtype.kind
     if kind in "UO":
         return xr.Variable(variable.dims, _escape(values), encoding={"dtype": str})
     if kind == "c":
@@ -205,10 +206,15 @@ def _encode(variable: xr.Variable) -> xr.Variable:
     return xr.Variable(variable.dims, values, encoding={"_FillValue": None})
 
 
+def _native(values: np.ndarray) -> np.ndarray:
+    """Return the values in this machine's byte order, the only one in which files keep them."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
 def _describe(variable: xr.Variable, encoded: xr.Variable) -> dict[str, Any]:
     return {
         "dims": [str(dimension) for dimension in variable.dims],
-        "dtype": variable.dtype.str,
+        "dtype": _native(variable.values).dtype.str,
         "attributes": variable.attrs,
         "hash": _content_hash(encoded.values),
     }

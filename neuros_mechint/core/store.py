@@ -142,13 +142,8 @@ class ActivationStore(LabelledTensors):
             Not a store, a damaged one, or one that is not complete.
         """
         log = StoreLog.read(Path(path))
-        if not (log.complete or partial):
-            promised = f" of {log.n_promised}" if log.n_promised is not None else ""
-            raise StorageError(
-                f"the store {path} is not complete: {log.n_samples}{promised} samples are finished",
-                fix=f"continue from sample {log.n_samples} with ActivationStore.resume({str(path)!r}); "
-                "or read the finished samples with ActivationStore.open(..., partial=True)",
-            )
+        if not partial:
+            log.check_complete()
         return cls(path, log, writable=False)
 
     @classmethod
@@ -177,20 +172,9 @@ class ActivationStore(LabelledTensors):
             Not a store, a complete one, or one of other sites, axes, shapes, types or another model.
         """
         log = StoreLog.read(Path(path))
-        if log.complete:
-            raise StorageError(
-                f"the store {path} is complete with {log.n_samples} samples",
-                fix="read it with ActivationStore.open",
-            )
+        log.check_resumable(provenance)
         if dims is not None and shapes is not None and dtypes is not None:
             check_same(Path(path), log.layouts, SiteLayout.of_all(dims, shapes, dtypes))
-        if provenance is not None and log.provenance is not None and provenance.model != log.provenance.model:
-            raise StorageError(
-                f"the store {path} holds activations of another model",
-                expected=log.provenance.model,
-                got=provenance.model,
-                fix="write to another path, or delete this store and start again",
-            )
         remove_leftovers(Path(path), log)
         log.writer = uuid.uuid4().hex
         log.write()

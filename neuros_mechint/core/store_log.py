@@ -258,13 +258,41 @@ class StoreLog:
             "provenance": self.provenance and self.provenance.to_json(),
             "sites": {name: layout.to_json() for name, layout in self.layouts.items()},
         }
-        zarr.open_group(str(self.path), mode="r+").update_attributes({_ATTRIBUTE: stored})
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {_ATTRIBUTE: stored}}
+        draft = self.path / "zarr.json.partial"
+        draft.write_text(json.dumps(group), encoding="utf-8")
+        draft.replace(self.path / "zarr.json")
 
     def commit(self, n_samples: int, tails: dict[str, int], complete: bool = False) -> None:
         """Make ``n_samples`` the finished ones."""
         finished = {"n_samples": n_samples, "tails": tails, "complete": complete}
         replace(self, **finished).write()
         self.n_samples, self.tails, self.complete = n_samples, tails, complete
+
+    def check_complete(self) -> None:
+        """Raise `StorageError` unless the store was finished."""
+        if not self.complete:
+            promised = "" if self.n_promised is None else f" of {self.n_promised}"
+            raise StorageError(
+                f"the store {self.path} is not complete: {self.n_samples}{promised} samples are finished",
+                fix=f"continue from sample {self.n_samples} with ActivationStore.resume({str(self.path)!r}); "
+                "or read the finished samples with ActivationStore.open(..., partial=True)",
+            )
+
+    def check_resumable(self, provenance: Provenance | None) -> None:
+        """Raise `StorageError` where the store is finished, or comes from another model."""
+        if self.complete:
+            raise StorageError(
+                f"the store {self.path} is complete with {self.n_samples} samples",
+                fix="read it with ActivationStore.open, or write to another path",
+            )
+        if provenance is not None and self.provenance and provenance.model != self.provenance.model:
+            raise StorageError(
+                f"the store {self.path} holds activations of another model",
+                expected=f"model {self.provenance.model}",
+                got=f"model {provenance.model}",
+                fix="write to another path, or delete this store and start again",
+            )
 
     def check_batch(self, batch: Mapping[str, torch.Tensor]) -> int:
         """Return the number of samples of a batch; raise `StorageError` unless it can be appended."""

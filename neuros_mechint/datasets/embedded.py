@@ -8,14 +8,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from neuros_mechint.core.errors import CapabilityError, MissingDependencyError, StorageError, check_option
-from neuros_mechint.datasets.networks import InductionTransformer, RecurrentNetwork
+from neuros_mechint.datasets.networks import AttentionBlock, InductionTransformer, RecurrentNetwork
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -61,7 +61,7 @@ _MODELS = {
         EmbeddedModel(
             "induction",
             "2-layer attention-only transformer (4 heads, width 64): continues repeated tokens by induction",
-            "0",
+            "fe0ae1ac2a389b253715a14d5e255a66947b449ecc100b33a63720bda16d39b4",
         ),
         EmbeddedModel(
             "flip_flop_rnn",
@@ -184,14 +184,13 @@ def to_hooked_transformer(model: InductionTransformer) -> HookedTransformer:
             got=error,
             fix='pip install "transformer-lens<4", or load the model with backend="torch"',
         ) from error
-    attention = next(module for module in model.modules() if hasattr(module, "n_heads"))
     n_ctx, d_model = model.position_embedding.weight.shape
     d_vocab = model.token_embedding.num_embeddings
     config = HookedTransformerConfig(
         n_layers=len(model.blocks),
         d_model=d_model,
-        n_heads=attention.n_heads,
-        d_head=d_model // attention.n_heads,
+        n_heads=model.n_heads,
+        d_head=d_model // model.n_heads,
         n_ctx=n_ctx,
         d_vocab=d_vocab,
         attn_only=True,
@@ -237,7 +236,7 @@ def _hooked_weights(model: InductionTransformer) -> dict[str, torch.Tensor]:
         "unembed.b_U": model.unembedding.bias,
     }
     for layer, block in enumerate(model.blocks):
-        attention = block.attention
+        attention = cast(AttentionBlock, block).attention
         for letter, linear in (("Q", attention.query), ("K", attention.key), ("V", attention.value)):
             by_head = linear.weight.unflatten(0, (attention.n_heads, -1))  # (head, d_head, d_model)
             weights[f"blocks.{layer}.attn.W_{letter}"] = by_head.transpose(1, 2)

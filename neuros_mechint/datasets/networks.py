@@ -120,10 +120,17 @@ class InductionTransformer(nn.Module):
         self, n_layers: int = 2, n_heads: int = 4, d_model: int = 64, d_vocab: int = 64, n_ctx: int = 64
     ) -> None:
         super().__init__()
+        self.n_heads = n_heads
         self.token_embedding = nn.Embedding(d_vocab, d_model)
         self.position_embedding = nn.Embedding(n_ctx, d_model)
         self.blocks = nn.ModuleList(AttentionBlock(d_model, n_heads) for _ in range(n_layers))
         self.unembedding = nn.Linear(d_model, d_vocab)
+
+    @property
+    def dummy_inputs(self) -> torch.Tensor:
+        """Example tokens ``(2, 8)``, by the name HuggingFace models use: on them the model's sites are proven."""
+        n_tokens = self.token_embedding.num_embeddings
+        return torch.arange(16).reshape(2, 8) * 7 % n_tokens
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the logits of the next token.

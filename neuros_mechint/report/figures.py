@@ -16,7 +16,7 @@ from neuros_mechint.core.plotting import GRID, INK, MUTED_INK, style
 if TYPE_CHECKING:
     from neuros_mechint.core.result import Result
 
-# Beyond this, vector graphics (thousands of points) make the page slower and larger than pixels would.
+# Characters beyond which vector graphics (thousands of points) are slower and larger than pixels.
 _LARGEST_SVG = 300_000
 # Named one by one, because plotly's own set has a button that uploads the data.
 _PLOTLY_BUTTONS = [["toImage", "zoom2d", "pan2d", "resetScale2d"]]
@@ -66,7 +66,7 @@ def figure_markup(figure: Figure, identifier: str, description: str, *, in_page_
     markupsafe.Markup
     """
     svg = figure_to_svg(figure, identifier, description)
-    if len(svg) > _LARGEST_SVG:
+    if len(re.sub(r"base64,[^\"]*", "", svg)) > _LARGEST_SVG:
         return _png_markup(figure, description)
     if not in_page_colours:
         return Markup('<div class="paper">{}</div>').format(Markup(svg))

@@ -22,7 +22,7 @@ from neuros_mechint.datasets.embedded import load_model
 from neuros_mechint.datasets.measures import accuracy_by_lag, induction_score, previous_token_score
 from neuros_mechint.datasets.tasks import flip_flop, repeated_tokens
 from neuros_mechint.report.report import Report
-from neuros_mechint.workflows.views import AttentionPatterns, StateTrajectories
+from neuros_mechint.workflows.views import AccuracyByLag, AttentionPatterns, StateTrajectories
 
 LAGS = (3, 4, 5, 8, 16, 24, 32, 40, 48)
 _PERIOD = 16
@@ -143,7 +143,7 @@ def _accuracy(model: Any, seed: SeedLike) -> Result:
         coords={"lag": ("lag", list(accuracies), {"long_name": "distance of the repetition", "units": "tokens"})},
         attrs={"long_name": "accuracy", "units": "fraction correct"},
     )
-    return Result(
+    return AccuracyByLag(
         xr.Dataset({"accuracy": values}),
         "The model continues repeated sequences",
         attributes={"chance": 1 / 63},
@@ -176,7 +176,7 @@ def _head_scores(model: Any, seed: SeedLike) -> Result:
         attrs={"long_name": "mean attention", "units": "weight"},
     )
     return Result(
-        xr.Dataset({"score": values}),
+        xr.Dataset({"attention": values}),
         "What kind of head each is",
         provenance=Provenance.record(model=model.fingerprint()),
         citations=("elhage2021", "olsson2022"),
@@ -204,12 +204,24 @@ def _joint_effect(model: Any, prompts: InductionPrompts) -> PatchingEffects:
     return patcher.joint(prompts.corrupted, prompts.clean, "blocks.1.z")
 
 
+def _alone_and_together(heads: PatchingEffects, joint: PatchingEffects) -> Result:
+    alone = heads.normalized().sel(site="blocks.1.z")
+    effect = xr.DataArray(
+        [*alone.values, joint.normalized().item()],
+        dims="part",
+        coords={"part": [*(f"head 1.{head}" for head in alone["head"].values), "all together"]},
+        attrs=alone.attrs,
+    )
+    return Result(
+        effect.to_dataset(name="effect"), "Alone and together", provenance=joint.provenance, citations=joint.citations
+    )
+
+
 def _trajectories(seed: SeedLike) -> StateTrajectories:
     network = adapt(load_model("flip_flop_rnn"))
     trials = flip_flop(n_trials=40, n_steps=60, seed=seed)
     run = network.run(trials.inputs, capture="hidden")
     states = run.activations["hidden"].double().numpy()
-    settled = trials.mask.all(-1).numpy()
     correct = (run.output.sign() == trials.targets.sign())[trials.mask].double().mean()
     centred = states - states.reshape(-1, states.shape[-1]).mean(0)
     _, singular, axes = np.linalg.svd(centred.reshape(-1, states.shape[-1]), full_matrices=False)
@@ -226,7 +238,7 @@ def _trajectories(seed: SeedLike) -> StateTrajectories:
     return StateTrajectories(
         data,
         "How a recurrent network remembers three bits",
-        attributes={"accuracy_while_remembering": float(correct), "settled_fraction": float(settled.mean())},
+        attributes={"accuracy_while_remembering": float(correct)},
         provenance=Provenance.record(model=network.fingerprint()),
         citations=("sussillo2013",),
     )
@@ -236,9 +248,9 @@ def _trajectories(seed: SeedLike) -> StateTrajectories:
 
 
 def _write(model: Any, results: Mapping[str, Any]) -> Report:
-    heads, joint = results["heads"].normalized(), float(results["joint"].normalized())
+    heads, joint = results["heads"].normalized(), results["joint"].normalized().item()
     first, second = heads.sel(site="blocks.0.z"), heads.sel(site="blocks.1.z")
-    leader = int(first.argmax())
+    leader = int(first.values.argmax())
     earlier = _LENGTH - 1 - _PERIOD
     report = Report(
         "How a small transformer continues a repeated sequence",
@@ -282,18 +294,18 @@ def _write(model: Any, results: Mapping[str, Any]) -> Report:
         results["heads"],
         title="Which heads are needed, one at a time",
         caption="The other way round: one head of the corrupted run is put into the clean run. 1 means that the answer "
-        f"is lost. Head 0.{leader} matters ({float(first[leader]):.2f}); no head of the second layer seems to "
-        f"(at most {float(second.max()):.2f}).",
+        f"is lost. Head 0.{leader}, which looks at the previous token, matters most ({float(first[leader]):.2f}); of "
+        f"the second layer no head seems to matter (at most {float(second.max()):.3f}).",
     )
     report.add(
-        results["joint"],
+        _alone_and_together(results["heads"], results["joint"]),
         title="... and all heads of the second layer at once",
         caption=f"Exchanged together they lose {joint:.0%} of the answer. They stand in for each other: looking at one "
         "at a time misses them, which is why joint patching exists.",
     )
     report.add(
         results["trajectories"],
-        caption="States of an RNN that must remember the signs of three pulses, in the plane of most variance. Each "
-        "combination of bits has its own place, and pulses move the state from one to the next.",
+        caption="States of an RNN that must remember the signs of three pulses. Each combination of bits has its own "
+        "place, a corner of a cube, and pulses move the state along its edges.",
     )
     return report

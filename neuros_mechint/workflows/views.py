@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuros_mechint.core.plotting import INK, PALETTE, SEQUENTIAL
+from neuros_mechint.core.plotting import INK, MUTED_INK, PALETTE, SEQUENTIAL, line
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
 
 _HEADS_PER_ROW = 4
 _GAP = 3
+_VIEW_AZIMUTH, _VIEW_ELEVATION = np.deg2rad(28), np.deg2rad(18)
+
+
+class AccuracyByLag(Result):
+    """Accuracy over ``(lag,)``, with ``chance`` among the attributes."""
+
+    def _draw(self, ax: Axes) -> None:
+        line(self.main, ax)
+        ax.axhline(self.attributes["chance"], color=MUTED_INK, linestyle="--", linewidth=1)
+        ax.text(self.main["lag"].values[-1], self.attributes["chance"] + 0.02, "chance", ha="right", fontsize=9)
+        ax.set_ylim(0, 1.05)
 
 
 class AttentionPatterns(Result):
@@ -22,7 +34,7 @@ class AttentionPatterns(Result):
     @property
     def figure_size(self) -> tuple[float, float]:
         """Width and height in inches."""
-        return 6.6, 1.0 + 1.7 * self.main.sizes["layer"] * -(-self.main.sizes["head"] // _HEADS_PER_ROW)
+        return 6.6, 0.9 + 1.35 * self.main.sizes["layer"] * -(-self.main.sizes["head"] // _HEADS_PER_ROW)
 
     def _draw(self, ax: Axes) -> None:
         values = self.main.values
@@ -41,30 +53,52 @@ class AttentionPatterns(Result):
         image = ax.imshow(canvas, cmap=colours, vmin=0, vmax=1, aspect="equal")
         ax.set_xticks([])
         ax.set_yticks([])
-        ax.set_xlabel("attends to (position) →")
-        ax.set_ylabel("← from (position)")
+        ax.set_xlabel("row: the position that looks; column: the position it looks at")
         for spine in ax.spines.values():
             spine.set_visible(False)
         ax.figure.colorbar(image, ax=ax, label="attention weight", fraction=0.03, pad=0.02)
 
+    def _summary_lines(self) -> Iterator[str]:
+        yield f"heads: {self.main.sizes['layer']} layers of {self.main.sizes['head']}"
+        yield f"positions: {self.main.sizes['query']}"
+
 
 class StateTrajectories(Result):
-    """States of a recurrent network in the plane of most variance: ``state`` over ``(trial, time, component)``.
+    """States of a recurrent network along its first three principal components: ``state`` over ``(trial, time, component)``.
 
-    ``memory`` over ``(trial, time)`` numbers what the network should remember; it gives the colour.
+    ``memory`` over ``(trial, time)`` numbers what the network should remember, and ``memory_name`` names it.
     """
 
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches."""
+        return 6.6, 4.2
+
     def _draw(self, ax: Axes) -> None:
-        states, memory = self.main.values, self.data["memory"].values
+        states, memory = _view(self.main.values), self.data["memory"].values
         for trial in states:
-            ax.plot(trial[:, 0], trial[:, 1], color="0.8", linewidth=0.5, zorder=1)
+            ax.plot(*trial.T, color="0.85", linewidth=0.5, zorder=1)
         for value in np.unique(memory):
-            chosen = memory == value
             colour = (*PALETTE, INK)[int(value) % 8]
-            label = str(self.data["memory_name"].values[int(value)])
-            ax.scatter(*states[chosen][:, :2].T, s=7, color=colour, label=label, linewidths=0, zorder=2)
-        variance = self.data["explained_variance"].values
-        ax.set_xlabel(f"principal component 1 ({variance[0]:.0%} of variance)")
-        ax.set_ylabel(f"principal component 2 ({variance[1]:.0%} of variance)")
+            name = str(self.data["memory_name"].values[int(value)]).replace("-", "−")
+            ax.scatter(*states[memory == value].T, s=8, color=colour, label=name, linewidths=0, zorder=2)
+        variance = float(self.data["explained_variance"].sum())
+        ax.set_xlabel(f"the first three principal components ({variance:.0%} of variance), seen at an angle")
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines["left"].set_visible(False)
         ax.set_aspect("equal", adjustable="datalim")
         ax.legend(title="bits to remember", ncols=2, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+    def _summary_lines(self) -> Iterator[str]:
+        yield f"sign correct while remembering: {self.attributes['accuracy_while_remembering']:.2%}"
+        yield f"variance in three components: {float(self.data['explained_variance'].sum()):.0%}"
+        yield f"states: {self.main.sizes['trial']} trials of {self.main.sizes['time']} time steps"
+
+
+def _view(states: np.ndarray) -> np.ndarray:
+    """Project three components onto the plane of a fixed oblique view, so that no corner of a cube hides another."""
+    x, y, z = np.moveaxis(states, -1, 0)
+    across = x * np.cos(_VIEW_AZIMUTH) - y * np.sin(_VIEW_AZIMUTH)
+    depth = x * np.sin(_VIEW_AZIMUTH) + y * np.cos(_VIEW_AZIMUTH)
+    return np.stack([across, z * np.cos(_VIEW_ELEVATION) + depth * np.sin(_VIEW_ELEVATION)], axis=-1)

@@ -25,7 +25,7 @@ def server(tmp_path):
     folder.mkdir()
     handler = functools.partial(_QuietHandler, directory=folder)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
+        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
         yield folder, f"http://127.0.0.1:{http.server_port}/sample.bin"
         http.shutdown()
 

@@ -61,7 +61,9 @@ def attention_sites(block: Block) -> tuple[Found, Reasons]:
         taps, why = _one_attention(_attention(block, start, pattern))
         if sum((s.path, s.call) == (pattern.path, pattern.call) for s in softmaxes) > 1:
             taps.pop("pattern", None)
-            why["pattern"] = f"{pattern.path!r} computes several patterns in one call: they cannot be told apart"
+            why["pattern"] = (
+                f"{pattern.path!r} computes several patterns in one call: they cannot be told apart"
+            )
         prefix = "cross_" if order else ""
         found |= {prefix + name: tap for name, tap in taps.items()}
         reasons |= {prefix + name: reason for name, reason in why.items()}
@@ -120,13 +122,17 @@ def _values(attention: Attention) -> tuple[Event, Event, HeadView] | None:
         if event.shape[1] != pattern.shape[-1]:
             continue
         for view in _layouts(event.shape[-1], width, attention.heads):
-            values = view.read(event.value).to(pattern.dtype)
-            values = values.repeat_interleave(attention.heads // view.heads, 2)
-            mixed = torch.einsum("bhqk,bkhd->bqhd", pattern, values)
-            size = torch.einsum("bhqk,bkhd->bqhd", pattern, values.abs())
+            values = view.read(event.value).repeat_interleave(attention.heads // view.heads, 2)
+            mixed, size = _mix(pattern, values), _mix(pattern, values.abs())
             if close(heads_of_z, mixed.to(z.value.dtype), magnitude=size):
                 return z, event, view
     return None
+
+
+def _mix(pattern: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return ``pattern @ values`` in the finer of the two dtypes: many models compute the softmax alone in float32."""
+    dtype = torch.promote_types(pattern.dtype, values.dtype)
+    return torch.einsum("bhqk,bkhd->bqhd", pattern.to(dtype), values.to(dtype))
 
 
 def _layouts(features: int, width: int, heads: int) -> Iterator[HeadView]:
@@ -186,7 +192,7 @@ def _query_and_key_candidates(
 def _by_gradient_alone(attention: Attention) -> tuple[Found, Reasons]:
     """Keep z and the pattern where values are laid out in a way of their own, if z[h, p] depends only on pattern[h, p]."""
     reason = "z != pattern @ v for every candidate projection"
-    missing = dict.fromkeys(("q", "k", "v", "z", "pattern"), reason)
+    missing: Reasons = dict.fromkeys(("q", "k", "v", "z", "pattern"), reason)
     if not attention.after:
         return {}, dict.fromkeys(missing, "no projection reads what the pattern mixes")
     z, (head, position) = attention.after[0], attention.probed

@@ -22,7 +22,10 @@ NAMES = (
 def block_sites(block: Block) -> tuple[Found, Reasons]:
     """Return the proven sites of a block under their full names, and the reasons for the missing ones."""
     found, reasons = attention_sites(block)
-    found |= {"resid_pre": block.entry.tap("input of the block"), "resid_post": block.exit.tap("output of the block")}
+    found |= {
+        "resid_pre": block.entry.tap("input of the block"),
+        "resid_post": block.exit.tap("output of the block"),
+    }
     branches = residual_branches(block)
     if branches is None:
         why = "the block's output is not its input plus outputs of its modules"
@@ -45,7 +48,9 @@ def _name_branches(block: Block, branches: list[Branch], found: Found, reasons: 
         if len(same) == 1:
             found[f"{kind}_out"] = same[0].event.tap(_sum_check(same[0], f"{kind}_out"))
         elif same:
-            reasons[f"{kind}_out"] = f"{len(same)} branches of this kind in one block: the name would be ambiguous"
+            reasons[f"{kind}_out"] = (
+                f"{len(same)} branches of this kind in one block: the name would be ambiguous"
+            )
     if "mlp_out" in found:
         (mlp,) = (branch for branch in branches if branch.kind == "mlp")
         taps, reason = mlp_sites(block, mlp)

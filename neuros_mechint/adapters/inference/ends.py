@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,14 +85,14 @@ def _moved_by(
     smallest = min(int(trace.modules[event.path].num_embeddings) for event in embeddings)  # type: ignore[arg-type]
     changed = (ids + 1) % smallest
     seen: dict[tuple[str, int], torch.Tensor] = {}
-    counts: dict[str, int] = {}
+    calls: Counter[str] = Counter()
 
-    def note(path: str, tokens: torch.Tensor) -> None:
-        seen[path, counts.get(path, 0)] = tokens.clone()
-        counts[path] = counts.get(path, 0) + 1
+    def note(path: str, _module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        seen[path, calls[path]] = args[0].clone()
+        calls[path] += 1
 
     handles = [
-        trace.modules[path].register_forward_pre_hook(lambda _, args, path=path: note(path, args[0]))
+        trace.modules[path].register_forward_pre_hook(partial(note, path))
         for path in {event.path for event in embeddings}
     ]
     try:

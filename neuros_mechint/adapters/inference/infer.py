@@ -20,7 +20,9 @@ from neuros_mechint.adapters.taps import Tap
 JITTER = 0.1
 
 
-def infer_sites(module: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> SiteMap:
+def infer_sites(
+    module: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+) -> SiteMap:
     """Find the canonical sites of a module by what goes through it; a name exists only if its identity holds.
 
     No table of architectures is used. One forward pass is recorded, and each name is proven on it: ``resid_mid ==
@@ -56,7 +58,9 @@ def infer_sites(module: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[s
     1.down:in | the next residual stream is the one before + mlp_out
     """
     with torch.inference_mode(False), torch.random.fork_rng(_cuda_devices(module)):
-        call = _Call(module, tuple(map(_plain, args)), {key: _plain(value) for key, value in (kwargs or {}).items()})
+        call = _Call(
+            module, tuple(map(_plain, args)), {key: _plain(value) for key, value in (kwargs or {}).items()}
+        )
         with torch.no_grad():
             own_output = call()
         trace = record(module, call)
@@ -64,7 +68,9 @@ def infer_sites(module: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[s
         if not faithful:
             with torch.no_grad():
                 if not same_output(call(), own_output):
-                    return SiteMap({}, {"*": "the model gives another output each time it runs on the same inputs"})
+                    return SiteMap(
+                        {}, {"*": "the model gives another output each time it runs on the same inputs"}
+                    )
         no_pattern = _why_no_pattern(module, trace, faithful)
         jittered = _jittered_parameters(trace)
         if jittered:
@@ -117,7 +123,9 @@ def _prove(trace: Trace, call: _Call, no_pattern: str | None) -> SiteMap:
             withheld[name] = no_pattern
     output = logits(trace, stacks, taps)
     if output is None:
-        withheld["logits"] = "the output has no field of that name and is no projection of the last residual stream"
+        withheld["logits"] = (
+            "the output has no field of that name and is no projection of the last residual stream"
+        )
     else:
         taps["logits"] = output
     return SiteMap(taps, withheld)
@@ -137,7 +145,9 @@ def _prove_stack(
         withheld |= reasons
     norm = final_norm(trace, stack)
     if norm is None:
-        withheld[f"{stack.prefix}ln_final"] = "no norm reads all of the last resid_post (post-norm blocks, or none)"
+        withheld[f"{stack.prefix}ln_final"] = (
+            "no norm reads all of the last resid_post (post-norm blocks, or none)"
+        )
     else:
         taps[f"{stack.prefix}ln_final"] = norm
 
@@ -146,7 +156,9 @@ def _why_no_pattern(module: nn.Module, trace: Trace, faithful: bool) -> str | No
     """Return why patterns must not be offered, if so: those that can be seen must be the ones the model uses."""
     kernel = patternless_attention(module)
     if kernel is not None:
-        return f"{kernel!r} attention never holds the pattern: call model.set_attn_implementation('sdpa') first"
+        return (
+            f"{kernel!r} attention never holds the pattern: call model.set_attn_implementation('sdpa') first"
+        )
     if not faithful or not trace.fused_equals_open:
         return "attention computed in the open gives another output than the model's own"
     return None

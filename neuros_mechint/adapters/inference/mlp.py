@@ -55,7 +55,9 @@ def _makes_output(block: Block, down: Event, output: Event, inside: list[Event])
         return False
     if close(output.value, projected.value):
         return True
-    entering = [e for e in inside if e.side == "in" and e.time > projected.time and close(e.value, projected.value)]
+    entering = [
+        e for e in inside if e.side == "in" and e.time > projected.time and close(e.value, projected.value)
+    ]
     leaving = [block.other_side(e) for e in entering if block.trace.is_leaf(e.path)]
     return any(e is not None and close(output.value, e.value) for e in leaving)
 
@@ -71,7 +73,11 @@ def _activation_input(block: Block, down: Event, before: list[Event]) -> tuple[E
     ]
     for entering in before:
         module = trace.modules[entering.path]
-        if entering.side != "in" or not trace.is_leaf(entering.path) or any(True for _ in module.parameters()):
+        if (
+            entering.side != "in"
+            or not trace.is_leaf(entering.path)
+            or any(True for _ in module.parameters())
+        ):
             continue
         active = block.other_side(entering)
         # dropout outside training gives back what it takes: no activation function

@@ -102,7 +102,11 @@ def find_stacks(trace: Trace) -> list[Stack]:
                 found[path] = calls
     prefixes = _prefixes(list(found))
     return [
-        Stack(path, prefix, [_block(trace, f"{prefix}blocks.{index}.", call) for index, call in enumerate(calls)])
+        Stack(
+            path,
+            prefix,
+            [_block(trace, f"{prefix}blocks.{index}.", call) for index, call in enumerate(calls)],
+        )
         for (path, calls), prefix in zip(found.items(), prefixes, strict=True)
     ]
 

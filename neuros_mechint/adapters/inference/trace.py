@@ -53,9 +53,7 @@ class Event:
         """Shape of the value."""
         return self.value.shape
 
-    def tap(
-        self, check: str = "", view: HeadView | None = None, dims: tuple[str, ...] = STREAM_DIMS
-    ) -> Tap:
+    def tap(self, check: str = "", view: HeadView | None = None, dims: tuple[str, ...] = STREAM_DIMS) -> Tap:
         """Return the place of this event, proven by ``check``."""
         key = 0 if self.side == "softmax" else self.key
         return Tap(self.path, self.side, key, self.call, view, self.flat, (), check, dims)
@@ -102,7 +100,8 @@ class Trace:
         return frozenset(
             path
             for path, module in self.modules.items()
-            if getattr(getattr(module, "weight", None), "ndim", 0) == 2 and not isinstance(module, nn.Embedding)
+            if getattr(getattr(module, "weight", None), "ndim", 0) == 2
+            and not isinstance(module, nn.Embedding)
         )
 
     def is_leaf(self, path: str) -> bool:
@@ -164,19 +163,25 @@ class _Recorder:
     copies: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict[tuple[int, int], torch.Tensor])
     seen: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
 
-    def before(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def before(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not path:
+            args, kwargs = (
+                tuple(map(_in_graph, args)),
+                {key: _in_graph(value) for key, value in kwargs.items()},
+            )
         call = self.calls[path]
         self.calls[path] += 1
         self.running.append((path, call, len(self.events)))
         for key, value in [*enumerate(args), *kwargs.items()]:
             # the integers that enter an embedding tell which argument it embeds
-            if isinstance(value, torch.Tensor) and (value.is_floating_point() or isinstance(module, nn.Embedding)):
+            if isinstance(value, torch.Tensor) and (
+                value.is_floating_point() or isinstance(module, nn.Embedding)
+            ):
                 self._add(path, "in", key, call, value)
+        return args, kwargs
 
     def after(self, path: str, module: nn.Module, args: Any, output: Any) -> Any:
-        if isinstance(output, torch.Tensor) and output.is_floating_point() and not output.requires_grad:
-            # frozen parameters still need a graph; the clone is no leaf, so the model may work on it in place
-            output = output.detach().requires_grad_().clone()
+        output = _in_graph(output)
         _, call, start = self.running.pop()
         for key, value in _items(output):
             if value.is_floating_point():
@@ -192,7 +197,12 @@ class _Recorder:
         return pattern
 
     def _add(
-        self, path: str, side: Literal["in", "out", "softmax"], key: int | str, call: int, tensor: torch.Tensor
+        self,
+        path: str,
+        side: Literal["in", "out", "softmax"],
+        key: int | str,
+        call: int,
+        tensor: torch.Tensor,
     ) -> None:
         # one tensor passes many modules: it is copied once, and again only after it was changed in place
         version = (id(tensor), tensor._version)
@@ -201,6 +211,14 @@ class _Recorder:
             self.seen.append(tensor)  # kept alive, so that no other tensor gets its id
         edge = get_gradient_edge(tensor) if tensor.requires_grad else None
         self.events.append(Event(path, side, key, call, self.copies[version], edge, len(self.events)))
+
+
+def _in_graph(value: Any) -> Any:
+    """Return a floating-point tensor through which gradients can be taken, also where all parameters are frozen."""
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.requires_grad:
+        return value
+    # a clone is no leaf of the graph, so the model may work on it in place
+    return value.detach().requires_grad_().clone()
 
 
 def _items(output: Any) -> Iterator[tuple[int | str, torch.Tensor]]:

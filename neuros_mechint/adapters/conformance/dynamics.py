@@ -1,0 +1,157 @@
+"""Conformance of what only some models can: gradients, single steps, generation; and of leaving no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from neuros_mechint.adapters.conformance.probe import (
+    NotApplicable,
+    Probe,
+    demand,
+    demand_equal,
+    demand_error,
+    output_differs,
+    tensors_in,
+)
+from neuros_mechint.core.edits import Add, Apply, Zero
+from neuros_mechint.core.errors import CapabilityError
+
+_GRADIENT_SITES = 6
+_STEP_SIZES = (1e-1, 1e-2, 1e-3)
+"""The best of several: rounding spoils the small ones, curvature and kinks the large ones."""
+
+
+def gradients_are_derivatives(probe: Probe) -> str:
+    """Gradients agree with central finite differences through Add edits along random directions."""
+    metric = _random_metric(probe)
+    checked = [site for site in probe.sites if probe.activations[site.name].is_floating_point()][:: max(1, len(probe.sites) // _GRADIENT_SITES)]
+    gradients = probe.adapter.gradients(probe.inputs, [site.name for site in checked], metric)
+    reached = 0
+    for site in checked:
+        gradient = gradients[site.name].double()
+        demand(gradient.shape == probe.activations[site.name].shape, f"the gradient at {site.name} has another shape")
+        demand(bool(torch.isfinite(gradient).all()), f"the gradient at {site.name} is not finite")
+        value = probe.activations[site.name]
+        direction = probe.noise(value)
+        claimed = float((gradient * direction.double()).sum())
+        size = float(gradient.norm() * direction.double().norm()) / max(gradient.numel(), 1) ** 0.5
+        found = [_slope(probe, site.name, direction, step, metric) for step in _STEP_SIZES]
+        allowed = torch.finfo(value.dtype).eps ** (1 / 3) * size
+        best = min(found, key=lambda slope: abs(slope - claimed))
+        noise = 1e-9 if value.dtype == torch.float64 else 1e-2 * max(abs(slope) for slope in found)
+        demand(
+            abs(best - claimed) <= max(allowed, 0.0 if size else noise),
+            f"the gradient at {site.name} says {claimed:.4g} along a random direction, finite differences {best:.4g}",
+        )
+        reached += size > 0
+    demand(reached > 0, "all gradients are zero")
+    return f"{len(checked)} sites"
+
+
+def _slope(probe: Probe, name: str, direction: torch.Tensor, step: float, metric: Callable[[Any], torch.Tensor]) -> float:
+    ends = [float(metric(probe.run(Add(name, direction, scale=sign * step)).output)) for sign in (1, -1)]
+    return (ends[0] - ends[1]) / (2 * step)
+
+
+def _random_metric(probe: Probe) -> Callable[[Any], torch.Tensor]:
+    """A weighted sum of every number in the output: it depends on all of them, and differently."""
+    generator = torch.Generator().manual_seed(1)
+    weights = {
+        place: torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
+        for place, tensor in tensors_in(probe.base.output)
+        if tensor.is_floating_point()
+    }
+
+    def metric(output: Any) -> torch.Tensor:
+        found = dict(tensors_in(output, detach=False))
+        return torch.stack([(found[place].double() * weight).sum() for place, weight in weights.items()]).sum()
+
+    return metric
+
+
+def steps_follow_captures(probe: Probe) -> str:
+    """Iterating ``step`` from the captured state at one time gives the captured states at the next ones.
+
+    The state is that of the sites with a time axis, side by side: hidden states of every layer, then cell states.
+    """
+    names = [name for name in probe.table if "time" in probe.activations.dims(name)]
+    if not names:
+        raise NotApplicable("no site has a time axis")
+    names.sort(key=lambda name: name.endswith("cell"))
+    states = torch.cat([probe.activations[name] for name in names], dim=-1)
+    inputs = _step_inputs(probe, states.shape[0], states.shape[1])
+    state, n_steps = states[:, 0], states.shape[1]
+    for time in range(1, n_steps):
+        state = probe.adapter.step(state, None if inputs is None else inputs[:, time])  # type: ignore[attr-defined]
+        demand_equal(state, states[:, time], f"the state after step {time}")
+    if n_steps > 1:
+        one = probe.adapter.step(states[0, 0], None if inputs is None else inputs[0, 1])  # type: ignore[attr-defined]
+        demand_equal(one, states[0, 1], "a step of a single state without a batch axis")
+    return f"{n_steps - 1} steps of {', '.join(names)}"
+
+
+def _step_inputs(probe: Probe, n_samples: int, n_times: int) -> torch.Tensor | None:
+    """The inputs as (sample, time, n_inputs), or ``None`` for a model that runs by itself."""
+    given = [torch.as_tensor(tensor) for _, tensor in tensors_in(probe.inputs)]
+    sequences = [tensor for tensor in given if tensor.ndim == 3 and {n_samples, n_times} == set(tensor.shape[:2])]
+    if not sequences:
+        return None
+    return sequences[0] if sequences[0].shape[:2] == (n_samples, n_times) else sequences[0].transpose(0, 1)
+
+
+def generation_takes_edits(probe: Probe) -> str:
+    """``generate`` under an identity edit gives what it gives without; under a strong edit it gives something else."""
+    generate = probe.adapter.generate  # type: ignore[attr-defined]
+    plain = generate(probe.inputs, max_new_tokens=4)
+    for site in probe.sites:
+        same = generate(probe.inputs, edits=[Apply(site.name, torch.clone)], max_new_tokens=4)
+        demand(not output_differs(same, plain), f"an identity edit at {site.name} changed the generated tokens")
+    return f"{len(probe.sites)} sites"
+
+
+def missing_capabilities_are_named(probe: Probe) -> str:
+    """What the model cannot do raises CapabilityError; it does not half-work."""
+    name = probe.sites[0].name
+    has = probe.adapter.capabilities
+    calls: dict[str, Callable[[], Any]] = {
+        "intervene": lambda: probe.run(Zero(name)),
+        "gradient": lambda: probe.adapter.gradients(probe.inputs, name, _random_metric(probe)),
+        "generate": lambda: probe.adapter.generate(probe.inputs),  # type: ignore[attr-defined]
+        "step": lambda: probe.adapter.step(torch.zeros(1, 1)),  # type: ignore[attr-defined]
+    }
+    absent = [
+        capability
+        for capability in calls
+        if capability not in has and (capability not in ("generate", "step") or hasattr(probe.adapter, capability))
+    ]
+    if not absent:
+        raise NotApplicable("it has them all")
+    for capability in absent:
+        demand_error(CapabilityError, calls[capability], f"{capability!r}, which is not among the capabilities,")
+    return ", ".join(absent)
+
+
+def leaves_no_trace(probe: Probe) -> str:
+    """Reading, editing and differentiating leave the inputs, the random state and the gradient mode alone."""
+    inputs = {place: tensor.clone() for place, tensor in tensors_in(probe.inputs)}
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    gradients_on = torch.is_grad_enabled()
+    probe.run(capture="*")
+    if "intervene" in probe.adapter.capabilities:
+        probe.run(Zero("*"), capture="*")
+    if "gradient" in probe.adapter.capabilities:
+        probe.adapter.gradients(probe.inputs, probe.sites[0].name, _random_metric(probe))
+    for place, tensor in tensors_in(probe.inputs):
+        demand(torch.equal(tensor, inputs[place]), f"the caller's {place.replace('output', 'inputs', 1)} was changed")
+    demand(torch.equal(torch.get_rng_state(), torch_state), "torch's global random state moved")
+    demand(_same_state(np.random.get_state(), numpy_state), "numpy's global random state moved")  # noqa: NPY002
+    demand(torch.is_grad_enabled() == gradients_on, "torch's gradient mode changed")
+    return ""
+
+
+def _same_state(one: Any, other: Any) -> bool:
+    return all(np.array_equal(left, right) for left, right in zip(one, other, strict=True))
