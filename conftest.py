@@ -1,10 +1,10 @@
-"""Session-wide rules for tests and doctests: offline, repeatable, single-threaded maths, no silent skips of data."""
+"""Rules for all tests and doctests: offline, repeatable, single-threaded maths, no silent skips of data."""
 
 from __future__ import annotations
 
 import os
 
-# Set before numpy or torch is imported: the suite runs one worker per core, so threads inside a worker only contend.
+# Set before numpy or torch is imported: with one worker per core, threads inside a worker only contend.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -20,15 +20,21 @@ from typing import Any
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("default", deadline=None)
-hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, print_blob=True)
+# How fast examples are drawn says more about what else the machine does than about the test.
+hypothesis.settings.register_profile(
+    "default", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(
+    "repeatable", hypothesis.settings.get_profile("default"), derandomize=True, print_blob=True
+)
 hypothesis.settings.load_profile("repeatable" if os.environ.get("CI") else "default")
 
 WORKERS = 2
+DATA_VARIABLE = "NEUROS_MECHINT_DATA"
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Use two workers for the whole suite and none for chosen files, where starting workers costs more than it saves."""
+    """Use two workers for the whole suite and none for chosen files, which run before workers would start."""
     whole_suite = config.args_source is not pytest.Config.ArgsSource.ARGS
     return min(WORKERS, os.cpu_count() or 1) if whole_suite else 0
 
@@ -49,7 +55,7 @@ def is_local(address: Any) -> bool:
 def refuse_network(original: Callable[..., Any]) -> Callable[..., Any]:
     def connect(self: socket.socket, address: Any) -> Any:
         if not is_local(address):
-            raise RuntimeError(f"a test tried to reach {address!r}; tests and doctests must run without a network")
+            raise RuntimeError(f"a test tried to reach {address!r}; tests must run without a network")
         return original(self, address)
 
     return connect
@@ -60,16 +66,13 @@ def pytest_configure() -> None:
     socket.socket.connect_ex = refuse_network(socket.socket.connect_ex)
 
 
-def names_missing_data(reason: str) -> bool:
-    return "missing data" in reason.lower() or "NEUROS_MECHINT_DATA" in reason
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a skip for missing data where the data were promised: otherwise a moved folder would switch off its tests."""
+    """Fail a skip for missing data where data were promised: a moved folder must not switch off its tests."""
     report = yield
-    promised = os.environ.get("NEUROS_MECHINT_DATA")
-    if promised and report.skipped and isinstance(report.longrepr, tuple) and names_missing_data(report.longrepr[2]):
+    promised = os.environ.get(DATA_VARIABLE)
+    reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+    if promised and DATA_VARIABLE in reason:
         report.outcome = "failed"
-        report.longrepr = f"{report.longrepr[2]}\nNEUROS_MECHINT_DATA={promised} is set, so its data must be there."
+        report.longrepr = f"{reason}\n{DATA_VARIABLE}={promised} is set, so its data must be there."
     return report

@@ -26,13 +26,13 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "neuro/README.md": "methods/index.md",
 }
-FOR_ADAPTER_AUTHORS = ("core.adapter.Adapter", "adapters.base.BaseAdapter")
+FOR_ADAPTER_AUTHORS = ["neuros_mechint.adapters.base.BaseAdapter"]
 MARKDOWN_LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s]+)\)")
 
 
 def sources() -> dict[str, str]:
     """Return source file -> page, both as paths with forward slashes."""
-    cards = {card.path.relative_to(ROOT).as_posix(): f"methods/{card.path.name}" for card in status.read_cards()}
+    cards = {f"neuro/cards/{card.path.name}": f"methods/{card.path.name}" for card in status.read_cards()}
     return {source: page for source, page in {**PAGES, **cards}.items() if (ROOT / source).is_file()}
 
 
@@ -48,7 +48,7 @@ def public_names() -> dict[str, list[str]]:
 
 
 def page_text(source: str, pages: dict[str, str]) -> str:
-    """Return the text of a source file with its links pointing at pages; links to other files become plain text."""
+    """Return the text of a source file with its links pointing at pages; other links become plain text."""
 
     def relink(match: re.Match[str]) -> str:
         image, text, target = match.groups()
@@ -89,8 +89,7 @@ def pages() -> dict[str, str]:
         texts[page] = f"{title}\n{card_header(card)}{rest}"
     for package, paths in public_names().items():
         texts[f"reference/{package}.md"] = reference_text(f"neuros_mechint.{package}", paths)
-    authors = [f"neuros_mechint.{path}" for path in FOR_ADAPTER_AUTHORS]
-    texts["reference/adapter_authors.md"] = reference_text("For authors of adapters", authors)
+    texts["reference/adapter_authors.md"] = reference_text("For authors of adapters", FOR_ADAPTER_AUTHORS)
     return texts
 
 

@@ -1,7 +1,8 @@
 """Look inside artificial and biological neural networks with the same few verbs.
 
-Everything public hangs on this module and is loaded when it is first used, so that the import itself stays cheap.
-``__init__.pyi`` is the one list of public names: add a line there and the name exists, for users and for type checkers.
+Everything public hangs on this module and is loaded when it is first used, so that the import itself stays
+cheap. ``__init__.pyi`` is the one list of public names: a line there makes the name exist, for users and for
+type checkers.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-# The one list of public names. Each line makes its name available as `neuros_mechint.NAME`, imported when first used.
+# The one list of public names: each line makes `neuros_mechint.NAME` available, imported when first used.
 __version__: str
 
 from .adapters.registry import adapt as adapt
@@ -6,6 +6,7 @@ from .causal.metrics import kl_divergence as kl_divergence
 from .causal.metrics import log_probability as log_probability
 from .causal.metrics import logit_difference as logit_difference
 from .causal.patching import ActivationPatcher as ActivationPatcher
+from .core import errors as errors
 from .core.activations import Activations as Activations
 from .core.adapter import Adapter as Adapter
 from .core.edits import Add as Add
@@ -17,10 +18,9 @@ from .core.edits import Replace as Replace
 from .core.edits import Resample as Resample
 from .core.edits import Scale as Scale
 from .core.edits import Zero as Zero
-from .core import errors as errors
 from .core.recording import Recording as Recording
-from .core.result import load_result as load_result
 from .core.result import Result as Result
+from .core.result import load_result as load_result
 from .core.sites import Site as Site
 from .core.sites import SiteTable as SiteTable
 from .core.store import ActivationStore as ActivationStore

@@ -30,7 +30,8 @@ def quickstart(
     found = run(output, seed=seed)
     heads, joint = found.results["heads"].normalized(), found.results["joint"].normalized()  # type: ignore[attr-defined]
     accuracy = found.results["accuracy"].main
-    typer.echo(f"accuracy at distances {', '.join(str(lag) for lag in accuracy['lag'].values)}: at least {accuracy.values.min():.3f}")
+    lags = ", ".join(str(lag) for lag in accuracy["lag"].values)
+    typer.echo(f"accuracy at distances {lags}: at least {accuracy.values.min():.3f}")
     for site in heads["site"].values:
         effects = ", ".join(f"{value:.2f}" for value in heads.sel(site=site).values)
         typer.echo(f"effect of exchanging one head of {site}: {effects}")
@@ -61,7 +62,9 @@ def info() -> None:
 
 @app.command()
 def sites(
-    model: Annotated[str, typer.Argument(help="An embedded model's name, or the folder of a HuggingFace model.")],
+    model: Annotated[
+        str, typer.Argument(help="An embedded model's name, or the folder of a HuggingFace model.")
+    ],
     pattern: Annotated[str | None, typer.Option(help="Names to list; * matches anything.")] = None,
 ) -> None:
     """List the sites of a model: their names, axes, native paths, and the identity that proves each."""
@@ -70,7 +73,9 @@ def sites(
 
 @app.command("check-adapter")
 def check_adapter_command(
-    model: Annotated[str, typer.Argument(help="An embedded model's name, or the folder of a HuggingFace model.")],
+    model: Annotated[
+        str, typer.Argument(help="An embedded model's name, or the folder of a HuggingFace model.")
+    ],
 ) -> None:
     """Run the conformance kit on a model's adapter."""
     from neuros_mechint.adapters.conformance import check_adapter
@@ -113,14 +118,18 @@ def _open(name: str) -> Any:
         return adapt(architecture.from_pretrained(name, local_files_only=True))
     raise InputError(
         f"no model {name!r}",
-        expected="one of " + ", ".join(embedded_models()) + ", or the folder of a HuggingFace model with its config.json",
+        expected="one of "
+        + ", ".join(embedded_models())
+        + ", or the folder of a HuggingFace model with its config.json",
     )
 
 
 def _example_inputs(adapter: Any) -> Any:
     batch = adapter._probe()
     if batch is None:
-        raise InputError("this model offers no example inputs", fix="call check_adapter(adapter, inputs) from Python")
+        raise InputError(
+            "this model offers no example inputs", fix="call check_adapter(adapter, inputs) from Python"
+        )
     return dict(batch.kwargs) or batch.args
 
 

@@ -62,7 +62,7 @@ def status_page(cards: list[Card]) -> str:
         "# What works",
         "",
         "Written by `scripts/status.py` from the [method cards](neuro/README.md); do not edit.",
-        "*tested*: held to a known answer by the test named. *experimental*: checked, but no ground truth exists.",
+        "*tested*: held to a known answer by that test. *experimental*: checked, without a ground truth.",
         "",
         "| method | names | status | known-answer test |",
         "|---|---|---|---|",

@@ -18,6 +18,7 @@ from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import CapabilityError, InputError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.sites import SiteReference, SiteTable, Window
 from neuros_mechint.core.store import ActivationStore
 
@@ -54,9 +55,7 @@ class BaseAdapter(ABC):
     def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
         """Run one batch; return the model's output, and the captured tensors with the names of their axes."""
 
-    def _differentiate(
-        self, batch: Batch, sites: Sequence[str], metric: Metric
-    ) -> tuple[Tensors, Dims]:
+    def _differentiate(self, batch: Batch, sites: Sequence[str], metric: Metric) -> tuple[Tensors, Dims]:
         """Return the derivative of the metric with respect to the activation at each site."""
         raise self._cannot("gradient")
 
@@ -151,13 +150,17 @@ class BaseAdapter(ABC):
         batch = self._prepare(inputs)
         references = self._expand(sites, batch)
         if not references:
-            raise InputError("no sites to capture", expected="at least one name or pattern, see `model.sites()`")
+            raise InputError(
+                "no sites to capture", expected="at least one name or pattern, see `model.sites()`"
+            )
         if to is not None:
             return self._capture_to_store(batch, references, batch_size, to)
         parts = self._progress(batch, batch_size, "capture")
         return self._joined([self._run_part(part, [], references)[1] for part in parts])
 
-    def gradients(self, inputs: Any, sites: Any, metric: Metric, batch_size: int | None = None) -> Activations:
+    def gradients(
+        self, inputs: Any, sites: Any, metric: Metric, batch_size: int | None = None
+    ) -> Activations:
         """Return the derivative of a metric with respect to the activation at each site.
 
         Parameters
@@ -192,6 +195,23 @@ class BaseAdapter(ABC):
             pieces.append(_picked(tensors, dims, references, part.window))
         return self._joined(pieces)
 
+    def generate(
+        self,
+        inputs: Any,
+        edits: Edit | Sequence[Edit] = (),
+        max_new_tokens: int = 20,
+        seed: SeedLike = 0,
+        **options: Any,
+    ) -> torch.Tensor:
+        """Continue a sequence under edits, where the kind of model can.
+
+        Raises
+        ------
+        CapabilityError
+            The model does not generate.
+        """
+        raise self._cannot("generate")
+
     def _run_part(
         self, part: Batch, edits: Sequence[Edit], references: Sequence[SiteReference]
     ) -> tuple[Any, Activations]:
@@ -208,7 +228,9 @@ class BaseAdapter(ABC):
         batch_size: int | None,
         to: str | PathLike[str],
     ) -> ActivationStore:
-        provenance = Provenance.record(model=self.fingerprint(), arguments={"sites": [str(r) for r in references]})
+        provenance = Provenance.record(
+            model=self.fingerprint(), arguments={"sites": [str(r) for r in references]}
+        )
         writer = None
         done = ActivationStore.samples_written(to)
         rest = batch.rows(done, batch.n_samples) if done < batch.n_samples else None
@@ -282,9 +304,7 @@ def _base_names(references: Sequence[SiteReference]) -> list[str]:
     return list(dict.fromkeys(reference.name for reference in references))
 
 
-def _picked(
-    tensors: Tensors, dims: Dims, references: Sequence[SiteReference], window: Window
-) -> Activations:
+def _picked(tensors: Tensors, dims: Dims, references: Sequence[SiteReference], window: Window) -> Activations:
     """Cut captured tensors down to what each reference selects."""
     picked: dict[str, torch.Tensor] = {}
     picked_dims: dict[str, tuple[str, ...]] = {}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from neuros_mechint.core.errors import InputError
@@ -52,7 +53,9 @@ class Batch:
             No array, no samples, or numbers that are not finite.
         """
         arrays = [(f"argument {i}", a) for i, a in enumerate(args)] + list(kwargs.items())
-        arrays = [(name, array) for name, array in arrays if hasattr(array, "shape") and hasattr(array, "dtype")]
+        arrays = [
+            (name, array) for name, array in arrays if hasattr(array, "shape") and hasattr(array, "dtype")
+        ]
         if not arrays:
             raise InputError(
                 "the inputs hold no array",
@@ -121,8 +124,9 @@ def check_batch_size(batch_size: int | None) -> None:
 def join_outputs(outputs: Sequence[Any], sizes: Sequence[int], sample_axis: int = 0) -> Any:
     """Put the outputs of consecutive batches together.
 
-    Tensors with one row per sample along ``sample_axis`` are concatenated, containers likewise item by item; what has no row per sample
-    (a loss, a cache) is ``None`` in the joined output, because it means nothing across batches.
+    Tensors and arrays with one row per sample along ``sample_axis`` are concatenated, containers likewise item by
+    item; what has no row per sample (a loss, a cache) is ``None`` in the joined output, because it means nothing
+    across batches.
 
     Examples
     --------
@@ -132,15 +136,18 @@ def join_outputs(outputs: Sequence[Any], sizes: Sequence[int], sample_axis: int 
     if len(outputs) == 1:
         return outputs[0]
     first = outputs[0]
-    if isinstance(first, torch.Tensor):
+    if isinstance(first, (torch.Tensor, np.ndarray)):
         axis = sample_axis if first.ndim > sample_axis else 0
         per_sample = all(
             one.ndim and one.shape[axis] == size for one, size in zip(outputs, sizes, strict=True)
         )
-        return torch.cat(list(outputs), dim=axis) if per_sample else None
+        concatenate = torch.cat if isinstance(first, torch.Tensor) else np.concatenate
+        return concatenate(list(outputs), axis) if per_sample else None
     if isinstance(first, Mapping):
         joined = {key: join_outputs([one[key] for one in outputs], sizes, sample_axis) for key in first}
-        return type(first)(**joined)
+        return (
+            joined if type(first) is dict else type(first)(**joined)
+        )  # keys of a plain dict need not be names
     if isinstance(first, (tuple, list)):
         items = [join_outputs(items, sizes, sample_axis) for items in zip(*outputs, strict=True)]
         return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)
@@ -151,5 +158,6 @@ def _check_finite(name: str, array: Any) -> None:
     values = torch.as_tensor(array) if not isinstance(array, torch.Tensor) else array
     if values.is_floating_point() and not bool(torch.isfinite(values).all()):
         raise InputError(
-            f"the inputs are not finite: {name} holds NaN or infinity", fix="clean or mask these samples before running"
+            f"the inputs are not finite: {name} holds NaN or infinity",
+            fix="clean or mask these samples before running",
         )

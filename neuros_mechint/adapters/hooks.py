@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuros_mechint.core.errors import InputError, SiteError
-from neuros_mechint.core.sites import Window
 from neuros_mechint.adapters.softmax import visible_softmax
 from neuros_mechint.adapters.taps import Tap
 from neuros_mechint.adapters.tensors import native_dims, pick, put
 from neuros_mechint.adapters.unroll import unrolled_forward
+from neuros_mechint.core.errors import InputError, SiteError
+from neuros_mechint.core.sites import Window
 
 EditFunction = Callable[[torch.Tensor, tuple[str, ...], Window], torch.Tensor]
 """``edit(values, dims, window) -> values``; what `neuros_mechint.core.edits.Edit.apply` is."""
@@ -79,7 +79,8 @@ class HookedRun:
         flat = [delta for deltas in self.deltas.values() for delta in deltas]
         found = iter(torch.autograd.grad(total, flat, allow_unused=True, materialize_grads=True))
         return {
-            name: _join(name, [next(found) for _ in deltas], self.dims[name]) for name, deltas in self.deltas.items()
+            name: _join(name, [next(found) for _ in deltas], self.dims[name])
+            for name, deltas in self.deltas.items()
         }
 
 
@@ -196,7 +197,7 @@ class _Session:
         self.places: dict[str, list[_Visitor | Tap]] = {}
         for place in [*ordered, *bases]:
             self.places.setdefault(_tap(place).path, []).append(place)
-        self.calls: Counter[int] = Counter()
+        self.calls: Counter[str] = Counter()  # by path: a tied module has hooks of its own under each
         self.running: list[tuple[str, int]] = []
         self.steps: dict[str, int] = {}
         self.seen = 0
@@ -227,8 +228,8 @@ class _Session:
             self.steps = dict(count_calls(self.module, call, paths))
 
     def _before(self, path: str, submodule: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = self.calls[id(submodule)]
-        self.calls[id(submodule)] += 1
+        call = self.calls[path]
+        self.calls[path] += 1
         if self.horizon is not None:  # generation: one pass after another
             call %= self.calls_per_pass.get(path, 1)
         self.running.append((path, call))
@@ -265,7 +266,9 @@ class _Session:
 
     # -- one tensor ----------------------------------------------------------------------------------------------
 
-    def _visit(self, place: _Visitor | Tap, native: torch.Tensor, submodule: nn.Module, call: int) -> torch.Tensor:
+    def _visit(
+        self, place: _Visitor | Tap, native: torch.Tensor, submodule: nn.Module, call: int
+    ) -> torch.Tensor:
         """Read the canonical value out of ``native``, edit and capture it, and write it back."""
         tap = _tap(place)
         if tap.flat:
@@ -343,13 +346,15 @@ class _Session:
 
     def result(self, output: Any) -> HookedRun:
         """Gather what the visitors saw."""
-        captured = sorted((visitor for visitor in self.visitors if visitor.captured), key=lambda v: v.first_seen)
+        captured = sorted(
+            (visitor for visitor in self.visitors if visitor.captured), key=lambda v: v.first_seen
+        )
         return HookedRun(
             output=output,
             tensors={v.name: _join(v.name, v.pieces, v.dims) for v in captured},
             dims={visitor.name: visitor.dims for visitor in captured},
             deltas={visitor.name: visitor.deltas for visitor in captured},
-            calls={path: self.calls[id(self.module.get_submodule(path))] for path in self.places},
+            calls={path: self.calls[path] for path in self.places},
         )
 
 
@@ -362,7 +367,9 @@ def _join(name: str, pieces: Sequence[torch.Tensor], dims: tuple[str, ...]) -> t
     if len(pieces) == 1:
         return pieces[0]
     if "time" not in dims:
-        raise InputError(f"site {name!r} ran {len(pieces)} times in one pass", fix="name the call, as in 'path#1'")
+        raise InputError(
+            f"site {name!r} ran {len(pieces)} times in one pass", fix="name the call, as in 'path#1'"
+        )
     return torch.cat(list(pieces), dim=dims.index("time"))
 
 

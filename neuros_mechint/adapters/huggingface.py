@@ -127,10 +127,19 @@ class HuggingFaceAdapter(TorchAdapter):
         length = int(batch.kwargs["input_ids"].shape[1]) if not encoder_decoder else 1
         length = length if decoder_ids is None else int(decoder_ids.shape[1])
         options = {"do_sample": False, "max_new_tokens": max_new_tokens, **options}
+        if "logits_to_keep" in self._parameters:
+            options.setdefault(
+                "logits_to_keep", 0
+            )  # all: an edit of the logits counts positions from the prompt's start
         if getattr(self.module.generation_config, "pad_token_id", None) is None:
             options.setdefault("pad_token_id", getattr(self.tokenizer, "pad_token_id", None) or 0)
         return self._generate(
-            lambda: self.module.generate(**batch.kwargs, **options), edits, batch, length, max_new_tokens, seed
+            lambda: self.module.generate(**batch.kwargs, **options),
+            edits,
+            batch,
+            length,
+            max_new_tokens,
+            seed,
         )
 
 

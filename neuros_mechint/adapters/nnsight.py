@@ -21,8 +21,8 @@ from neuros_mechint.adapters.huggingface import HuggingFaceAdapter
 from neuros_mechint.adapters.inference import SiteMap
 from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.adapters.taps import HeadView, Tap
-from neuros_mechint.adapters.tokens import check_token_ids
 from neuros_mechint.adapters.tensors import named_tensors, native_dims, pick, put
+from neuros_mechint.adapters.tokens import check_token_ids
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit, Mean, Resample
 from neuros_mechint.core.errors import CapabilityError, InputError, SiteError

@@ -63,7 +63,7 @@ class RecordingAdapter(BaseAdapter):
         axis = str(data.dims[0])
         if inputs is not None:
             labels = [inputs] if isinstance(inputs, str) or not isinstance(inputs, Iterable) else list(inputs)
-            known = list(data[axis].values) if axis in data.coords else list(range(data.sizes[axis]))
+            known: list[Any] = list(data[axis].values) if axis in data.coords else list(range(data.sizes[axis]))
             missing = [label for label in labels if label not in known]
             if missing or not labels:
                 raise InputError(
@@ -117,10 +117,21 @@ class RecordingAdapter(BaseAdapter):
         if not isinstance(captured, Activations):
             return captured
         (data,) = self._prepare(inputs).args
-        labels = {str(axis): list(data[axis].values) for axis in data.dims if axis in data.coords and axis != "unit"}
-        sizes = {axis: {captured[name].shape[captured.dims(name).index(axis)] for name in captured if axis in captured.dims(name)} for axis in labels}
+        labels = {
+            str(axis): list(data[axis].values) for axis in data.dims if axis in data.coords and axis != "unit"
+        }
+        sizes = {
+            axis: {
+                captured[name].shape[captured.dims(name).index(axis)]
+                for name in captured
+                if axis in captured.dims(name)
+            }
+            for axis in labels
+        }
         coords = {axis: values for axis, values in labels.items() if sizes[axis] == {len(values)}}
-        return Activations(dict(captured), {name: captured.dims(name) for name in captured}, coords, captured.provenance)
+        return Activations(
+            dict(captured), {name: captured.dims(name) for name in captured}, coords, captured.provenance
+        )
 
     def _cannot(self, capability: str) -> CapabilityError:
         return CapabilityError(

@@ -106,7 +106,9 @@ def _plug_ins() -> tuple[AdapterEntry, ...]:
     return tuple(found)
 
 
-def _build(adapter_class: Callable[..., Adapter], obj: Any, tokenizer: Any, options: dict[str, Any]) -> Adapter:
+def _build(
+    adapter_class: Callable[..., Adapter], obj: Any, tokenizer: Any, options: dict[str, Any]
+) -> Adapter:
     allowed = inspect.signature(adapter_class).parameters
     if tokenizer is not None:
         options = {"tokenizer": tokenizer, **options}
@@ -181,7 +183,9 @@ def _load_torch() -> Any:
 
 _BUILT_IN = (
     AdapterEntry("recording", _is_a("neuros_mechint", "Recording"), _load_recording, "nm.Recording"),
-    AdapterEntry("nnsight", _is_a("nnsight", "NNsight"), _load_nnsight, "nnsight NNsight or TransformersModel"),
+    AdapterEntry(
+        "nnsight", _is_a("nnsight", "NNsight"), _load_nnsight, "nnsight NNsight or TransformersModel"
+    ),
     AdapterEntry(
         "transformer_lens",
         _is_a("transformer_lens", "HookedTransformer", "HookedEncoder", "TransformerBridge"),
@@ -189,8 +193,16 @@ _BUILT_IN = (
         "TransformerLens HookedTransformer or TransformerBridge",
     ),
     AdapterEntry(
-        "huggingface", _is_a("transformers", "PreTrainedModel"), _load_huggingface, "a HuggingFace model object"
+        "huggingface",
+        _is_a("transformers", "PreTrainedModel"),
+        _load_huggingface,
+        "a HuggingFace model object",
     ),
-    AdapterEntry("recurrent", _is_recurrent, _load_recurrent, "torch RNN, GRU, LSTM, their cells, modules built on them"),
+    AdapterEntry(
+        "recurrent",
+        _is_recurrent,
+        _load_recurrent,
+        "torch RNN, GRU, LSTM, their cells, modules built on them",
+    ),
     AdapterEntry("torch", _is_a("torch", "Module"), _load_torch, "any torch.nn.Module"),
 )

@@ -1,8 +1,8 @@
-"""Make attention patterns visible and editable while a model runs, in the open or through PyTorch's fused call.
+"""Make attention patterns visible and editable while a model runs, whether it computes them openly or fused.
 
-The attention weights a model returns are copies: editing them changes nothing. A pattern is therefore met where it
-is used, by a torch function mode that sees every softmax and replaces each call of PyTorch's
-``scaled_dot_product_attention`` by the same maths with the pattern in between.
+Editing the attention weights that a model returns changes nothing: they were used before. A pattern is
+therefore met where it is used, by a torch function mode that sees every softmax and replaces each call of
+PyTorch's ``scaled_dot_product_attention`` by the same maths with the pattern in between.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def explicit_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """Compute what ``torch.nn.functional.scaled_dot_product_attention`` does, with its pattern given to ``visit``.
+    """Compute what PyTorch's ``scaled_dot_product_attention`` does, with its pattern given to ``visit``.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def visible_softmax(module: nn.Module, visit: Visit) -> Iterator[None]:
 
 
 def patternless_attention(module: nn.Module) -> str | None:
-    """Return the model's attention implementation if it never holds the pattern (flash, flex), else ``None``."""
+    """Return the name of the model's attention kernel if it never holds the pattern (flash, flex)."""
     names = [str(config._attn_implementation) for config in _attention_configs(module)]
     return next((name for name in names if any(word in name for word in _KERNELS_WITHOUT_PATTERN)), None)
 

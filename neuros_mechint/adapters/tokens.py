@@ -28,7 +28,10 @@ def check_token_ids(name: str, ids: torch.Tensor, vocabulary: int | None) -> Non
         )
     if ids.ndim != 2:
         raise InputError(
-            f"{name} must have two axes", expected="(batch, position)", got=tuple(ids.shape), fix="unsqueeze a batch axis"
+            f"{name} must have two axes",
+            expected="(batch, position)",
+            got=tuple(ids.shape),
+            fix="unsqueeze a batch axis",
         )
     if vocabulary is not None and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
         raise InputError(

@@ -59,7 +59,7 @@ class TorchAdapter(BaseAdapter):
     """
 
     def __init__(self, module: nn.Module, tokenizer: Any = None, example: Any = None) -> None:
-        self.module = module
+        self.module: Any = module  # the classes of HuggingFace and TransformerLens have attributes of their own
         self.tokenizer = tokenizer
         self._example = example
         self._map: SiteMap | None = None
@@ -113,7 +113,9 @@ class TorchAdapter(BaseAdapter):
     def _tokenize(self, texts: list[str]) -> Mapping[str, Any]:
         if self.tokenizer is None:
             raise InputError(
-                "strings need a tokenizer", expected="token ids", fix="pass it: nm.adapt(model, tokenizer=...)"
+                "strings need a tokenizer",
+                expected="token ids",
+                fix="pass it: nm.adapt(model, tokenizer=...)",
             )
         if len(texts) > 1 and getattr(self.tokenizer, "pad_token", "") is None:
             raise InputError(
@@ -143,7 +145,9 @@ class TorchAdapter(BaseAdapter):
             if tap is not None and name not in sites:
                 sites[name] = Site(name, tap.native)
             elif "*" in name and not any(fnmatchcase(known, name) for known in sites):
-                sites |= {path: Site(path, f"{path}:out") for path in self._paths() if fnmatchcase(path, name)}
+                sites |= {
+                    path: Site(path, f"{path}:out") for path in self._paths() if fnmatchcase(path, name)
+                }
         if not sites:
             sites = {path: Site(path, f"{path}:out") for path in self._paths()}
         return SiteTable(sites.values(), withheld, f"sites of {type(self.module).__name__}")
@@ -212,7 +216,9 @@ class TorchAdapter(BaseAdapter):
                 None if axis in _DEPENDS_ON_INPUT else int(size)
                 for axis, size in zip(dims, tensor.shape, strict=True)
             )
-            heads = next((size for axis, size in zip(dims, shape, strict=True) if axis.endswith("head")), None)
+            heads = next(
+                (size for axis, size in zip(dims, shape, strict=True) if axis.endswith("head")), None
+            )
             layer = re.search(r"blocks\.(\d+)\.", name)
             tap = site_map.taps[name]
             sites.append(
@@ -291,10 +297,17 @@ class TorchAdapter(BaseAdapter):
         """Refuse a plain path of a module that ran several times: an edit of only one of them must be asked for."""
         for name, tap in taps.items():
             calls = run.calls.get(tap.path, 0)
-            if not tap.check and tap.call == 0 and calls > 1 and "#" not in name and tap.side in ("in", "out"):
+            if (
+                not tap.check
+                and tap.call == 0
+                and calls > 1
+                and "#" not in name
+                and tap.side in ("in", "out")
+            ):
                 raise InputError(
                     f"module {tap.path!r} runs {calls} times in one pass",
-                    expected="the call to be named: " + ", ".join(f"'{name}#{call}'" for call in range(calls)),
+                    expected="the call to be named: "
+                    + ", ".join(f"'{name}#{call}'" for call in range(calls)),
                 )
 
 

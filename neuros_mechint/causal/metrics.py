@@ -29,10 +29,9 @@ def logits_of(output: Any) -> torch.Tensor:
     """
     if isinstance(output, torch.Tensor):
         return output
-    if isinstance(output, Mapping) and isinstance(output.get("logits"), torch.Tensor):
-        return output["logits"]
-    if isinstance(getattr(output, "logits", None), torch.Tensor):
-        return output.logits
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, torch.Tensor):
+        return logits
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], torch.Tensor):
         return output[0]
     raise InputError(
@@ -86,7 +85,9 @@ class KLDivergence:
         then = self.reference.to(now).log_softmax(-1)
         if then.shape != now.shape:
             raise InputError(
-                "the reference has another shape than the output", expected=tuple(now.shape), got=tuple(then.shape)
+                "the reference has another shape than the output",
+                expected=tuple(now.shape),
+                got=tuple(then.shape),
             )
         return (then.exp() * (then - now)).sum(-1)
 
@@ -180,7 +181,9 @@ def read_position(logits: torch.Tensor, position: TokenIds) -> torch.Tensor:
     """
     if logits.ndim != 3:
         raise InputError(
-            "this metric reads a position", expected="logits (batch, position, n_tokens)", got=tuple(logits.shape)
+            "this metric reads a position",
+            expected="logits (batch, position, n_tokens)",
+            got=tuple(logits.shape),
         )
     n_samples, length = logits.shape[:2]
     positions = _per_sample("position", position, n_samples).to(logits.device)
@@ -202,11 +205,15 @@ def _read_token(values: torch.Tensor, token: TokenIds) -> torch.Tensor:
 def _per_sample(name: str, value: TokenIds, n_samples: int) -> torch.Tensor:
     tensor = torch.as_tensor(value)
     if tensor.is_floating_point() or tensor.dtype == torch.bool:
-        raise InputError(f"{name} must be whole numbers", expected="an int or an integer tensor", got=tensor.dtype)
+        raise InputError(
+            f"{name} must be whole numbers", expected="an int or an integer tensor", got=tensor.dtype
+        )
     if tensor.ndim == 0:
         return tensor.expand(n_samples)
     if tensor.shape != (n_samples,):
         raise InputError(
-            f"{name} does not match the samples", expected=f"one number or shape ({n_samples},)", got=tuple(tensor.shape)
+            f"{name} does not match the samples",
+            expected=f"one number or shape ({n_samples},)",
+            got=tuple(tensor.shape),
         )
     return tensor

@@ -123,7 +123,9 @@ class ActivationPatcher:
         if "intervene" not in model.capabilities:
             raise CapabilityError(f"{model!r} cannot be edited, so nothing can be patched into it")
         if not callable(metric):
-            raise InputError("the metric cannot be called", expected="metric(output)", got=type(metric).__name__)
+            raise InputError(
+                "the metric cannot be called", expected="metric(output)", got=type(metric).__name__
+            )
         self.model = model
         self.metric = metric
 
@@ -160,7 +162,9 @@ class ActivationPatcher:
             by = (by,)
         baselines = self._baselines(clean, corrupted, sites, batch_size)
         places = [
-            (site, place) for site in baselines.activations for place in _places(baselines.activations, site, by)
+            (site, place)
+            for site in baselines.activations
+            for place in _places(baselines.activations, site, by)
         ]
         values: dict[str, list[torch.Tensor]] = {}
         for site, place in progress_bar(places, description="patch"):
@@ -174,9 +178,7 @@ class ActivationPatcher:
         title = f"Activation patching by {' and '.join(by)}" if by else "Activation patching"
         return self._effects(per_sample, baselines, title, list(by))
 
-    def joint(
-        self, clean: Any, corrupted: Any, sites: Any, batch_size: int | None = None
-    ) -> PatchingEffects:
+    def joint(self, clean: Any, corrupted: Any, sites: Any, batch_size: int | None = None) -> PatchingEffects:
         """Patch all ``sites`` at once: parts that stand in for each other show up only this way.
 
         Parameters
@@ -203,7 +205,9 @@ class ActivationPatcher:
     def _baselines(self, clean: Any, corrupted: Any, sites: Any, batch_size: int | None) -> _Baselines:
         run = self.model.run(clean, capture=sites, batch_size=batch_size)
         if not len(run.activations):
-            raise InputError("no sites to patch", expected="at least one name or pattern, see `model.sites()`")
+            raise InputError(
+                "no sites to patch", expected="at least one name or pattern, see `model.sites()`"
+            )
         other = self.model.run(corrupted, capture=list(run.activations), batch_size=batch_size)
         for site, values in run.activations.items():
             if other.activations[site].shape != values.shape:

@@ -21,11 +21,11 @@ _PER_UNIT = ("sample", "position", "unit")
 _PER_HEAD = ("sample", "position", "head", "unit")
 _PER_KV_HEAD = ("sample", "position", "kv_head", "unit")
 _PER_PAIR = ("sample", "head", "query", "key")
-# Axes of TransformerLens's hook points, by the last part of the name without `hook_`.
+# Axes of TransformerLens's hook points, by their whole name or its last part without `hook_`.
 _TRANSFORMER_LENS_DIMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("embed", "pos_embed", "ln_final", "resid_pre", "resid_mid", "resid_post"), _PER_UNIT),
     **dict.fromkeys(("attn_out", "mlp_out", "mlp_in", "pre", "post", "pre_linear"), _PER_UNIT),
-    **dict.fromkeys(("normalized", "scale", "logits"), _PER_UNIT),
+    **dict.fromkeys(("normalized", "scale", "logits", "unembed.hook_in"), _PER_UNIT),
     **dict.fromkeys(("q", "z", "rot_q", "result", "attn_in", "q_input"), _PER_HEAD),
     **dict.fromkeys(("k", "v", "rot_k", "k_input", "v_input"), _PER_KV_HEAD),
     **dict.fromkeys(("pattern", "attn_scores"), _PER_PAIR),
@@ -94,9 +94,7 @@ class Activations(LabelledTensors):
             if wrong or not sizes:
                 raise InputError(
                     f"the labels of axis {axis!r} do not fit",
-                    expected=f"{sizes[wrong]} labels, as at {wrong!r}"
-                    if wrong
-                    else "an axis that a site has",
+                    expected=f"{sizes[wrong]} labels, as at {wrong!r}" if wrong else "an axis that a site has",
                     got=f"{len(labels)} labels",
                     fix="give labels only for axes of the same size at every site",
                 )
@@ -129,12 +127,10 @@ class Activations(LabelledTensors):
         """
         batches = list(pieces)
         if not batches:
-            raise InputError(
-                "nothing to concatenate", expected="at least one batch of activations", got="none"
-            )
+            raise InputError("nothing to concatenate", expected="at least one batch of activations", got="none")
         if len(batches) == 1:
             return batches[0]
-        dims = {name: batch._dims[name] for batch in batches for name in batch}
+        dims = {name: batch.dims(name) for batch in batches for name in batch}
         tensors = {name: _join(name, axes, batches) for name, axes in dims.items()}
         return cls(tensors, dims, _join_coords(batches), batches[0].provenance)
 
@@ -255,7 +251,7 @@ class Activations(LabelledTensors):
 
 def _join(name: str, dims: tuple[str, ...], batches: Sequence[Activations]) -> torch.Tensor:
     """Return one site of all batches, joined along its samples."""
-    held = [batch for batch in batches if name in batch._dims]
+    held = [batch for batch in batches if name in batch]
     if len(held) < len(batches) and "sample" not in SiteReference.parse(name).index:
         raise InputError(
             f"site {name!r} is missing from {len(batches) - len(held)} of {len(batches)} batches",
@@ -265,12 +261,12 @@ def _join(name: str, dims: tuple[str, ...], batches: Sequence[Activations]) -> t
     tensors = [batch[name] for batch in held]
     if len(tensors) == 1:
         return tensors[0]
-    layouts = {(batch._dims[name], _without_samples(batch._dims[name], batch[name].shape)) for batch in held}
+    layouts = {(batch.dims(name), _without_samples(batch.dims(name), batch[name].shape)) for batch in held}
     if len(layouts) > 1 or "sample" not in dims:
         raise InputError(
             f"the batches of {name!r} do not fit together",
             expected="the same axes, 'sample' among them, and the same sizes along all others",
-            got="; ".join(f"({', '.join(b._dims[name])}) of shape {tuple(b[name].shape)}" for b in held[:3]),
+            got="; ".join(f"({', '.join(b.dims(name))}) of shape {tuple(b[name].shape)}" for b in held[:3]),
             fix="pad sequences to one length, or analyse each length on its own",
         )
     return torch.cat(tensors, dim=dims.index("sample"))
@@ -286,16 +282,13 @@ def _join_coords(batches: Sequence[Activations]) -> dict[str, list[Any]]:
         labels = [batch.coords.get(axis) for batch in batches]
         known = [one for one in labels if one is not None]
         if len(known) < len(labels) or (axis != "sample" and any(one != known[0] for one in known)):
-            wish = (
-                "labels in every batch, or in none"
-                if len(known) < len(labels)
-                else "the same labels in every batch"
-            )
+            wish = "labels in every batch, or in none" if len(known) < len(labels) else "the same labels in every batch"
             raise InputError(f"the batches are labelled differently along {axis!r}", expected=wish)
         joined[axis] = [label for one in known for label in one] if axis == "sample" else known[0]
     return joined
 
 
 def _transformer_lens_dims(name: str, n_axes: int) -> tuple[str, ...]:
-    known = _TRANSFORMER_LENS_DIMS.get(name.rpartition(".")[2].removeprefix("hook_"), ())
+    last_part = name.rpartition(".")[2].removeprefix("hook_")
+    known = _TRANSFORMER_LENS_DIMS.get(name) or _TRANSFORMER_LENS_DIMS.get(last_part, ())
     return known if len(known) == n_axes else ("sample", *(f"axis_{axis}" for axis in range(1, n_axes)))

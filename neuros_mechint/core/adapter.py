@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -12,10 +12,9 @@ if TYPE_CHECKING:
 
     from neuros_mechint.core.activations import Activations
     from neuros_mechint.core.edits import Edit
-    from neuros_mechint.core.sites import SiteReference, SiteTable
+    from neuros_mechint.core.sites import SiteTable
     from neuros_mechint.core.store import ActivationStore
 
-Sites = "str | SiteReference | Iterable[str | SiteReference]"
 Metric = Callable[[Any], "torch.Tensor"]
 """``metric(output)`` gives one number per sample, ``(batch,)``, or a scalar."""
 
@@ -82,7 +81,9 @@ class Adapter(Protocol):
         """Run the model with ``edits``, and return its output and what was captured."""
         ...
 
-    def gradients(self, inputs: Any, sites: Any, metric: Metric, batch_size: int | None = None) -> Activations:
+    def gradients(
+        self, inputs: Any, sites: Any, metric: Metric, batch_size: int | None = None
+    ) -> Activations:
         """Return the derivative of ``metric(output)`` with respect to the activation at each site."""
         ...
 

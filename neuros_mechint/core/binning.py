@@ -157,7 +157,7 @@ def check_times(name: str, times: Any) -> npt.NDArray[np.float64]:
     try:
         array = np.asarray(times)
     except ValueError:  # NumPy's word for rows of different lengths
-        array = np.empty(0, dtype=object)
+        array = np.empty((0, 0), dtype=object)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iuf"):
         raise InputError(
             f"{name} are not a flat array of times",

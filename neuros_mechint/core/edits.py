@@ -206,7 +206,9 @@ class Clamp(Edit):
         if self.minimum is None and self.maximum is None:
             raise InputError("Clamp needs a bound", expected="minimum, maximum or both")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise InputError("Clamp's bounds are swapped", got=f"minimum={self.minimum}, maximum={self.maximum}")
+            raise InputError(
+                "Clamp's bounds are swapped", got=f"minimum={self.minimum}, maximum={self.maximum}"
+            )
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
         return block.clamp(self.minimum, self.maximum)
@@ -251,7 +253,9 @@ class Project(Edit):
         _, singular, directions = torch.linalg.svd(basis, full_matrices=False)
         spanned = singular > singular.max() * max(basis.shape) * torch.finfo(basis.dtype).eps
         if not spanned.any():
-            raise InputError(f"Project({self.site!r}) got only zero directions", expected="a nonzero direction")
+            raise InputError(
+                f"Project({self.site!r}) got only zero directions", expected="a nonzero direction"
+            )
         return directions[spanned].T
 
 
@@ -378,7 +382,9 @@ class Apply(Edit):
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
         own = block.clone()
-        after = self.function(own, hook=HookName(self.reference.name)) if self._is_hook else self.function(own)
+        after = (
+            self.function(own, hook=HookName(self.reference.name)) if self._is_hook else self.function(own)
+        )
         if after is None:
             after = own
         if not isinstance(after, torch.Tensor):

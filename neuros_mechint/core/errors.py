@@ -57,7 +57,7 @@ class SiteWithheldError(SiteError):
 
 
 class CapabilityError(NeurosMechintError, TypeError):
-    """This kind of model cannot do what was asked (an edit on a recording, a gradient through a simulator)."""
+    """What was asked is beyond this kind of model (an edit on a recording, a gradient through a simulator)."""
 
 
 class UnknownModelError(NeurosMechintError, TypeError):

@@ -24,10 +24,25 @@ if TYPE_CHECKING:
     from neuros_mechint.core.provenance import Provenance
 
 FEATURE_DIMS = ("unit", "head", "kv_head", "channel", "depth", "height", "width", "key")
-"""Axes whose entries are features; every other axis (sample, stimulus, trial, position, time, ...) holds observations."""
+"""Axes whose entries are features; all others (sample, trial, position, time, ...) are observations."""
 
 HALF_PRECISION = (torch.bfloat16, torch.float16)
 """Types that become float32 in xarray: NumPy has no bfloat16, and sums in float16 overflow at 65,504."""
+
+
+_ROW_RANK = {"sample": 0, "position": 2, "query": 3, "time": 4}
+"""Samples vary slowest in a matrix whatever the layout of the tensor; trials and stimuli come next."""
+
+
+def counts_observations(axis: str) -> bool:
+    """Return whether the entries along an axis are observations rather than features.
+
+    Examples
+    --------
+    >>> counts_observations("stimulus"), counts_observations("unit")
+    (True, False)
+    """
+    return axis not in FEATURE_DIMS and not axis.startswith("axis_")
 
 
 def as_matrix(tensor: torch.Tensor, dims: Sequence[str]) -> torch.Tensor:
@@ -38,7 +53,8 @@ def as_matrix(tensor: torch.Tensor, dims: Sequence[str]) -> torch.Tensor:
     tensor : torch.Tensor
         Any number of axes.
     dims : sequence of str
-        Names of its axes. Columns run over those in `FEATURE_DIMS`, rows over the others, both in their order.
+        Names of its axes. Columns run over those in `FEATURE_DIMS`, rows over the others, samples
+        slowest, then trials or stimuli, then positions, then time.
 
     Returns
     -------
@@ -50,7 +66,8 @@ def as_matrix(tensor: torch.Tensor, dims: Sequence[str]) -> torch.Tensor:
     >>> as_matrix(torch.zeros(2, 12, 5, 7), ("sample", "head", "query", "key")).shape
     torch.Size([10, 84])
     """
-    rows = [axis for axis, name in enumerate(dims) if name not in FEATURE_DIMS and not name.startswith("axis_")]
+    rows = [axis for axis, name in enumerate(dims) if counts_observations(name)]
+    rows.sort(key=lambda axis: _ROW_RANK.get(dims[axis], 1))
     columns = [axis for axis in range(tensor.ndim) if axis not in rows]
     n_rows = math.prod(tensor.shape[axis] for axis in rows)
     n_columns = math.prod(tensor.shape[axis] for axis in columns)
@@ -166,9 +183,7 @@ class LabelledTensors(Mapping[str, torch.Tensor], ABC):
         raise SiteError(
             f"no site {name!r} in these activations",
             expected="one of " + ", ".join(self._dims) if 0 < len(self) <= 8 else f"one of {len(self)} sites",
-            fix=f"did you mean {' or '.join(map(repr, near))}?"
-            if near
-            else "capture it too, or see list(activations)",
+            fix=f"did you mean {' or '.join(map(repr, near))}?" if near else "capture it too, or see list(activations)",
         )
 
     def _find(self, name: str) -> str | None:

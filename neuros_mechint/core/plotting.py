@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,9 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from cycler import cycler
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.ticker import MaxNLocator
 
+from neuros_mechint.core.colours import DIVERGING, GRID, INK, MUTED_INK, PALETTE, SEQUENTIAL, colour_scale
 from neuros_mechint.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,18 +22,22 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
     from matplotlib.lines import Line2D
 
-# Okabe & Ito's palette, which readers with any common colour blindness can tell apart, strongest first.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
-INK = "#22262b"
-MUTED_INK = "#6b7280"
-GRID = "#e3e5e8"
-MISSING = "#c9ccd1"
-_SEQUENTIAL_STOPS = ("#f6f9fc", "#d3e3f1", "#9dc3e0", "#5b9bc8", "#2672aa", "#0e4c80", "#082a4d")
-_DIVERGING_STOPS = ("#0b4a86", "#3f85bd", "#a3cae2", "#f7f7f6", "#f3b896", "#d4672f", "#8f2a0c")
-SEQUENTIAL = LinearSegmentedColormap.from_list("neuros_sequential", _SEQUENTIAL_STOPS).with_extremes(
-    bad=MISSING
-)
-DIVERGING = LinearSegmentedColormap.from_list("neuros_diverging", _DIVERGING_STOPS).with_extremes(bad=MISSING)
+__all__ = [
+    "DIVERGING",
+    "INK",
+    "MUTED_INK",
+    "PALETTE",
+    "SEQUENTIAL",
+    "axis_label",
+    "bars",
+    "draw",
+    "figure_size",
+    "heat_map",
+    "line",
+    "new_axes",
+    "style",
+]
+
 # Fonts of the same widths, so that a page shows text where it was laid out.
 FONTS = ["Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"]
 _STYLE: dict[str, Any] = {
@@ -77,13 +81,13 @@ _STYLE: dict[str, Any] = {
 }
 _MOST_TICKS = 24
 _MOST_TICK_CHARACTERS = 70
-_CHARACTERS_PER_INCH = 11
+_CHARACTERS_PER_INCH = 13
 _MOST_LINES_NAMED = 10
 _FIGURE_WIDTH = 6.6
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def style() -> Generator[None]:
     """Draw in the package's style inside a ``with`` block; the caller's settings come back afterwards.
 
     Examples
@@ -337,26 +341,6 @@ def _upright_label(array: xr.DataArray, ax: Axes) -> str:
     """Return the label in lines that are no longer than the axes are high."""
     inches = ax.bbox.height / ax.figure.dpi
     return textwrap.fill(axis_label(array), max(12, int(inches * _CHARACTERS_PER_INCH)))
-
-
-def colour_scale(numbers: np.ndarray, center: float | None = None) -> tuple[Colormap, Normalize]:
-    """Return the colours: diverging around ``center``, or zero where both signs occur, else sequential.
-
-    Examples
-    --------
-    >>> colour_scale(np.array([0.0, 2.0]))[0].name
-    'neuros_sequential'
-    """
-    finite = numbers[np.isfinite(numbers)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    if center is None and low < 0 < high:
-        center = 0.0
-    if center is not None:
-        reach = max(high - center, center - low) or 1.0
-        return DIVERGING, TwoSlopeNorm(center, center - reach, center + reach)
-    if low == high:
-        low, high = (min(low, 0.0), max(high, 0.0)) if low else (0.0, 1.0)
-    return SEQUENTIAL.reversed() if high <= 0 else SEQUENTIAL, Normalize(low, high)
 
 
 def real_numbers(values: xr.DataArray) -> xr.DataArray:

@@ -36,6 +36,7 @@ def progress_bar(
     """
     if not enabled:
         return iterable
-    from tqdm import tqdm  # plain text also in notebooks: tqdm.auto warns there unless ipywidgets is installed
+    # Plain text also in notebooks: tqdm.auto warns there unless ipywidgets is installed.
+    from tqdm import tqdm
 
     return tqdm(iterable, total=total, desc=description or None, delay=2, leave=False, dynamic_ncols=True)

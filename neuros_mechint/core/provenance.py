@@ -25,8 +25,8 @@ from neuros_mechint.core.random import generator
 if TYPE_CHECKING:
     import torch
 
-# The first three always count; of the rest (distribution: module) only what the session has loaded.
-_ALWAYS = ("neuros-mechint", "numpy", "torch")
+# The first two always count; of the rest (distribution: module) only what the session has loaded.
+_ALWAYS = ("numpy", "torch")
 _IF_IMPORTED = {
     "transformers": "transformers",
     "transformer-lens": "transformer_lens",
@@ -165,7 +165,8 @@ def package_versions() -> dict[str, str]:
     True
     """
     loaded = [name for name, module in _IF_IMPORTED.items() if module in sys.modules]
-    return {name: _version(name) for name in (*_ALWAYS, *loaded)}
+    own = {"neuros-mechint": str(sys.modules["neuros_mechint"].__version__)}
+    return own | {name: _version(name) for name in (*_ALWAYS, *loaded)}
 
 
 def summarize_argument(value: object) -> Any:

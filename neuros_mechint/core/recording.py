@@ -83,9 +83,7 @@ class Recording:
         self._provenance = Provenance.record(arguments={"method": "Recording", "data": self._data.values})
 
     @classmethod
-    def _from_labelled(
-        cls, array: xr.DataArray, provenance: Provenance, allow_missing: bool = True
-    ) -> Recording:
+    def _from_labelled(cls, array: xr.DataArray, provenance: Provenance, allow_missing: bool = True) -> Recording:
         """Return a recording around an array that is ours already, without copying it."""
         recording = cls.__new__(cls)
         recording._data = check_recording(array, allow_missing)
@@ -250,7 +248,7 @@ class Recording:
         Parameters
         ----------
         source : neo.Block, neo.Segment, str or Path
-            A file is read by the Neo reader for its format; pickles are refused, because they can run code.
+            A file is read by the Neo reader for its format; pickles are refused: they can run code.
         signal : str or int, optional
             Name or position of an AnalogSignal of each segment.
         align : str or array_like, optional
@@ -365,7 +363,8 @@ class Recording:
         **labels
             For any axis or coordinate along one: a label, a list of labels, or a slice of labels with both
             ends included, as in xarray. A single label drops its axis where it names one entry, except for
-            ``unit``; positions count where an axis has no labels. Other coordinates keep every match.
+            ``unit``; other coordinates keep every match. Where an axis has no labels, positions count, and a
+            slice leaves out its end.
 
         Returns
         -------
@@ -400,4 +399,4 @@ class Recording:
         return f"<{self._title()}>"
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{html.escape(self._title())}</b></p>{self._data._repr_html_()}"
+        return f"<p><b>{html.escape(self._title())}</b></p>{self._data._repr_html_()}"  # pyright: ignore[reportPrivateUsage]

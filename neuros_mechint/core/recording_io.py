@@ -38,7 +38,7 @@ class Clock:
     start : float
         Seconds of the first one.
     rate : float or None
-        Hz; None where sampling is irregular throughout.
+        Hz; None where sampling is irregular.
     timestamps : numpy.ndarray, optional
         ``(n_samples,)`` seconds, where the file says when each sample was taken.
 
@@ -55,10 +55,10 @@ class Clock:
 
     @classmethod
     def from_timestamps(cls, timestamps: Floats) -> Clock:
-        """Return the clock of measured times; its rate is that of the median step if most are like it."""
+        """Return the clock of measured times, with their median rate if 90% of steps are within 10% of it."""
         steps = np.diff(timestamps)
         rate = 1 / float(np.median(steps)) if steps.size and np.median(steps) > 0 else None
-        if rate is not None and np.mean(np.abs(steps * rate - 1) > 0.5) > 0.5:
+        if rate is not None and np.mean(np.abs(steps * rate - 1) > 0.1) > 0.1:
             rate = None
         return cls(len(timestamps), float(timestamps[0]), rate, timestamps)
 
@@ -146,9 +146,7 @@ def cut_epochs(
     first = clock.nearest(events + start)
     _check_epochs(clock, clock.rate, events + start, first, n_steps, allow_missing)
     signal: Floats | None = None
-    for trial, begin in enumerate(
-        progress_bar(first.tolist(), description="reading epochs", enabled=progress)
-    ):
+    for trial, begin in enumerate(progress_bar(first.tolist(), description="reading epochs", enabled=progress)):
         low, high = max(begin, 0), max(min(begin + n_steps, clock.n_samples), 0)
         piece = read(min(low, high), high)
         if signal is None:
@@ -190,9 +188,7 @@ def _check_epochs(
             )
 
 
-def find_observed(
-    events: Floats, window: Sequence[float], intervals: Sequence[Floats]
-) -> npt.NDArray[np.bool_]:
+def find_observed(events: Floats, window: Sequence[float], intervals: Sequence[Floats]) -> npt.NDArray[np.bool_]:
     """Return which trials lie in an interval of observation of every unit, or in several that touch.
 
     Parameters
@@ -278,9 +274,7 @@ def describe_file(path: Path) -> dict[str, Any]:
     return facts
 
 
-def label_units(
-    labels: Mapping[str, npt.NDArray[Any]], n_units: int
-) -> dict[str, tuple[str, npt.NDArray[Any]]]:
+def label_units(labels: Mapping[str, npt.NDArray[Any]], n_units: int) -> dict[str, tuple[str, npt.NDArray[Any]]]:
     """Return coordinates along ``unit``: those of the right length, under names that clash with no axis.
 
     Examples

@@ -81,9 +81,7 @@ def _copy_values(data: Any) -> npt.NDArray[Any]:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _check_dims(
-    dims: Sequence[str] | None, own: tuple[str, ...] | None, shape: tuple[int, ...]
-) -> tuple[str, ...]:
+def _check_dims(dims: Sequence[str] | None, own: tuple[str, ...] | None, shape: tuple[int, ...]) -> tuple[str, ...]:
     names = dims if dims is not None else own or DEFAULT_DIMS
     if own is not None and tuple(names) != own:
         raise InputError(
@@ -107,17 +105,13 @@ def _check_dims(
             fix="rename that axis, or add one of length 1",
         )
     if 0 in shape:
-        raise InputError(
-            "the recording is empty", expected="at least 1 entry on each axis", got=f"shape {shape}"
-        )
+        raise InputError("the recording is empty", expected="at least 1 entry on each axis", got=f"shape {shape}")
     return tuple(names)
 
 
 def _label(array: xr.DataArray, name: str, label: Any) -> tuple[str, npt.NDArray[Any]]:
     """Return one coordinate as ``(axis, labels)``, checked against the axis."""
-    explicit = (
-        isinstance(label, tuple) and len(label) == 2 and isinstance(label[0], str) and np.ndim(label[1]) == 1
-    )
+    explicit = isinstance(label, tuple) and len(label) == 2 and isinstance(label[0], str) and np.ndim(label[1]) == 1
     axis, values = label if explicit else (name, label)
     values = np.array(values)
     if axis not in array.dims:
@@ -164,9 +158,7 @@ def check_recording(array: xr.DataArray, allow_missing: bool) -> xr.DataArray:
     _check_finite(array, allow_missing)
     rate = array.attrs.get("sampling_rate")
     if rate is not None and not (np.ndim(rate) == 0 and np.isfinite(rate) and rate > 0):
-        raise InputError(
-            "the sampling rate is not usable", expected="a positive number of Hz", got=repr(rate)
-        )
+        raise InputError("the sampling rate is not usable", expected="a positive number of Hz", got=repr(rate))
     if "time" in array.dims:
         array = _check_time(array, rate)
     array.values.flags.writeable = False

@@ -76,7 +76,7 @@ def _read_block(neo: Any, path: Path) -> Any:
     if not safe:
         raise StorageError(
             f"Neo has no safe reader for {path}",
-            expected="a file format of Neo's other than pickle, which can run code",
+            expected="a format Neo knows, other than pickle, which can run code",
             fix="open it with the reader of your choice and pass the neo.Block",
         )
     failures = []
@@ -211,9 +211,7 @@ def _events(
         if not any(len(event) for event in chain.from_iterable(found)):
             raise _no_such(align, "event", [e.name for segment in segments for e in segment.events])
         events = [
-            check_times(
-                f"events {align!r}", np.concatenate([e.times.rescale("s").magnitude for e in one] or [[]])
-            )
+            check_times(f"events {align!r}", np.concatenate([e.times.rescale("s").magnitude for e in one] or [[]]))
             for one in found
         ]
         names = [str(label) for event in chain.from_iterable(found) for label in event.labels]
@@ -254,16 +252,12 @@ def _check_same_units(trains: Sequence[Sequence[Any]]) -> None:
 
 
 def _check_same_channels(signals: Sequence[Any]) -> None:
-    kinds = {
-        (s.shape[1], float(s.sampling_rate.rescale("Hz")), s.units.dimensionality.string) for s in signals
-    }
+    kinds = {(s.shape[1], float(s.sampling_rate.rescale("Hz")), s.units.dimensionality.string) for s in signals}
     if len(kinds) > 1:
         raise InputError(
             "the segments' signals differ in kind",
             expected="as many channels, the same sampling rate and the same unit",
-            got="; ".join(
-                f"{channels} channels, {rate:g} Hz, {unit}" for channels, rate, unit in sorted(kinds)
-            ),
+            got="; ".join(f"{channels} channels, {rate:g} Hz, {unit}" for channels, rate, unit in sorted(kinds)),
             fix="pass unit_of_measure= to convert units, or read the segments one by one",
         )
 
@@ -314,13 +308,9 @@ def _channel_labels(signal: Any) -> dict[str, tuple[str, npt.NDArray[Any]]]:
     return _unit_labels(labels, names.tolist())
 
 
-def _unit_labels(
-    labels: dict[str, npt.NDArray[Any]], names: Sequence[Any]
-) -> dict[str, tuple[str, npt.NDArray[Any]]]:
+def _unit_labels(labels: dict[str, npt.NDArray[Any]], names: Sequence[Any]) -> dict[str, tuple[str, npt.NDArray[Any]]]:
     """Return labels along ``unit``, which itself is labelled by names where these tell the units apart."""
-    kept = {
-        name: values for name, values in labels.items() if values.ndim == 1 and values.dtype.kind in "biufU"
-    }
+    kept = {name: values for name, values in labels.items() if values.ndim == 1 and values.dtype.kind in "biufU"}
     distinct = all(names) and len(set(names)) == len(names)
     kept["unit"] = np.array(names) if distinct else np.arange(len(names))
     return label_units(kept, len(names))

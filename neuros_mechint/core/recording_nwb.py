@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ REGION_COLUMNS = ("region", "location", "brain_area", "brain_region")
 
 
 @contextmanager
-def open_nwb(path: Path) -> Iterator[Any]:
+def open_nwb(path: Path) -> Generator[Any]:
     """Open an NWB file for reading and close it again.
 
     Parameters
@@ -93,9 +93,7 @@ def read_spike_counts(
     with open_nwb(Path(path)) as file:
         table = _table(file, "units")
         if "spike_times" not in table.colnames:
-            raise InputError(
-                "the units of this file have no spike times", got=f"columns {list(table.colnames)}"
-            )
+            raise InputError("the units of this file have no spike times", got=f"columns {list(table.colnames)}")
         resolution = _resolution(table, bin_width)
         chosen = select_rows(table, units, "units")
         trial_rows = select_rows(_table(file, "trials"), trials, "trials")

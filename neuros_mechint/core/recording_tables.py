@@ -73,8 +73,7 @@ def _flat_columns(table: Any) -> pd.DataFrame:
     ragged = {
         name
         for name in table.colnames
-        if type(table[name]).__name__ in ("VectorIndex", "DynamicTableRegion")
-        or np.ndim(table[name].data) > 1
+        if type(table[name]).__name__ in ("VectorIndex", "DynamicTableRegion") or np.ndim(table[name].data) > 1
     }
     return table.to_dataframe(exclude=ragged).reset_index()
 

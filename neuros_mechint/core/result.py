@@ -291,7 +291,7 @@ class Result:
         lines = "".join(f"<div>{html.escape(line)}</div>" for line in self._summary_lines())
         return (
             f"<div><strong>{html.escape(self.title)}</strong>{lines}"
-            f"<details><summary>data</summary>{self.data._repr_html_()}</details></div>"
+            f"<details><summary>data</summary>{self.data._repr_html_()}</details></div>"  # pyright: ignore[reportPrivateUsage]
         )
 
 
@@ -335,11 +335,11 @@ def load_result(path: str | Path) -> Result:
 def _find_class(name: str, module: str) -> type[Result]:
     if name == Result.__name__ and module == Result.__module__:
         return Result
-    if module.partition(".")[0] == _PACKAGE and module not in Result._classes.get(name, {}):
+    if module.partition(".")[0] == _PACKAGE and module not in Result._classes.get(name, {}):  # pyright: ignore[reportPrivateUsage]
         # Only this package's own modules are imported for a file; what a file names is not trusted further.
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(module)
-    known = Result._classes.get(name, {})
+    known = Result._classes.get(name, {})  # pyright: ignore[reportPrivateUsage]
     if module in known:
         return known[module]
     if len(known) == 1:

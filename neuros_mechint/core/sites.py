@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Index = int | slice | tuple[int, ...]
 Window = Mapping[str, tuple[int, int]]
-"""For each axis that is seen in pieces (samples in batches, time in steps): where this piece starts, and the full size."""
+"""For each axis seen in pieces (samples in batches, time in steps): where this piece starts, and the full size."""
 
 _TRANSFORMER_LENS_BLOCK = re.compile(r"^((?:encoder\.|decoder\.)?blocks\.\d+)\.(?:attn\.|mlp\.)?hook_(\w+)$")
 _TRANSFORMER_LENS_NAMES = {
@@ -103,12 +103,16 @@ class SiteReference:
     def __str__(self) -> str:
         if not self.index:
             return self.name
-        return f"{self.name}[{', '.join(f'{axis}={_index_text(value)}' for axis, value in self.index.items())}]"
+        return (
+            f"{self.name}[{', '.join(f'{axis}={_index_text(value)}' for axis, value in self.index.items())}]"
+        )
 
     def __hash__(self) -> int:
         return hash(str(self))
 
-    def locate(self, dims: Sequence[str], shape: Sequence[int], window: Window | None = None) -> Selection | None:
+    def locate(
+        self, dims: Sequence[str], shape: Sequence[int], window: Window | None = None
+    ) -> Selection | None:
         """Return which part of a tensor this reference selects, or ``None`` where it selects nothing of this piece.
 
         Parameters
@@ -316,7 +320,10 @@ class SiteTable(Mapping[str, Site]):
         rows = [("name", "axes", "native path", "proof"), *rows]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [f"{self.title}: {len(self)}"]
-        lines += ["  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [
+            "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
         lines += [f"  withheld {name}: {reason}" for name, reason in self.withheld.items()]
         return "\n".join(lines)
 
@@ -326,7 +333,8 @@ class SiteTable(Mapping[str, Site]):
             for row in [(s.name, _axes_text(s), s.native, s.check) for s in self._sites.values()]
         )
         withheld = "".join(
-            f"<li><code>{html.escape(name)}</code>: {html.escape(why)}</li>" for name, why in self.withheld.items()
+            f"<li><code>{html.escape(name)}</code>: {html.escape(why)}</li>"
+            for name, why in self.withheld.items()
         )
         head = "<tr><th>name</th><th>axes</th><th>native path</th><th>proof</th></tr>"
         missing = f"<p>withheld</p><ul>{withheld}</ul>" if withheld else ""
@@ -358,7 +366,9 @@ def _entries(index: Index, total: int, axis: str, reference: SiteReference) -> l
     if isinstance(index, slice):
         entries = list(range(*index.indices(total)))
         if not entries:
-            raise SiteError(f"{reference} selects nothing", expected=f"a range within {axis} 0 ... {total - 1}")
+            raise SiteError(
+                f"{reference} selects nothing", expected=f"a range within {axis} 0 ... {total - 1}"
+            )
         return entries
     entries = [index] if isinstance(index, int) else list(index)
     for entry in entries:

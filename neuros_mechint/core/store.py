@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -382,7 +382,7 @@ class ActivationStore(LabelledTensors):
         return f"ActivationStore {self.path} ({state}, {self.n_samples} samples)"
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self) -> Generator[None]:
         """Stop writing after an interruption: the disk may not hold what this object remembers."""
         try:
             yield

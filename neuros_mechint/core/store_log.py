@@ -18,7 +18,7 @@ from zarr.codecs import Crc32cCodec
 
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.errors import InputError, StorageError
-from neuros_mechint.core.labels import OBSERVATION_DIMS, check_dims, dtype_name
+from neuros_mechint.core.labels import check_dims, counts_observations, dtype_name
 from neuros_mechint.core.provenance import Provenance
 
 _VERSION = 1
@@ -63,13 +63,9 @@ class SiteLayout:
     def __post_init__(self) -> None:
         if self.chunk_samples == 0:
             observations = math.prod(
-                size
-                for axis, size in zip(self.dims[1:], self.shape, strict=False)
-                if axis in OBSERVATION_DIMS
+                size for axis, size in zip(self.dims[1:], self.shape, strict=False) if counts_observations(axis)
             )
-            fitting = min(
-                _CHUNK_OBSERVATIONS // max(observations, 1), _CHUNK_BYTES // max(self.sample_bytes, 1)
-            )
+            fitting = min(_CHUNK_OBSERVATIONS // max(observations, 1), _CHUNK_BYTES // max(self.sample_bytes, 1))
             object.__setattr__(self, "chunk_samples", max(1, fitting))
 
     @property
@@ -221,11 +217,7 @@ class StoreLog:
             raise StorageError(
                 f"there is no activation store at {path}",
                 expected="a folder that ActivationStore.create made",
-                got="nothing"
-                if not path.exists()
-                else "a folder without zarr.json"
-                if path.is_dir()
-                else "a file",
+                got="nothing" if not path.exists() else "a folder without zarr.json" if path.is_dir() else "a file",
             )
         try:
             stored = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"][_ATTRIBUTE]

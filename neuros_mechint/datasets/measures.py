@@ -16,7 +16,7 @@ from neuros_mechint.datasets.tasks import repeated_tokens
 def accuracy_by_lag(
     predict: Callable[[torch.Tensor], torch.Tensor],
     lags: Iterable[int],
-    n_sequences: int = 64,
+    n_sequences: int = 256,
     n_tokens: int = 64,
     vocabulary: int = 64,
     seed: SeedLike = 0,

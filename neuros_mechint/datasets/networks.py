@@ -128,7 +128,7 @@ class InductionTransformer(nn.Module):
 
     @property
     def dummy_inputs(self) -> torch.Tensor:
-        """Example tokens ``(2, 8)``, by the name HuggingFace models use: on them the model's sites are proven."""
+        """Example tokens ``(2, 8)``, named as in HuggingFace models: on them the sites are proven."""
         n_tokens = self.token_embedding.num_embeddings
         return torch.arange(16).reshape(2, 8) * 7 % n_tokens
 

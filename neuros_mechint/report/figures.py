@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from neuros_mechint.core.plotting import GRID, INK, MUTED_INK, style
+from neuros_mechint.core.colours import GRID, INK, MUTED_INK
+from neuros_mechint.core.plotting import style
 
 if TYPE_CHECKING:
     from neuros_mechint.core.result import Result

@@ -22,11 +22,12 @@ from neuros_mechint.datasets.embedded import load_model
 from neuros_mechint.datasets.measures import accuracy_by_lag, induction_score, previous_token_score
 from neuros_mechint.datasets.tasks import flip_flop, repeated_tokens
 from neuros_mechint.report.report import Report
+from neuros_mechint.workflows.quickstart_page import write_page
 from neuros_mechint.workflows.views import AccuracyByLag, AttentionPatterns, StateTrajectories
 
 LAGS = (3, 4, 5, 8, 16, 24, 32, 40, 48)
-_PERIOD = 16
-_LENGTH = _PERIOD + 6
+PERIOD = 16
+_LENGTH = PERIOD + 6
 _N_PROMPTS = 48
 
 
@@ -79,8 +80,8 @@ def induction_prompts(n_prompts: int = _N_PROMPTS, seed: SeedLike = 0) -> Induct
     [1, 1]
     """
     rng = generator(seed)
-    clean = repeated_tokens(n_prompts, n_tokens=_LENGTH, lag=_PERIOD, seed=rng).inputs
-    earlier = _LENGTH - 1 - _PERIOD
+    clean = repeated_tokens(n_prompts, n_tokens=_LENGTH, lag=PERIOD, seed=rng).inputs
+    earlier = _LENGTH - 1 - PERIOD
     corrupted = clean.clone()
     for row in corrupted:
         unused = np.setdiff1d(np.arange(1, 64), row.numpy())
@@ -128,11 +129,8 @@ def quickstart(
     results: dict[str, Any] = {}
     for name, step in progress_bar(list(steps.items()), description="quickstart", enabled=progress):
         results[name] = step()
-    report = _write(model, results)
+    report = write_page(model, results, PERIOD, prompts.earlier)
     return Quickstart(report, report.save(path), results)
-
-
-# -- what is measured ------------------------------------------------------------------------------------------------
 
 
 def _accuracy(model: Any, seed: SeedLike) -> Result:
@@ -140,7 +138,9 @@ def _accuracy(model: Any, seed: SeedLike) -> Result:
     values = xr.DataArray(
         list(accuracies.values()),
         dims="lag",
-        coords={"lag": ("lag", list(accuracies), {"long_name": "distance of the repetition", "units": "tokens"})},
+        coords={
+            "lag": ("lag", list(accuracies), {"long_name": "distance of the repetition", "units": "tokens"})
+        },
         attrs={"long_name": "accuracy", "units": "fraction correct"},
     )
     return AccuracyByLag(
@@ -184,7 +184,9 @@ def _head_scores(model: Any, seed: SeedLike) -> Result:
 
 
 def _head_names(captured: Any) -> list[str]:
-    return [f"{layer}.{head}" for layer, name in enumerate(captured) for head in range(captured[name].shape[1])]
+    return [
+        f"{layer}.{head}" for layer, name in enumerate(captured) for head in range(captured[name].shape[1])
+    ]
 
 
 def _position_effects(model: Any, prompts: InductionPrompts) -> PatchingEffects:
@@ -204,19 +206,6 @@ def _joint_effect(model: Any, prompts: InductionPrompts) -> PatchingEffects:
     return patcher.joint(prompts.corrupted, prompts.clean, "blocks.1.z")
 
 
-def _alone_and_together(heads: PatchingEffects, joint: PatchingEffects) -> Result:
-    alone = heads.normalized().sel(site="blocks.1.z")
-    effect = xr.DataArray(
-        [*alone.values, joint.normalized().item()],
-        dims="part",
-        coords={"part": [*(f"head 1.{head}" for head in alone["head"].values), "all together"]},
-        attrs=alone.attrs,
-    )
-    return Result(
-        effect.to_dataset(name="effect"), "Alone and together", provenance=joint.provenance, citations=joint.citations
-    )
-
-
 def _trajectories(seed: SeedLike) -> StateTrajectories:
     network = adapt(load_model("flip_flop_rnn"))
     trials = flip_flop(n_trials=40, n_steps=60, seed=seed)
@@ -224,15 +213,20 @@ def _trajectories(seed: SeedLike) -> StateTrajectories:
     states = run.activations["hidden"].double().numpy()
     correct = (run.output.sign() == trials.targets.sign())[trials.mask].double().mean()
     centred = states - states.reshape(-1, states.shape[-1]).mean(0)
-    _, singular, axes = np.linalg.svd(centred.reshape(-1, states.shape[-1]), full_matrices=False)
+    directions, upper = np.linalg.qr(network.module.readout.weight.detach().double().numpy().T)
+    projected = centred @ (directions * np.sign(np.diag(upper)))  # each axis points the way its bit is +
     bits = (trials.targets > 0).long().numpy()
-    names = ["".join("+" if (value >> bit) & 1 else "-" for bit in range(bits.shape[-1])) for value in range(8)]
+    settled = trials.mask.all(-1).numpy()
+    names = [
+        "".join("+" if (value >> bit) & 1 else "-" for bit in range(bits.shape[-1])) for value in range(8)
+    ]
     data = xr.Dataset(
         {
-            "state": (("trial", "time", "component"), centred @ axes[:3].T),
+            "state": (("trial", "time", "component"), projected),
             "memory": (("trial", "time"), (bits * (1 << np.arange(bits.shape[-1]))).sum(-1)),
+            "settled": (("trial", "time"), settled),
             "memory_name": ("memory_value", names),
-            "explained_variance": ("component", (singular**2 / (singular**2).sum())[:3]),
+            "explained_variance": ("component", projected.var((0, 1)) / centred.var((0, 1)).sum()),
         }
     )
     return StateTrajectories(
@@ -242,70 +236,3 @@ def _trajectories(seed: SeedLike) -> StateTrajectories:
         provenance=Provenance.record(model=network.fingerprint()),
         citations=("sussillo2013",),
     )
-
-
-# -- what is told ----------------------------------------------------------------------------------------------------
-
-
-def _write(model: Any, results: Mapping[str, Any]) -> Report:
-    heads, joint = results["heads"].normalized(), results["joint"].normalized().item()
-    first, second = heads.sel(site="blocks.0.z"), heads.sel(site="blocks.1.z")
-    leader = int(first.values.argmax())
-    earlier = _LENGTH - 1 - _PERIOD
-    report = Report(
-        "How a small transformer continues a repeated sequence",
-        "A look inside two trained networks that ship with neuros-mechint: every number below was computed just now.",
-    )
-    report.add_text(
-        "The transformer has two layers of four attention heads and nothing else. It was trained on random tokens "
-        "that repeat after a random distance. To guess the next token it must find where the present token occurred "
-        "before, and copy what came after it: *induction*. The following steps find out how it does it, by reading "
-        "activations and by exchanging them between runs.",
-        title="The question",
-    )
-    report.add_table(
-        model.sites().to_dataframe()[["name", "native", "dims", "check"]],
-        title="Where one can look",
-        caption="The model's sites. A name is offered only where an identity, checked on this very model, proves it.",
-    )
-    report.add(
-        results["accuracy"],
-        caption="Fraction of repeated tokens predicted correctly, at distances inside and outside of the range the "
-        f"model was trained on (6 to 32). Guessing would give {1 / 63:.1%}.",
-    )
-    report.add(
-        results["attention"],
-        caption=f"Attention of all heads on one sequence that repeats after {_PERIOD} tokens. A line just below the "
-        "diagonal looks at the previous token; a line further down looks at what followed the last occurrence.",
-    )
-    report.add(
-        results["head_scores"],
-        caption="Mean attention to the previous token, and to the token after an earlier occurrence of the present "
-        "one, for each head (layer.head).",
-    )
-    report.add(
-        results["positions"],
-        title="Where the answer travels",
-        caption="In the corrupted prompts the earlier occurrence of the last token is replaced. One residual-stream "
-        f"position of the clean run at a time is put back. The information enters at position {earlier}, has moved "
-        f"one position on after the first layer, and ends at the last position: two steps, two layers.",
-    )
-    report.add(
-        results["heads"],
-        title="Which heads are needed, one at a time",
-        caption="The other way round: one head of the corrupted run is put into the clean run. 1 means that the answer "
-        f"is lost. Head 0.{leader}, which looks at the previous token, matters most ({float(first[leader]):.2f}); of "
-        f"the second layer no head seems to matter (at most {float(second.max()):.3f}).",
-    )
-    report.add(
-        _alone_and_together(results["heads"], results["joint"]),
-        title="... and all heads of the second layer at once",
-        caption=f"Exchanged together they lose {joint:.0%} of the answer. They stand in for each other: looking at one "
-        "at a time misses them, which is why joint patching exists.",
-    )
-    report.add(
-        results["trajectories"],
-        caption="States of an RNN that must remember the signs of three pulses. Each combination of bits has its own "
-        "place, a corner of a cube, and pulses move the state along its edges.",
-    )
-    return report

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuros_mechint.core.plotting import INK, MUTED_INK, PALETTE, SEQUENTIAL, line
+from neuros_mechint.core.colours import SEQUENTIAL
+from neuros_mechint.core.plotting import INK, MUTED_INK, PALETTE, line
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ class AccuracyByLag(Result):
     def _draw(self, ax: Axes) -> None:
         line(self.main, ax)
         ax.axhline(self.attributes["chance"], color=MUTED_INK, linestyle="--", linewidth=1)
-        ax.text(self.main["lag"].values[-1], self.attributes["chance"] + 0.02, "chance", ha="right", fontsize=9)
+        ax.text(
+            self.main["lag"].values[-1], self.attributes["chance"] + 0.02, "chance", ha="right", fontsize=9
+        )
         ax.set_ylim(0, 1.05)
 
 
@@ -64,9 +67,10 @@ class AttentionPatterns(Result):
 
 
 class StateTrajectories(Result):
-    """States of a recurrent network along its first three principal components: ``state`` over ``(trial, time, component)``.
+    """States of a recurrent network along what its outputs read: ``state`` over ``(trial, time, component)``.
 
-    ``memory`` over ``(trial, time)`` numbers what the network should remember, and ``memory_name`` names it.
+    ``memory`` over ``(trial, time)`` numbers what the network should remember, ``memory_name`` names it, and
+    ``settled`` says where no pulse has just arrived.
     """
 
     @property
@@ -76,23 +80,28 @@ class StateTrajectories(Result):
 
     def _draw(self, ax: Axes) -> None:
         states, memory = _view(self.main.values), self.data["memory"].values
+        settled = self.data["settled"].values
         for trial in states:
             ax.plot(*trial.T, color="0.85", linewidth=0.5, zorder=1)
         for value in np.unique(memory):
             colour = (*PALETTE, INK)[int(value) % 8]
             name = str(self.data["memory_name"].values[int(value)]).replace("-", "−")
-            ax.scatter(*states[memory == value].T, s=8, color=colour, label=name, linewidths=0, zorder=2)
+            ax.scatter(
+                *states[(memory == value) & settled].T, s=8, color=colour, label=name, linewidths=0, zorder=2
+            )
         variance = float(self.data["explained_variance"].sum())
-        ax.set_xlabel(f"the first three principal components ({variance:.0%} of variance), seen at an angle")
+        ax.set_xlabel(f"the three read-out directions ({variance:.0%} of variance), seen at an angle")
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
         ax.set_aspect("equal", adjustable="datalim")
-        ax.legend(title="bits to remember", ncols=2, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        ax.legend(
+            title="bits to remember", ncols=2, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5)
+        )
 
     def _summary_lines(self) -> Iterator[str]:
         yield f"sign correct while remembering: {self.attributes['accuracy_while_remembering']:.2%}"
-        yield f"variance in three components: {float(self.data['explained_variance'].sum()):.0%}"
+        yield f"variance along the read-outs: {float(self.data['explained_variance'].sum()):.0%}"
         yield f"states: {self.main.sizes['trial']} trials of {self.main.sizes['time']} time steps"
 
 

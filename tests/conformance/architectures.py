@@ -1,4 +1,4 @@
-"""Tiny randomly initialised models of the architectures whose sites are tested, built offline from configurations."""
+"""Tiny randomly initialised models of the architectures whose sites are tested, built offline."""
 
 from __future__ import annotations
 
@@ -32,10 +32,8 @@ class Architecture:
     causal: bool = True
     is_huggingface: bool = True
 
-    def build(
-        self, seed: int = 0, attention: str | None = None, noise: float = 0.15
-    ) -> tuple[nn.Module, Inputs]:
-        """Return the model in eval mode and its inputs; noise makes every bias and gain count, so that checks can fail."""
+    def build(self, seed: int = 0, attention: str | None = None, noise: float = 0.15) -> tuple[nn.Module, Inputs]:
+        """Return the model in eval mode and its inputs; with noise every bias and gain counts."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = self.make(attention)
@@ -82,9 +80,7 @@ _BASE = {
 }
 _GROUPED = {**_BASE, "num_key_value_heads": 2}
 _GEMMA = {**_GROUPED, "head_dim": 12}
-_FALCON = {
-    k: _BASE[k] for k in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
-} | _SPECIAL
+_FALCON = {k: _BASE[k] for k in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")} | _SPECIAL
 _OPT = {k: v for k, v in _BASE.items() if k != "intermediate_size"} | {"ffn_dim": 48}
 _GPT = {
     "vocab_size": VOCABULARY,
@@ -142,9 +138,7 @@ def _huggingface(model: str, config: str, settings: dict[str, Any]) -> Callable[
     return make
 
 
-def _causal(
-    family: str, settings: dict[str, Any], config: str | None = None
-) -> Callable[[str | None], nn.Module]:
+def _causal(family: str, settings: dict[str, Any], config: str | None = None) -> Callable[[str | None], nn.Module]:
     return _huggingface(f"{family}ForCausalLM", config or f"{family}Config", settings)
 
 
@@ -157,9 +151,7 @@ class NanoAttention(nn.Module):
         self.fused = fused
 
     def forward(self, x):
-        q, k, v = (
-            part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in self.c_attn(x).split(WIDTH, dim=2)
-        )
+        q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in self.c_attn(x).split(WIDTH, dim=2))
         if self.fused:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
@@ -252,9 +244,7 @@ _ALL = [
     ),
     Architecture(
         "Falcon-rw",
-        _causal(
-            "Falcon", {**_FALCON, "multi_query": False, "parallel_attn": False, "bias": True, "alibi": True}
-        ),
+        _causal("Falcon", {**_FALCON, "multi_query": False, "parallel_attn": False, "bias": True, "alibi": True}),
     ),
     Architecture("OPT", _causal("OPT", {**_OPT, "word_embed_proj_dim": WIDTH})),
     Architecture(
@@ -279,9 +269,7 @@ _ALL = [
         ),
         missing=("q", "k", "v", "z", "pattern", "attn_out", "resid_mid", "mlp_out", "pre", "post"),
     ),
-    Architecture(
-        "BERT", _huggingface("BertForMaskedLM", "BertConfig", _BASE), missing=POST_NORM, causal=False
-    ),
+    Architecture("BERT", _huggingface("BertForMaskedLM", "BertConfig", _BASE), missing=POST_NORM, causal=False),
     Architecture(
         "RoBERTa",
         _huggingface("RobertaForMaskedLM", "RobertaConfig", {**_BASE, "pad_token_id": 1}),
@@ -325,9 +313,7 @@ _ALL = [
         missing=EVERY_END,
         causal=False,
     ),
-    Architecture(
-        "T5", _huggingface("T5ForConditionalGeneration", "T5Config", _T5), inputs="two token streams"
-    ),
+    Architecture("T5", _huggingface("T5ForConditionalGeneration", "T5Config", _T5), inputs="two token streams"),
     Architecture(
         "T5-gated",
         _huggingface("T5ForConditionalGeneration", "T5Config", {**_T5, "feed_forward_proj": "gated-gelu"}),

@@ -1,4 +1,4 @@
-"""Sites inferred on 35 architectures against ground truths that use none of the inference's own identities."""
+"""Sites inferred on 35 architectures against ground truths that use none of the inference's identities."""
 
 from __future__ import annotations
 
@@ -111,9 +111,7 @@ def test_exactly_the_expected_names_are_offered(case):
         blocks = expected_block_names(case, stack)
         expected |= {f"{stack}blocks.{layer}.{name}" for layer in range(LAYERS) for name in blocks}
         ends = {f"{stack}embed", f"{stack}ln_final"}
-        expected |= {
-            end for end in ends if not {end, end.removeprefix(stack)} & set(case.architecture.missing)
-        }
+        expected |= {end for end in ends if not {end, end.removeprefix(stack)} & set(case.architecture.missing)}
     assert set(case.taps) == expected
     for name in case.architecture.missing:
         withheld = [key for key in case.sites.withheld if key == name or key.endswith(f".{name}")]
@@ -129,8 +127,7 @@ def test_streams_are_the_models_own_hidden_states(case):
     for stack in stacks(case):
         states = output[f"{stack}hidden_states".replace(".", "_")]
         pre, post = (
-            [got[f"{stack}blocks.{layer}.{name}"] for layer in range(LAYERS)]
-            for name in ("resid_pre", "resid_post")
+            [got[f"{stack}blocks.{layer}.{name}"] for layer in range(LAYERS)] for name in ("resid_pre", "resid_post")
         )
         if case.architecture.name == "Mamba":  # stores the states after each block
             assert all(distance(post[layer], states[layer]) < EQUAL for layer in range(LAYERS))
@@ -337,9 +334,7 @@ def test_fused_projections_are_split_as_the_model_splits_them(name):
     for letter, own in zip("qkv", split(got["fused"]), strict=True):
         own = own.transpose(1, 2) if name == "BLOOM" else own
         ours = got[f"blocks.0.{letter}"]
-        assert torch.equal(
-            ours, own[:, :, :: own.shape[2] // ours.shape[2]]
-        )  # Falcon repeats its keys and values
+        assert torch.equal(ours, own[:, :, :: own.shape[2] // ours.shape[2]])  # Falcon repeats its keys and values
 
 
 def hooks_of(model: nn.Module) -> list[list[int]]:

@@ -50,7 +50,10 @@ with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
 
 def test_two_gigabytes_are_captured_within_600_megabytes(tmp_path):
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     captured, above = map(int, run.stdout.split())

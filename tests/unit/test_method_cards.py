@@ -13,7 +13,7 @@ from neuros_mechint.core.result import Result
 ROOT = Path(__file__).resolve().parents[2]
 STUB = Path(neuros_mechint.__file__).with_suffix(".pyi")
 
-# A public method is whatever the stub exports from one of these, except results (what a method returns) and errors.
+# A public method is whatever callable the stub exports from one of these, except results and errors.
 LAYERS_OF_METHODS = ("causal", "features", "neuro", "training", "workflows", "core.edits")
 HAS_PAPER = re.compile(r"doi:10\.\d{4,9}/\S+|https://\S+")
 
@@ -71,7 +71,7 @@ def test_a_card_names_things_that_exist(card):
     absent = [path for path in card.tests if not (ROOT / path).is_file()]
     assert not absent, f"{card.path.name} names tests that do not exist: {absent}"
     module = ROOT / card.module.replace(".", "/")
-    assert module.with_suffix(".py").is_file() or module.is_dir(), f"{card.path.name}: no module {card.module}"
+    assert module.with_suffix(".py").is_file() or module.is_dir(), f"no module {card.module}"
 
 
 @each_card
@@ -91,4 +91,5 @@ def test_the_template_has_the_sections_that_cards_need():
 
 
 def test_the_status_page_is_up_to_date():
-    assert status.STATUS.read_text(encoding="utf-8") == status.status_page(CARDS), "run `python scripts/status.py`"
+    page = status.STATUS.read_text(encoding="utf-8")
+    assert page == status.status_page(CARDS), "run `python scripts/status.py`"

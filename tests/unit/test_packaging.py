@@ -20,8 +20,13 @@ SETUP_LINES = [
 
 
 @pytest.fixture(scope="module")
-def project():
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+def settings():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def project(settings):
+    return settings["project"]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +101,7 @@ def test_the_readme_gives_exactly_the_two_setup_lines():
     lines = [line for line in readme.splitlines() if line.startswith("python -m pip install")]
     assert lines == SETUP_LINES
     blocks = re.findall(r"^```bash\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
-    assert blocks == [line + "\n" for line in SETUP_LINES], "each line stands alone in a bash block of its own"
+    assert blocks == [line + "\n" for line in SETUP_LINES], "each alone in a bash block"
 
 
 def test_the_version_is_the_same_everywhere(project):
@@ -107,7 +112,15 @@ def test_the_version_is_the_same_everywhere(project):
 
 def test_the_root_folders_hold_no_importable_code():
     for folder in ("adapters", "neuro"):
-        assert not (ROOT / folder / "__init__.py").exists(), f"{folder}/__init__.py would shadow other packages"
+        assert not (ROOT / folder / "__init__.py").exists(), f"{folder} would shadow other packages"
+
+
+def test_every_layer_without_model_libraries_has_its_contract(settings):
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    (forbidden,) = [contract for contract in contracts if contract["type"] == "forbidden"]
+    package = ROOT / "neuros_mechint"
+    layers = [name for name in ("core", "neuro", "datasets") if (package / name / "__init__.py").exists()]
+    assert set(forbidden["source_modules"]) == {f"neuros_mechint.{name}" for name in layers}
 
 
 def test_the_console_script_points_at_the_command_line(project):

@@ -13,6 +13,7 @@ import pytest
 import torch
 import xarray as xr
 
+import neuros_mechint
 from neuros_mechint.core.errors import InputError, StorageError
 from neuros_mechint.core.fingerprint import fingerprint_array, fingerprint_module
 from neuros_mechint.core.provenance import Provenance, package_versions, summarize_argument
@@ -167,7 +168,7 @@ def test_record_holds_what_took_part():
     )
     assert record.versions["numpy"] == np.__version__
     assert record.versions["torch"] == torch.__version__
-    assert "neuros-mechint" in record.versions
+    assert record.versions["neuros-mechint"] == neuros_mechint.__version__
     assert record.seed == 3
     assert record.model == fingerprint_module(small_model())
     assert record.arguments["x"] == {

@@ -19,6 +19,8 @@ from neuros_mechint.core.adapter import CAPABILITIES, Adapter
 from neuros_mechint.core.errors import SiteError, SiteWithheldError
 from neuros_mechint.core.sites import SiteTable
 
+_MOST_STORED = 6
+
 
 def satisfies_protocol(probe: Probe) -> str:
     """The adapter has every method of the protocol, and only known capabilities."""
@@ -112,12 +114,13 @@ def unknown_names_teach(probe: Probe) -> str:
 
 def streams_to_disk(probe: Probe) -> str:
     """``capture(..., to=folder)`` holds what capture in memory returns."""
+    names = [site.name for site in probe.sites[:_MOST_STORED]]
     with tempfile.TemporaryDirectory() as folder:
-        store = probe.adapter.capture(probe.inputs, "*", batch_size=2, to=Path(folder) / "store.zarr")
-        for name in probe.activations:
+        store = probe.adapter.capture(probe.inputs, names, batch_size=2, to=Path(folder) / "store.zarr")
+        for name in names:
             demand_equal(store[name], probe.activations[name], f"{name} from the store")
             demand(store.dims(name) == probe.activations.dims(name), f"{name} has other axes in the store")
-    return f"{len(probe.activations)} sites"
+    return f"{len(names)} sites"
 
 
 def fingerprint_is_stable(probe: Probe) -> str:

@@ -47,12 +47,12 @@ class Attention:
 
     @property
     def probed(self) -> tuple[int, int]:
-        """Head and query position at which gradients are asked for: not the first ones, where tests can pass idly."""
+        """Head and query at which gradients are asked for: not the first, where a test could pass idly."""
         return self.heads - 1, self.pattern.shape[2] - 2
 
 
 def attention_sites(block: Block) -> tuple[Found, Reasons]:
-    """Return the taps of a block's attention, named ``q, k, v, z, pattern``, with ``cross_`` for its second one."""
+    """Return the taps of a block's attention: q, k, v, z, pattern, with ``cross_`` for its second one."""
     found: Found = {}
     reasons: Reasons = {}
     softmaxes = block.softmaxes
@@ -61,9 +61,7 @@ def attention_sites(block: Block) -> tuple[Found, Reasons]:
         taps, why = _one_attention(_attention(block, start, pattern))
         if sum((s.path, s.call) == (pattern.path, pattern.call) for s in softmaxes) > 1:
             taps.pop("pattern", None)
-            why["pattern"] = (
-                f"{pattern.path!r} computes several patterns in one call: they cannot be told apart"
-            )
+            why["pattern"] = f"{pattern.path!r} computes several patterns in one call: they cannot be told apart"
         prefix = "cross_" if order else ""
         found |= {prefix + name: tap for name, tap in taps.items()}
         reasons |= {prefix + name: reason for name, reason in why.items()}
@@ -112,7 +110,7 @@ def _one_attention(attention: Attention) -> tuple[Found, Reasons]:
 
 
 def _values(attention: Attention) -> tuple[Event, Event, HeadView] | None:
-    """Return z, v and the layout of v for which z == pattern @ v: one identity fixes all three and the head layout."""
+    """Return z, v and the layout of v for which z == pattern @ v: one identity fixes all three."""
     if not attention.after:
         return None
     z, pattern = attention.after[0], attention.pattern.value
@@ -130,7 +128,7 @@ def _values(attention: Attention) -> tuple[Event, Event, HeadView] | None:
 
 
 def _mix(pattern: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Return ``pattern @ values`` in the finer of the two dtypes: many models compute the softmax alone in float32."""
+    """Return ``pattern @ values`` in the finer dtype: many models compute the softmax alone in float32."""
     dtype = torch.promote_types(pattern.dtype, values.dtype)
     return torch.einsum("bhqk,bkhd->bqhd", pattern.to(dtype), values.to(dtype))
 
@@ -190,7 +188,7 @@ def _query_and_key_candidates(
 
 
 def _by_gradient_alone(attention: Attention) -> tuple[Found, Reasons]:
-    """Keep z and the pattern where values are laid out in a way of their own, if z[h, p] depends only on pattern[h, p]."""
+    """Keep z and the pattern where v has an unknown layout, if z[h, p] depends on pattern[h, p] only."""
     reason = "z != pattern @ v for every candidate projection"
     missing: Reasons = dict.fromkeys(("q", "k", "v", "z", "pattern"), reason)
     if not attention.after:

@@ -48,9 +48,7 @@ def _name_branches(block: Block, branches: list[Branch], found: Found, reasons: 
         if len(same) == 1:
             found[f"{kind}_out"] = same[0].event.tap(_sum_check(same[0], f"{kind}_out"))
         elif same:
-            reasons[f"{kind}_out"] = (
-                f"{len(same)} branches of this kind in one block: the name would be ambiguous"
-            )
+            reasons[f"{kind}_out"] = f"{len(same)} branches of this kind in one block: the name would be ambiguous"
     if "mlp_out" in found:
         (mlp,) = (branch for branch in branches if branch.kind == "mlp")
         taps, reason = mlp_sites(block, mlp)

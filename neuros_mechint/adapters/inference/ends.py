@@ -24,7 +24,7 @@ Rerun = Callable[[Mapping[Argument, torch.Tensor]], Any]
 
 
 def final_norm(trace: Trace, stack: Stack) -> Tap | None:
-    """Return the norm that reads the last block's output: a leaf module that forgets the scale of its input."""
+    """Return the norm of the last block's output: a leaf module that forgets the scale of its input."""
     last = stack.blocks[-1].exit
     for event in trace.events[last.time + 1 :]:
         if event.side != "in" or event.path in trace.projections or not trace.is_leaf(event.path):
@@ -50,13 +50,11 @@ def _forgets_scale(module: nn.Module, stream: torch.Tensor) -> bool:
     return bool(((small - large).norm() <= tolerance * small.norm()).item()) and bool(small.any())
 
 
-def token_embedding(
-    trace: Trace, stack: Stack, arguments: Mapping[Argument, torch.Tensor], rerun: Rerun
-) -> Tap | None:
+def token_embedding(trace: Trace, stack: Stack, arguments: Mapping[Argument, torch.Tensor], rerun: Rerun) -> Tap | None:
     """Return the embedding of the stack's tokens: fed with an integer argument, and feeding the first block.
 
-    Which arguments hold equal values does not matter: encoder and decoder are told apart by the stack that the
-    embedding feeds, and token ids from token types and positions by what moves when the argument is changed.
+    Arguments may hold equal values: encoder and decoder are told apart by the stack that the embedding feeds,
+    and token ids from token types and positions by what moves when the argument is changed.
     """
     entered = [e for e in trace.events if e.side == "in" and isinstance(trace.modules[e.path], nn.Embedding)]
     outputs = [next(o for o in trace.during(e.path, e.call) if o.side == "out") for e in entered]
@@ -73,14 +71,12 @@ def token_embedding(
 
 
 def _tokens_first(item: tuple[Argument, torch.Tensor]) -> tuple[bool, bool]:
-    """Token types and positions are integers too; among keyword arguments tokens are called ids, among others first."""
+    """Order arguments: token types and positions are integers too, but come later or are named so."""
     name = item[0]
     return (isinstance(name, str), isinstance(name, str) and not name.endswith("input_ids"))
 
 
-def _moved_by(
-    trace: Trace, name: Argument, ids: torch.Tensor, embeddings: list[Event], rerun: Rerun
-) -> list[Event]:
+def _moved_by(trace: Trace, name: Argument, ids: torch.Tensor, embeddings: list[Event], rerun: Rerun) -> list[Event]:
     """Return those embeddings whose input changes when the argument changes."""
     smallest = min(int(trace.modules[event.path].num_embeddings) for event in embeddings)  # type: ignore[arg-type]
     changed = (ids + 1) % smallest
@@ -108,7 +104,7 @@ def _moved_by(
 
 
 def logits(trace: Trace, stacks: list[Stack], taps: Mapping[str, Tap]) -> Tap | None:
-    """Return the model's logits: so named in its output, or an output that a projection makes from the last stream."""
+    """Return the model's logits: named so in its output, or projected from the last residual stream."""
     own = {e.key: e for e in trace.events if (e.path, e.side) == ("", "out")}
     if "logits" in own:
         dims = STREAM_DIMS if own["logits"].value.ndim == 3 else ("sample", "unit")
@@ -127,7 +123,7 @@ def logits(trace: Trace, stacks: list[Stack], taps: Mapping[str, Tap]) -> Tap | 
 
 
 def _reads(read: Event, streams: list[Event]) -> bool:
-    """Return whether a projection reads one of the streams, or its last position (as when only that is unembedded)."""
+    """Return whether a projection reads one of the streams, or the last position of one."""
     return any(
         close(read.value, stream.value) or (read.value.ndim == 3 and close(read.value, stream.value[:, -1:]))
         for stream in streams

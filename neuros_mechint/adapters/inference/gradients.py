@@ -9,9 +9,7 @@ import torch
 from neuros_mechint.adapters.inference.trace import Event
 
 
-def gradient(
-    of: Event, to: Sequence[Event], weights: torch.Tensor | None = None
-) -> list[torch.Tensor | None]:
+def gradient(of: Event, to: Sequence[Event], weights: torch.Tensor | None = None) -> list[torch.Tensor | None]:
     """Return the derivative of a weighted sum of one event's entries by the entries of others.
 
     Parameters
@@ -35,10 +33,7 @@ def gradient(
     weights = weights.flatten(0, 1) if of.flat else weights
     found = iter(torch.autograd.grad([of.edge], edges, [weights], retain_graph=True, allow_unused=True))
     slopes = [next(found) if event.edge is not None else None for event in to]
-    return [
-        slope if slope is None else slope.reshape(event.shape)
-        for event, slope in zip(to, slopes, strict=True)
-    ]
+    return [slope if slope is None else slope.reshape(event.shape) for event, slope in zip(to, slopes, strict=True)]
 
 
 def uneven(like: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ ROUNDINGS = 8
 
 
 def close(total: torch.Tensor, *parts: torch.Tensor, magnitude: torch.Tensor | None = None) -> bool:
-    """Return whether ``total`` is the sum of ``parts``, in every entry, up to rounding in the coarsest dtype among them.
+    """Return whether ``total`` is the sum of ``parts`` in every entry, up to rounding in the coarsest dtype.
 
     Parameters
     ----------
@@ -35,9 +35,7 @@ def close(total: torch.Tensor, *parts: torch.Tensor, magnitude: torch.Tensor | N
     # nearly every comparison fails, and fails in its first row: look there before looking everywhere
     for rows in ((slice(0, 1), slice(0, 1)), (slice(None),)):
         whole, *terms = (_working(tensor[rows]) for tensor in (total, *parts))
-        size = (
-            _working(magnitude[rows]) if magnitude is not None else sum((t.abs() for t in terms), whole.abs())
-        )
+        size = _working(magnitude[rows]) if magnitude is not None else sum((t.abs() for t in terms), whole.abs())
         error = (whole - sum(terms[1:], terms[0])).abs()
         if not bool((error <= ROUNDINGS * epsilon * size + torch.finfo(whole.dtype).smallest_normal).all()):
             return False
@@ -45,7 +43,7 @@ def close(total: torch.Tensor, *parts: torch.Tensor, magnitude: torch.Tensor | N
 
 
 def same_output(first: Any, second: Any) -> bool:
-    """Return whether two runs of a model gave the same floating-point tensors, up to rounding that grew with depth.
+    """Return whether two runs of a model gave the same tensors, up to rounding that grew with depth.
 
     Examples
     --------
@@ -57,9 +55,7 @@ def same_output(first: Any, second: Any) -> bool:
         [tensor.detach() for _, tensor in named_tensors(output) if tensor.is_floating_point()]
         for output in (first, second)
     ]
-    return len(tensors[0]) == len(tensors[1]) and all(
-        agree(a, b, loosened=10) for a, b in zip(*tensors, strict=True)
-    )
+    return len(tensors[0]) == len(tensors[1]) and all(agree(a, b, loosened=10) for a, b in zip(*tensors, strict=True))
 
 
 def agree(first: torch.Tensor, second: torch.Tensor, loosened: float = 1) -> bool:

@@ -20,14 +20,12 @@ from neuros_mechint.adapters.taps import Tap
 JITTER = 0.1
 
 
-def infer_sites(
-    module: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-) -> SiteMap:
+def infer_sites(module: nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> SiteMap:
     """Find the canonical sites of a module by what goes through it; a name exists only if its identity holds.
 
-    No table of architectures is used. One forward pass is recorded, and each name is proven on it: ``resid_mid ==
-    resid_pre + attn_out`` in every entry, ``z == pattern @ v``, a gradient of the pattern of one head that reaches
-    that head of ``q`` only, and so on. What cannot be proven is withheld with its reason.
+    No table of architectures is used. One forward pass is recorded, and each name is proven on it:
+    ``resid_mid == resid_pre + attn_out`` in every entry, ``z == pattern @ v``, a gradient of the pattern of
+    one head that reaches that head of ``q`` only, and so on. What cannot be proven is withheld with a reason.
 
     Parameters
     ----------
@@ -58,9 +56,7 @@ def infer_sites(
     1.down:in | the next residual stream is the one before + mlp_out
     """
     with torch.inference_mode(False), torch.random.fork_rng(_cuda_devices(module)):
-        call = _Call(
-            module, tuple(map(_plain, args)), {key: _plain(value) for key, value in (kwargs or {}).items()}
-        )
+        call = _Call(module, tuple(map(_plain, args)), {key: _plain(value) for key, value in (kwargs or {}).items()})
         with torch.no_grad():
             own_output = call()
         trace = record(module, call)
@@ -68,9 +64,7 @@ def infer_sites(
         if not faithful:
             with torch.no_grad():
                 if not same_output(call(), own_output):
-                    return SiteMap(
-                        {}, {"*": "the model gives another output each time it runs on the same inputs"}
-                    )
+                    return SiteMap({}, {"*": "the model gives another output each time it runs on the same inputs"})
         no_pattern = _why_no_pattern(module, trace, faithful)
         jittered = _jittered_parameters(trace)
         if jittered:
@@ -108,32 +102,29 @@ class _Call:
 def _prove(trace: Trace, call: _Call, no_pattern: str | None) -> SiteMap:
     stacks = find_stacks(trace)
     if not stacks:
-        why = "no container of blocks that map (batch, position, unit) to the same shape: use native module paths"
+        why = "no container of blocks that map (batch, position, unit) to that shape: use native module paths"
         return SiteMap({}, dict.fromkeys(("blocks.*", "embed", "ln_final", "logits"), why))
     taps: dict[str, Tap] = {}
     withheld: dict[str, str] = {}
     for stack in stacks:
-        if stack.too_small:
-            withheld[f"{stack.prefix}blocks.*"] = stack.too_small
-            continue
-        _prove_stack(trace, stack, call, taps, withheld)
+        unfit = stack.unfit
+        if unfit is None:
+            _prove_stack(trace, stack, call, taps, withheld)
+        else:
+            withheld |= {f"{stack.prefix}{name}": unfit for name in ("blocks.*", "embed", "ln_final")}
     if no_pattern is not None:
         for name in [name for name in taps if name.rpartition(".")[2] in ("pattern", "cross_pattern")]:
             del taps[name]
             withheld[name] = no_pattern
     output = logits(trace, stacks, taps)
     if output is None:
-        withheld["logits"] = (
-            "the output has no field of that name and is no projection of the last residual stream"
-        )
+        withheld["logits"] = "the output has no field of that name and is no projection of the last residual stream"
     else:
         taps["logits"] = output
     return SiteMap(taps, withheld)
 
 
-def _prove_stack(
-    trace: Trace, stack: Stack, call: _Call, taps: dict[str, Tap], withheld: dict[str, str]
-) -> None:
+def _prove_stack(trace: Trace, stack: Stack, call: _Call, taps: dict[str, Tap], withheld: dict[str, str]) -> None:
     embedding = token_embedding(trace, stack, call.integers, call.with_arguments)
     if embedding is None:
         withheld[f"{stack.prefix}embed"] = "no embedding of an integer argument feeds the first block"
@@ -145,30 +136,26 @@ def _prove_stack(
         withheld |= reasons
     norm = final_norm(trace, stack)
     if norm is None:
-        withheld[f"{stack.prefix}ln_final"] = (
-            "no norm reads all of the last resid_post (post-norm blocks, or none)"
-        )
+        withheld[f"{stack.prefix}ln_final"] = "no norm reads all of the last resid_post (post-norm blocks, or none)"
     else:
         taps[f"{stack.prefix}ln_final"] = norm
 
 
 def _why_no_pattern(module: nn.Module, trace: Trace, faithful: bool) -> str | None:
-    """Return why patterns must not be offered, if so: those that can be seen must be the ones the model uses."""
+    """Return why patterns are not offered, if so: those that can be seen must be those the model uses."""
     kernel = patternless_attention(module)
     if kernel is not None:
-        return (
-            f"{kernel!r} attention never holds the pattern: call model.set_attn_implementation('sdpa') first"
-        )
+        return f"{kernel!r} attention never holds the pattern: call model.set_attn_implementation('sdpa') first"
     if not faithful or not trace.fused_equals_open:
         return "attention computed in the open gives another output than the model's own"
     return None
 
 
 def _jittered_parameters(trace: Trace) -> dict[str, torch.Tensor]:
-    """Return noisy copies of the parameters that make some module's output all zero (zero-initialised projections).
+    """Return noisy copies of the parameters that make a module's output all zero (as some start at zero).
 
-    What adds nothing cannot be told from nothing. Structure is a property of the code, not of the weights, so it is
-    looked for with these parameters in place of the caller's.
+    What adds nothing cannot be told from nothing. Structure is a property of the code, not of the weights, so
+    it is looked for with these parameters in place of the caller's.
     """
     generator = torch.Generator().manual_seed(0)
     silent = {

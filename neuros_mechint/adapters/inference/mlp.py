@@ -1,4 +1,4 @@
-"""Prove where an MLP's hidden units lie: what enters the activation function, and what the last projection reads."""
+"""Prove where an MLP's hidden units lie: what enters its activation, and what its last projection reads."""
 
 from __future__ import annotations
 
@@ -55,15 +55,13 @@ def _makes_output(block: Block, down: Event, output: Event, inside: list[Event])
         return False
     if close(output.value, projected.value):
         return True
-    entering = [
-        e for e in inside if e.side == "in" and e.time > projected.time and close(e.value, projected.value)
-    ]
+    entering = [e for e in inside if e.side == "in" and e.time > projected.time and close(e.value, projected.value)]
     leaving = [block.other_side(e) for e in entering if block.trace.is_leaf(e.path)]
     return any(e is not None and close(output.value, e.value) for e in leaving)
 
 
 def _activation_input(block: Block, down: Event, before: list[Event]) -> tuple[Event | None, str]:
-    """Return the input of the activation module whose output is ``post``, alone or times a projection (gated)."""
+    """Return the input of the activation module whose output is ``post``, alone or times a gate."""
     post, trace = down.value, block.trace
     gates = [
         part
@@ -73,11 +71,7 @@ def _activation_input(block: Block, down: Event, before: list[Event]) -> tuple[E
     ]
     for entering in before:
         module = trace.modules[entering.path]
-        if (
-            entering.side != "in"
-            or not trace.is_leaf(entering.path)
-            or any(True for _ in module.parameters())
-        ):
+        if entering.side != "in" or not trace.is_leaf(entering.path) or any(True for _ in module.parameters()):
             continue
         active = block.other_side(entering)
         # dropout outside training gives back what it takes: no activation function
@@ -91,7 +85,7 @@ def _activation_input(block: Block, down: Event, before: list[Event]) -> tuple[E
 
 
 def _parts(projected: torch.Tensor, shape: torch.Size) -> list[torch.Tensor]:
-    """Return what can be a gate in a projection: all of it, or a half where gate and input are projected together."""
+    """Return what can be a gate: all of a projection, or a half where two are projected together."""
     if projected.shape == shape:
         return [projected]
     if projected.shape[:-1] == shape[:-1] and projected.shape[-1] == 2 * shape[-1]:
@@ -100,7 +94,7 @@ def _parts(projected: torch.Tensor, shape: torch.Size) -> list[torch.Tensor]:
 
 
 def _elementwise_source(block: Block, down: Event, before: list[Event]) -> tuple[Event | None, str]:
-    """Return the one projection each unit of which acts on the same unit of ``post`` only (functional activations)."""
+    """Return the one projection whose units each act on their own unit of ``post`` only."""
     position = down.shape[1] - 2
     unit = int(down.value[:, position].abs().sum(0).argmax())
     weights = down.value.new_zeros(down.shape)

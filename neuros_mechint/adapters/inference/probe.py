@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-N_SAMPLES = 3
+N_SAMPLES = 2
 N_POSITIONS = 8
 
 Probe = dict[str, torch.Tensor]

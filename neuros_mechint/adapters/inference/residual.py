@@ -47,8 +47,8 @@ class Branch:
     def tap_of_sum(self) -> Tap:
         """The stream behind this branch.
 
-        A tap on the tensor in which the sum is first seen (the next norm's input) would read it rightly but edit
-        it wrongly: the skip path goes past that norm. An edit of the summand moves both.
+        A tap on the tensor in which the sum is first seen (the next norm's input) would read it rightly but
+        edit it wrongly: the skip path goes past that norm. An edit of the summand moves both.
         """
         return replace(self.event.tap(), base=self.stream)
 
@@ -56,8 +56,8 @@ class Branch:
 def residual_branches(block: Block) -> list[Branch] | None:
     """Return what the block adds to the stream, in order; ``None`` if that does not add up to its output.
 
-    The chain r -> r + o -> ... is walked from the block's input to its output. Every sum must be seen in a tensor,
-    up to rounding in each entry; where a norm follows a sum (post-norm) the walk goes on behind it.
+    The chain r -> r + o -> ... is walked from the block's input to its output. Every sum must be seen in a
+    tensor, up to rounding in each entry; where a norm follows a sum (post-norm) the walk goes on behind it.
     """
     stream, taps = block.entry, (block.entry.tap(),)
     branches: list[Branch] = []
@@ -124,8 +124,7 @@ def _two_at_once(block: Block, stream: Event, taps: tuple[Tap, ...]) -> list[Bra
         (first, second)
         for index, first in enumerate(outputs)
         for second in outputs[index + 1 :]
-        if close(block.exit.value, stream.value, first.value, second.value)
-        and not close(first.value, second.value)
+        if close(block.exit.value, stream.value, first.value, second.value) and not close(first.value, second.value)
     ]
     if not pairs:
         return None
@@ -142,8 +141,8 @@ def _two_at_once(block: Block, stream: Event, taps: tuple[Tap, ...]) -> list[Bra
 def _reads_sum(stream: Event, first: Event, second: Event) -> bool:
     """Return whether ``second`` is a function of ``stream + first`` (as with norms that are no modules).
 
-    Then both summands act on it alike: the whole derivative by the stream is the derivative by ``first``, plus what
-    the stream does to ``first``. A parallel branch does not depend on ``first`` at all.
+    Then both summands act on it alike: the whole derivative by the stream is the derivative by ``first``,
+    plus what the stream does through ``first``. A parallel branch does not depend on ``first`` at all.
     """
     whole, by_first = gradient(second, [stream, first], uneven(second.value))
     if whole is None or by_first is None:
@@ -176,5 +175,5 @@ def _kind_without_attention(added: Event, stream: Event) -> Kind:
 
 
 def _outermost(events: list[Event]) -> Event:
-    """Return the one in the least nested module: the same tensor passes out of a projection and of its parents."""
+    """Return the one in the least nested module: one tensor leaves a projection and its parents."""
     return min(events, key=lambda event: (event.path.count("."), event.time))

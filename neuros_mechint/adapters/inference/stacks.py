@@ -1,12 +1,14 @@
-"""Find the stacks of blocks that carry a residual stream, by what goes through them and not by what they are called."""
+"""Find the stacks of blocks that carry a residual stream, by what goes through them, not by their names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
+from neuros_mechint.adapters.inference.gradients import gradient, reached, uneven
 from neuros_mechint.adapters.inference.trace import Event, Trace
 
 MIN_SAMPLES, MIN_POSITIONS = 2, 4
@@ -78,15 +80,22 @@ class Stack:
     blocks: list[Block]
 
     @property
-    def too_small(self) -> str | None:
-        """Why nothing can be proven on this stack's stream, if so: on one position all positions look alike."""
-        samples, positions = self.blocks[0].entry.shape[:2]
-        if samples >= MIN_SAMPLES and positions >= MIN_POSITIONS:
-            return None
-        return (
-            f"proof needs at least {MIN_SAMPLES} samples of {MIN_POSITIONS} positions, and these inputs have "
-            f"{samples} of {positions}: give a larger batch first"
-        )
+    def unfit(self) -> str | None:
+        """Why nothing can be proven on this stream, if so."""
+        first = self.blocks[0]
+        samples, positions = first.entry.shape[:2]
+        if samples < MIN_SAMPLES or positions < MIN_POSITIONS:
+            # on too few positions different rules agree
+            return (
+                f"proof needs at least {MIN_SAMPLES} samples of {MIN_POSITIONS} positions, and these inputs have "
+                f"{samples} of {positions}: give a larger batch first"
+            )
+        weights = torch.zeros_like(first.exit.value)
+        weights[0] = uneven(weights[0])
+        (slope,) = gradient(first.exit, [first.entry], weights)
+        if slope is not None and reached(slope, 0) != [(0,)]:
+            return "the first axis of the stream mixes, so it does not hold the samples (batch_first=False?)"
+        return None
 
 
 def find_stacks(trace: Trace) -> list[Stack]:
@@ -130,8 +139,15 @@ def _stream_calls(trace: Trace, container: str) -> Iterator[_Call]:
         own = [event for event in trace.during(path, call) if (event.path, event.call) == (path, call)]
         entry = next((event for event in own if event.side == "in" and event.value.ndim == 3), None)
         leave = next((event for event in own if event.side == "out" and event.value.ndim == 3), None)
-        if entry is not None and leave is not None and entry.shape == leave.shape:
+        if entry is None or leave is None or entry.shape != leave.shape:
+            continue
+        # features are what projections read: in a stack of convolutions the last axis holds positions
+        if any(_reads_last_axis(trace, event, entry) for event in trace.during(path, call)):
             yield _Call(path, call, entry, leave)
+
+
+def _reads_last_axis(trace: Trace, event: Event, stream: Event) -> bool:
+    return event.side == "in" and event.path in trace.projections and event.shape[-1] == stream.shape[-1]
 
 
 def _block(trace: Trace, name: str, call: _Call) -> Block:
@@ -154,7 +170,7 @@ def _prefixes(paths: list[str]) -> list[str]:
 
 
 def _side(path: str) -> str:
-    """The one place where a module's name counts: which of two stacks is the encoder is a matter of wording."""
+    """Return which of two stacks this is: the one place where a module's name counts."""
     for part in reversed(path.split(".")):
         for side in ("encoder", "decoder"):
             if side in part:

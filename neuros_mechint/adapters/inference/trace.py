@@ -1,4 +1,4 @@
-"""Record what every submodule takes and gives during one forward pass, in order, with the graph that links it."""
+"""Record what every submodule takes and gives during one forward pass, with its place in the graph."""
 
 from __future__ import annotations
 
@@ -96,12 +96,11 @@ class Trace:
 
     @cached_property
     def projections(self) -> frozenset[str]:
-        """Paths of linear maps: modules that own a matrix and are no embedding (GPT-2's are no ``nn.Linear``)."""
+        """Paths of linear maps: modules with a matrix, embeddings aside (GPT-2's are no ``nn.Linear``)."""
         return frozenset(
             path
             for path, module in self.modules.items()
-            if getattr(getattr(module, "weight", None), "ndim", 0) == 2
-            and not isinstance(module, nn.Embedding)
+            if getattr(getattr(module, "weight", None), "ndim", 0) == 2 and not isinstance(module, nn.Embedding)
         )
 
     def is_leaf(self, path: str) -> bool:
@@ -174,9 +173,7 @@ class _Recorder:
         self.running.append((path, call, len(self.events)))
         for key, value in [*enumerate(args), *kwargs.items()]:
             # the integers that enter an embedding tell which argument it embeds
-            if isinstance(value, torch.Tensor) and (
-                value.is_floating_point() or isinstance(module, nn.Embedding)
-            ):
+            if isinstance(value, torch.Tensor) and (value.is_floating_point() or isinstance(module, nn.Embedding)):
                 self._add(path, "in", key, call, value)
         return args, kwargs
 
@@ -214,7 +211,7 @@ class _Recorder:
 
 
 def _in_graph(value: Any) -> Any:
-    """Return a floating-point tensor through which gradients can be taken, also where all parameters are frozen."""
+    """Return a floating-point tensor as one that gradients can be taken through, frozen model or not."""
     if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.requires_grad:
         return value
     # a clone is no leaf of the graph, so the model may work on it in place
