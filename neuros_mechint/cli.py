@@ -62,9 +62,7 @@ def info() -> None:
 
 @app.command()
 def sites(
-    model: Annotated[
-        str, typer.Argument(help="An embedded model's name, or the folder of a HuggingFace model.")
-    ],
+    model: Annotated[str, typer.Argument(help="An embedded model's name, or the folder of a HuggingFace model.")],
     pattern: Annotated[str | None, typer.Option(help="Names to list; * matches anything.")] = None,
 ) -> None:
     """List the sites of a model: their names, axes, native paths, and the identity that proves each."""
@@ -73,9 +71,7 @@ def sites(
 
 @app.command("check-adapter")
 def check_adapter_command(
-    model: Annotated[
-        str, typer.Argument(help="An embedded model's name, or the folder of a HuggingFace model.")
-    ],
+    model: Annotated[str, typer.Argument(help="An embedded model's name, or the folder of a HuggingFace model.")],
 ) -> None:
     """Run the conformance kit on a model's adapter."""
     from neuros_mechint.adapters.conformance import check_adapter
@@ -127,9 +123,7 @@ def _open(name: str) -> Any:
 def _example_inputs(adapter: Any) -> Any:
     batch = adapter._probe()
     if batch is None:
-        raise InputError(
-            "this model offers no example inputs", fix="call check_adapter(adapter, inputs) from Python"
-        )
+        raise InputError("this model offers no example inputs", fix="call check_adapter(adapter, inputs) from Python")
     return dict(batch.kwargs) or batch.args
 
 

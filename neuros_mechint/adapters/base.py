@@ -15,7 +15,7 @@ from neuros_mechint.adapters.hooks import EditFunction
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import CAPABILITIES, Metric, Run
 from neuros_mechint.core.edits import Edit
-from neuros_mechint.core.errors import CapabilityError, InputError
+from neuros_mechint.core.errors import CapabilityError, InputError, StorageError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
@@ -150,17 +150,13 @@ class BaseAdapter(ABC):
         batch = self._prepare(inputs)
         references = self._expand(sites, batch)
         if not references:
-            raise InputError(
-                "no sites to capture", expected="at least one name or pattern, see `model.sites()`"
-            )
+            raise InputError("no sites to capture", expected="at least one name or pattern, see `model.sites()`")
         if to is not None:
             return self._capture_to_store(batch, references, batch_size, to)
         parts = self._progress(batch, batch_size, "capture")
         return self._joined([self._run_part(part, [], references)[1] for part in parts])
 
-    def gradients(
-        self, inputs: Any, sites: Any, metric: Metric, batch_size: int | None = None
-    ) -> Activations:
+    def gradients(self, inputs: Any, sites: Any, metric: Metric, batch_size: int | None = None) -> Activations:
         """Return the derivative of a metric with respect to the activation at each site.
 
         Parameters
@@ -228,11 +224,12 @@ class BaseAdapter(ABC):
         batch_size: int | None,
         to: str | PathLike[str],
     ) -> ActivationStore:
-        provenance = Provenance.record(
-            model=self.fingerprint(), arguments={"sites": [str(r) for r in references]}
-        )
+        arguments = {"sites": [str(reference) for reference in references], "inputs": batch.fingerprint()}
+        provenance = Provenance.record(model=self.fingerprint(), arguments=arguments)
         writer = None
         done = ActivationStore.samples_written(to)
+        if done:
+            _check_same_capture(ActivationStore.open(to, partial=True).provenance, provenance, to)
         rest = batch.rows(done, batch.n_samples) if done < batch.n_samples else None
         for part in self._progress(rest, batch_size, "capture") if rest is not None else ():
             _, activations = self._run_part(part, [], references)
@@ -297,6 +294,16 @@ class BaseAdapter(ABC):
             f"{self!r} does not offer {capability!r} ({CAPABILITIES[capability]})",
             expected=f"a model with {capability!r} among `model.capabilities`",
             got=", ".join(sorted(self.capabilities)),
+        )
+
+
+def _check_same_capture(begun: Provenance | None, now: Provenance, to: str | PathLike[str]) -> None:
+    """Refuse to continue, or to hand out, a store that another capture has left in this place."""
+    if begun is None or (begun.model, begun.arguments) != (now.model, now.arguments):
+        raise StorageError(
+            f"{to} holds another capture",
+            expected="the same model, sites and inputs as in the capture that began the store",
+            fix="give another path, or delete the folder",
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.fingerprint import fingerprint_array
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,7 @@ class Batch:
             No array, no samples, or numbers that are not finite.
         """
         arrays = [(f"argument {i}", a) for i, a in enumerate(args)] + list(kwargs.items())
-        arrays = [
-            (name, array) for name, array in arrays if hasattr(array, "shape") and hasattr(array, "dtype")
-        ]
+        arrays = [(name, array) for name, array in arrays if hasattr(array, "shape") and hasattr(array, "dtype")]
         if not arrays:
             raise InputError(
                 "the inputs hold no array",
@@ -103,6 +102,11 @@ class Batch:
         """Where these samples lie in the whole input, as edits and indices need to know."""
         return {"sample": (self.start, self.total)}
 
+    def fingerprint(self) -> str:
+        """Return a hash of the inputs."""
+        values = [*self.args, *(value for _, value in sorted(self.kwargs.items()))]
+        return " ".join(fingerprint_array(value) for value in values if hasattr(value, "shape"))
+
     def _cut(self, value: Any, start: int, stop: int) -> Any:
         # the leading axis, for arguments of lower rank than the inputs (an attention mask, say)
         axis = self.sample_axis if getattr(value, "ndim", 0) > self.sample_axis else 0
@@ -138,16 +142,12 @@ def join_outputs(outputs: Sequence[Any], sizes: Sequence[int], sample_axis: int 
     first = outputs[0]
     if isinstance(first, (torch.Tensor, np.ndarray)):
         axis = sample_axis if first.ndim > sample_axis else 0
-        per_sample = all(
-            one.ndim and one.shape[axis] == size for one, size in zip(outputs, sizes, strict=True)
-        )
+        per_sample = all(one.ndim and one.shape[axis] == size for one, size in zip(outputs, sizes, strict=True))
         concatenate = torch.cat if isinstance(first, torch.Tensor) else np.concatenate
         return concatenate(list(outputs), axis) if per_sample else None
     if isinstance(first, Mapping):
         joined = {key: join_outputs([one[key] for one in outputs], sizes, sample_axis) for key in first}
-        return (
-            joined if type(first) is dict else type(first)(**joined)
-        )  # keys of a plain dict need not be names
+        return joined if type(first) is dict else type(first)(**joined)  # keys of a plain dict need not be names
     if isinstance(first, (tuple, list)):
         items = [join_outputs(items, sizes, sample_axis) for items in zip(*outputs, strict=True)]
         return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)

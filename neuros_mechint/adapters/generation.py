@@ -86,7 +86,5 @@ def _from_start(index: Index, length: int) -> Index:
         return index % length if index < 0 else index
     if isinstance(index, tuple):
         return tuple(entry % length if entry < 0 else entry for entry in index)
-    start, stop = (
-        bound + length if bound is not None and bound < 0 else bound for bound in (index.start, index.stop)
-    )
+    start, stop = (bound + length if bound is not None and bound < 0 else bound for bound in (index.start, index.stop))
     return slice(start, stop, index.step)

@@ -79,8 +79,7 @@ class HookedRun:
         flat = [delta for deltas in self.deltas.values() for delta in deltas]
         found = iter(torch.autograd.grad(total, flat, allow_unused=True, materialize_grads=True))
         return {
-            name: _join(name, [next(found) for _ in deltas], self.dims[name])
-            for name, deltas in self.deltas.items()
+            name: _join(name, [next(found) for _ in deltas], self.dims[name]) for name, deltas in self.deltas.items()
         }
 
 
@@ -252,9 +251,7 @@ class _Session:
                 pattern = self._visit(place, pattern, self.module.get_submodule(path), call)
         return pattern
 
-    def _state(
-        self, path: str, steps: int, side: str, layer: int, time: int, state: torch.Tensor
-    ) -> torch.Tensor:
+    def _state(self, path: str, steps: int, side: str, layer: int, time: int, state: torch.Tensor) -> torch.Tensor:
         self.steps[path] = steps
         for place in self.places[path]:
             if _tap(place).side == side and (_tap(place).key or 0) == layer:
@@ -266,9 +263,7 @@ class _Session:
 
     # -- one tensor ----------------------------------------------------------------------------------------------
 
-    def _visit(
-        self, place: _Visitor | Tap, native: torch.Tensor, submodule: nn.Module, call: int
-    ) -> torch.Tensor:
+    def _visit(self, place: _Visitor | Tap, native: torch.Tensor, submodule: nn.Module, call: int) -> torch.Tensor:
         """Read the canonical value out of ``native``, edit and capture it, and write it back."""
         tap = _tap(place)
         if tap.flat:
@@ -346,9 +341,7 @@ class _Session:
 
     def result(self, output: Any) -> HookedRun:
         """Gather what the visitors saw."""
-        captured = sorted(
-            (visitor for visitor in self.visitors if visitor.captured), key=lambda v: v.first_seen
-        )
+        captured = sorted((visitor for visitor in self.visitors if visitor.captured), key=lambda v: v.first_seen)
         return HookedRun(
             output=output,
             tensors={v.name: _join(v.name, v.pieces, v.dims) for v in captured},
@@ -367,9 +360,7 @@ def _join(name: str, pieces: Sequence[torch.Tensor], dims: tuple[str, ...]) -> t
     if len(pieces) == 1:
         return pieces[0]
     if "time" not in dims:
-        raise InputError(
-            f"site {name!r} ran {len(pieces)} times in one pass", fix="name the call, as in 'path#1'"
-        )
+        raise InputError(f"site {name!r} ran {len(pieces)} times in one pass", fix="name the call, as in 'path#1'")
     return torch.cat(list(pieces), dim=dims.index("time"))
 
 

@@ -117,9 +117,7 @@ class RecordingAdapter(BaseAdapter):
         if not isinstance(captured, Activations):
             return captured
         (data,) = self._prepare(inputs).args
-        labels = {
-            str(axis): list(data[axis].values) for axis in data.dims if axis in data.coords and axis != "unit"
-        }
+        labels = {str(axis): list(data[axis].values) for axis in data.dims if axis in data.coords and axis != "unit"}
         sizes = {
             axis: {
                 captured[name].shape[captured.dims(name).index(axis)]

@@ -45,9 +45,7 @@ class RecurrentAdapter(TorchAdapter):
     def __init__(self, module: nn.Module, example: Any = None) -> None:
         super().__init__(module, example=example)
         self._parts = {
-            path: part
-            for path, part in module.named_modules()
-            if isinstance(part, (nn.RNNBase, nn.RNNCellBase))
+            path: part for path, part in module.named_modules() if isinstance(part, (nn.RNNBase, nn.RNNCellBase))
         }
 
     @property
@@ -60,9 +58,7 @@ class RecurrentAdapter(TorchAdapter):
 
     def _prove(self, batch: Batch | None) -> None:
         if self._map is None:
-            taps = {
-                name: tap for path, part in self._parts.items() for name, tap in self._state_taps(path, part)
-            }
+            taps = {name: tap for path, part in self._parts.items() for name, tap in self._state_taps(path, part)}
             self._map = SiteMap(taps, self._withheld())
             sites = [self._site(name, tap, order) for order, (name, tap) in enumerate(taps.items())]
             self._named = SiteTable(sites, self._map.withheld, f"sites of {type(self.module).__name__}")
@@ -163,11 +159,7 @@ class RecurrentAdapter(TorchAdapter):
         kinds = 2 if isinstance(part, (nn.LSTM, nn.LSTMCell)) else 1
         batch = torch.atleast_2d(state)
         _check_width("state", batch, kinds * n_layers * int(part.hidden_size))
-        given = (
-            batch.new_zeros(batch.shape[0], int(part.input_size))
-            if inputs is None
-            else torch.atleast_2d(inputs)
-        )
+        given = batch.new_zeros(batch.shape[0], int(part.input_size)) if inputs is None else torch.atleast_2d(inputs)
         _check_width("inputs", given, int(part.input_size))
         parts = batch.reshape(batch.shape[0], kinds, n_layers, -1).permute(1, 2, 0, 3)
         new = _advance(part, given.expand(batch.shape[0], -1), tuple(parts))

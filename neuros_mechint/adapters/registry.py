@@ -106,9 +106,7 @@ def _plug_ins() -> tuple[AdapterEntry, ...]:
     return tuple(found)
 
 
-def _build(
-    adapter_class: Callable[..., Adapter], obj: Any, tokenizer: Any, options: dict[str, Any]
-) -> Adapter:
+def _build(adapter_class: Callable[..., Adapter], obj: Any, tokenizer: Any, options: dict[str, Any]) -> Adapter:
     allowed = inspect.signature(adapter_class).parameters
     if tokenizer is not None:
         options = {"tokenizer": tokenizer, **options}
@@ -183,9 +181,7 @@ def _load_torch() -> Any:
 
 _BUILT_IN = (
     AdapterEntry("recording", _is_a("neuros_mechint", "Recording"), _load_recording, "nm.Recording"),
-    AdapterEntry(
-        "nnsight", _is_a("nnsight", "NNsight"), _load_nnsight, "nnsight NNsight or TransformersModel"
-    ),
+    AdapterEntry("nnsight", _is_a("nnsight", "NNsight"), _load_nnsight, "nnsight NNsight or TransformersModel"),
     AdapterEntry(
         "transformer_lens",
         _is_a("transformer_lens", "HookedTransformer", "HookedEncoder", "TransformerBridge"),

@@ -40,9 +40,7 @@ def pick(value: Any, key: int | str | None, path: str) -> tuple[Where, torch.Ten
     SiteError
         There is no such tensor.
     """
-    found = sorted(
-        named_tensors(value), key=lambda pair: len(pair[0])
-    )  # an item comes before what is nested in it
+    found = sorted(named_tensors(value), key=lambda pair: len(pair[0]))  # an item comes before what is nested in it
     if key is None:
         found = [pair for pair in found if pair[1].is_floating_point()] or found
         if found:

@@ -145,9 +145,7 @@ class TorchAdapter(BaseAdapter):
             if tap is not None and name not in sites:
                 sites[name] = Site(name, tap.native)
             elif "*" in name and not any(fnmatchcase(known, name) for known in sites):
-                sites |= {
-                    path: Site(path, f"{path}:out") for path in self._paths() if fnmatchcase(path, name)
-                }
+                sites |= {path: Site(path, f"{path}:out") for path in self._paths() if fnmatchcase(path, name)}
         if not sites:
             sites = {path: Site(path, f"{path}:out") for path in self._paths()}
         return SiteTable(sites.values(), withheld, f"sites of {type(self.module).__name__}")
@@ -213,17 +211,12 @@ class TorchAdapter(BaseAdapter):
         for order, (name, tensor) in enumerate(seen.tensors.items()):
             dims = seen.dims[name]
             shape = tuple(
-                None if axis in _DEPENDS_ON_INPUT else int(size)
-                for axis, size in zip(dims, tensor.shape, strict=True)
+                None if axis in _DEPENDS_ON_INPUT else int(size) for axis, size in zip(dims, tensor.shape, strict=True)
             )
-            heads = next(
-                (size for axis, size in zip(dims, shape, strict=True) if axis.endswith("head")), None
-            )
+            heads = next((size for axis, size in zip(dims, shape, strict=True) if axis.endswith("head")), None)
             layer = re.search(r"blocks\.(\d+)\.", name)
             tap = site_map.taps[name]
-            sites.append(
-                Site(name, tap.native, dims, shape, heads, int(layer[1]) if layer else None, order, tap.check)
-            )
+            sites.append(Site(name, tap.native, dims, shape, heads, int(layer[1]) if layer else None, order, tap.check))
         return SiteTable(sites, site_map.withheld, f"sites of {type(self.module).__name__}")
 
     # -- running -------------------------------------------------------------------------------------------------
@@ -257,18 +250,19 @@ class TorchAdapter(BaseAdapter):
 
     def _differentiate(self, batch: Batch, sites: Sequence[str], metric: Metric) -> tuple[Tensors, Dims]:
         taps = {name: self._tap(name) for name in sites}
-        run = self._hooked(batch, taps, {}, sites, gradient=True)
-        self._check_calls(run, taps)
-        values = metric(run.output)
-        if not isinstance(values, torch.Tensor) or not values.requires_grad:
-            raise InputError(
-                "the metric does not depend on the model's output through torch operations",
-                expected="a tensor that is differentiable with respect to the output",
-                fix="use no .item(), .detach(), argmax or numpy inside the metric",
-            )
-        if not bool(torch.isfinite(values).all()):
-            raise InputError("the metric is not finite", got=str(values.detach()))
-        return run.gradients(values.sum()), run.dims
+        with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
+            run = self._hooked(batch, taps, {}, sites, gradient=True)
+            self._check_calls(run, taps)
+            values = metric(run.output)
+            if not isinstance(values, torch.Tensor) or not values.requires_grad:
+                raise InputError(
+                    "the metric does not depend on the model's output through torch operations",
+                    expected="a tensor that is differentiable with respect to the output",
+                    fix="use no .item(), .detach(), argmax or numpy inside the metric",
+                )
+            if not bool(torch.isfinite(values).all()):
+                raise InputError("the metric is not finite", got=str(values.detach()))
+            return run.gradients(values.sum()), run.dims
 
     def _generate(
         self,
@@ -297,17 +291,10 @@ class TorchAdapter(BaseAdapter):
         """Refuse a plain path of a module that ran several times: an edit of only one of them must be asked for."""
         for name, tap in taps.items():
             calls = run.calls.get(tap.path, 0)
-            if (
-                not tap.check
-                and tap.call == 0
-                and calls > 1
-                and "#" not in name
-                and tap.side in ("in", "out")
-            ):
+            if not tap.check and tap.call == 0 and calls > 1 and "#" not in name and tap.side in ("in", "out"):
                 raise InputError(
                     f"module {tap.path!r} runs {calls} times in one pass",
-                    expected="the call to be named: "
-                    + ", ".join(f"'{name}#{call}'" for call in range(calls)),
+                    expected="the call to be named: " + ", ".join(f"'{name}#{call}'" for call in range(calls)),
                 )
 
 
@@ -330,7 +317,11 @@ def _at_least_two_samples(batch: Batch) -> Batch:
 
 def _tensor(value: Any, device: torch.device) -> Any:
     if hasattr(value, "__array__") and not isinstance(value, torch.Tensor):
-        value = torch.as_tensor(value)
+        try:
+            value = torch.as_tensor(value)
+        except (TypeError, ValueError) as error:
+            got = f"{type(value).__name__} of {getattr(value, 'dtype', 'unknown type')}"
+            raise InputError("this array holds no numbers", expected="an array of numbers", got=got) from error
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +22,7 @@ from neuros_mechint.adapters.torch_module import TorchAdapter
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import InputError, SiteError
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.core.sites import canonical_name
+from neuros_mechint.core.sites import SiteReference, canonical_name
 
 _STREAM = ("sample", "position", "unit")
 _QUERY_HEADS = ("sample", "position", "head", "unit")
@@ -123,6 +124,19 @@ class TransformerLensAdapter(TorchAdapter):
                 got=", ".join(paths.values()),
             )
         return Tap(next(iter(paths))) if paths else super()._native_tap(name)
+
+    def _expand(self, sites: Any, batch: Batch | None) -> list[SiteReference]:
+        """As for all models; a pattern may also be one of TransformerLens's names, ``blocks.*.attn.hook_z``."""
+        names = [sites] if isinstance(sites, (str, SiteReference)) else list(sites)
+        references = [SiteReference.parse(name) for name in names]
+        return super()._expand([one for reference in references for one in self._alike(reference)], batch)
+
+    def _alike(self, reference: SiteReference) -> list[SiteReference]:
+        if "*" not in reference.name or "hook_" not in reference.name:
+            return [reference]
+        hooks = [hook for hook in self._hook_paths if fnmatchcase(hook, reference.name)]
+        canonical = dict.fromkeys(canonical_name(hook) for hook in hooks)
+        return [replace(reference, name=name) for name in canonical] or [reference]
 
     @cached_property
     def _hook_paths(self) -> dict[str, str]:

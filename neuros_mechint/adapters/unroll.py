@@ -51,9 +51,7 @@ def cell_step(module: nn.RNNBase, layer: int, inputs: torch.Tensor, state: State
     tuple of torch.Tensor of shape (batch, n_units)
     """
     weights = [getattr(module, f"weight_{kind}_l{layer}") for kind in ("ih", "hh")]
-    biases = (
-        [getattr(module, f"bias_{kind}_l{layer}") for kind in ("ih", "hh")] if module.bias else [None, None]
-    )
+    biases = [getattr(module, f"bias_{kind}_l{layer}") for kind in ("ih", "hh")] if module.bias else [None, None]
     if isinstance(module, nn.LSTM):
         hidden, cell = torch.lstm_cell(inputs, [state[0], state[1]], *weights, *biases)
         return hidden, cell

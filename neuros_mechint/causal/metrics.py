@@ -205,9 +205,7 @@ def _read_token(values: torch.Tensor, token: TokenIds) -> torch.Tensor:
 def _per_sample(name: str, value: TokenIds, n_samples: int) -> torch.Tensor:
     tensor = torch.as_tensor(value)
     if tensor.is_floating_point() or tensor.dtype == torch.bool:
-        raise InputError(
-            f"{name} must be whole numbers", expected="an int or an integer tensor", got=tensor.dtype
-        )
+        raise InputError(f"{name} must be whole numbers", expected="an int or an integer tensor", got=tensor.dtype)
     if tensor.ndim == 0:
         return tensor.expand(n_samples)
     if tensor.shape != (n_samples,):

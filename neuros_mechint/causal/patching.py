@@ -123,9 +123,7 @@ class ActivationPatcher:
         if "intervene" not in model.capabilities:
             raise CapabilityError(f"{model!r} cannot be edited, so nothing can be patched into it")
         if not callable(metric):
-            raise InputError(
-                "the metric cannot be called", expected="metric(output)", got=type(metric).__name__
-            )
+            raise InputError("the metric cannot be called", expected="metric(output)", got=type(metric).__name__)
         self.model = model
         self.metric = metric
 
@@ -161,11 +159,7 @@ class ActivationPatcher:
         if isinstance(by, str):
             by = (by,)
         baselines = self._baselines(clean, corrupted, sites, batch_size)
-        places = [
-            (site, place)
-            for site in baselines.activations
-            for place in _places(baselines.activations, site, by)
-        ]
+        places = [(site, place) for site in baselines.activations for place in _places(baselines.activations, site, by)]
         values: dict[str, list[torch.Tensor]] = {}
         for site, place in progress_bar(places, description="patch"):
             edit = _patch(site, place, baselines.activations)
@@ -205,9 +199,7 @@ class ActivationPatcher:
     def _baselines(self, clean: Any, corrupted: Any, sites: Any, batch_size: int | None) -> _Baselines:
         run = self.model.run(clean, capture=sites, batch_size=batch_size)
         if not len(run.activations):
-            raise InputError(
-                "no sites to patch", expected="at least one name or pattern, see `model.sites()`"
-            )
+            raise InputError("no sites to patch", expected="at least one name or pattern, see `model.sites()`")
         other = self.model.run(corrupted, capture=list(run.activations), batch_size=batch_size)
         for site, values in run.activations.items():
             if other.activations[site].shape != values.shape:
@@ -227,16 +219,12 @@ class ActivationPatcher:
         with torch.no_grad():
             value = torch.as_tensor(self.metric(output)).detach().double().cpu()
         if value.ndim > 1:
-            raise InputError(
-                "the metric has too many axes", expected="(batch,) or a scalar", got=tuple(value.shape)
-            )
+            raise InputError("the metric has too many axes", expected="(batch,) or a scalar", got=tuple(value.shape))
         if not bool(torch.isfinite(value).all()):
             raise InputError("the metric is not finite", got=str(value.tolist()[:8]))
         return value.reshape(-1)
 
-    def _effects(
-        self, per_sample: xr.DataArray, baselines: _Baselines, title: str, by: list[str]
-    ) -> PatchingEffects:
+    def _effects(self, per_sample: xr.DataArray, baselines: _Baselines, title: str, by: list[str]) -> PatchingEffects:
         units = getattr(self.metric, "units", "metric")
         metric = per_sample.mean("sample").assign_attrs(units=units, long_name="metric after patching")
         data = xr.Dataset(

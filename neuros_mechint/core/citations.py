@@ -154,7 +154,5 @@ def _parse(match: re.Match[str]) -> Citation:
 
 
 def _plain(text: str) -> str:
-    composed = _ACCENT.sub(
-        lambda accent: unicodedata.normalize("NFC", accent[2] + _COMBINING[accent[1]]), text
-    )
+    composed = _ACCENT.sub(lambda accent: unicodedata.normalize("NFC", accent[2] + _COMBINING[accent[1]]), text)
     return composed.replace("---", "\u2014").replace("--", "\u2013").replace("{", "").replace("}", "")

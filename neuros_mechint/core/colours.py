@@ -13,9 +13,7 @@ GRID = "#e3e5e8"
 MISSING = "#c9ccd1"
 _SEQUENTIAL_STOPS = ("#f6f9fc", "#d3e3f1", "#9dc3e0", "#5b9bc8", "#2672aa", "#0e4c80", "#082a4d")
 _DIVERGING_STOPS = ("#0b4a86", "#3f85bd", "#a3cae2", "#f7f7f6", "#f3b896", "#d4672f", "#8f2a0c")
-SEQUENTIAL = LinearSegmentedColormap.from_list("neuros_sequential", _SEQUENTIAL_STOPS).with_extremes(
-    bad=MISSING
-)
+SEQUENTIAL = LinearSegmentedColormap.from_list("neuros_sequential", _SEQUENTIAL_STOPS).with_extremes(bad=MISSING)
 DIVERGING = LinearSegmentedColormap.from_list("neuros_diverging", _DIVERGING_STOPS).with_extremes(bad=MISSING)
 
 

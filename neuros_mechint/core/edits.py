@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -206,9 +206,7 @@ class Clamp(Edit):
         if self.minimum is None and self.maximum is None:
             raise InputError("Clamp needs a bound", expected="minimum, maximum or both")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise InputError(
-                "Clamp's bounds are swapped", got=f"minimum={self.minimum}, maximum={self.maximum}"
-            )
+            raise InputError("Clamp's bounds are swapped", got=f"minimum={self.minimum}, maximum={self.maximum}")
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
         return block.clamp(self.minimum, self.maximum)
@@ -253,9 +251,7 @@ class Project(Edit):
         _, singular, directions = torch.linalg.svd(basis, full_matrices=False)
         spanned = singular > singular.max() * max(basis.shape) * torch.finfo(basis.dtype).eps
         if not spanned.any():
-            raise InputError(
-                f"Project({self.site!r}) got only zero directions", expected="a nonzero direction"
-            )
+            raise InputError(f"Project({self.site!r}) got only zero directions", expected="a nonzero direction")
         return directions[spanned].T
 
 
@@ -273,7 +269,7 @@ class _FromReference(Edit):
     _memory: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor], init=False, repr=False)
 
     def _reference_block(self, dims: tuple[str, ...]) -> torch.Tensor:
-        """Return the selected block of the reference activations, with every axis kept."""
+        """Return the selected block of all samples of the reference activations, with every axis kept."""
         values = self.values_from
         if not isinstance(values, torch.Tensor) and hasattr(values, "dims") and hasattr(values, "xarray"):
             values = values[self.reference.name]
@@ -284,7 +280,9 @@ class _FromReference(Edit):
                 expected=f"axes ({', '.join(dims)})",
                 got=f"shape {tuple(tensor.shape)}",
             )
-        selection = self.reference.locate(dims, tensor.shape)
+        # an index of samples says which inputs to edit; the reference has samples of its own
+        index = {axis: entries for axis, entries in self.reference.index.items() if axis != "sample"}
+        selection = replace(self.reference, index=index).locate(dims, tensor.shape)
         assert selection is not None  # a whole tensor is never outside its own window
         return tensor[selection.here]
 
@@ -342,7 +340,7 @@ class Resample(_FromReference):
     seed: SeedLike = 0
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
-        n_samples = selection.sizes["sample"]
+        n_samples = selection.sizes.get("sample", 1)
         key = f"drawn for {n_samples} samples"
         if key not in self._memory:
             reference = self._reference_block(dims)
@@ -382,9 +380,7 @@ class Apply(Edit):
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
         own = block.clone()
-        after = (
-            self.function(own, hook=HookName(self.reference.name)) if self._is_hook else self.function(own)
-        )
+        after = self.function(own, hook=HookName(self.reference.name)) if self._is_hook else self.function(own)
         if after is None:
             after = own
         if not isinstance(after, torch.Tensor):

@@ -25,9 +25,7 @@ class NeurosMechintError(Exception):
       to fix:   pass a batch
     """
 
-    def __init__(
-        self, problem: str, *, expected: object = None, got: object = None, fix: object = None
-    ) -> None:
+    def __init__(self, problem: str, *, expected: object = None, got: object = None, fix: object = None) -> None:
         self.problem = problem
         lines = [problem]
         for label, text in (("expected:", expected), ("got:", got), ("to fix:", fix)):

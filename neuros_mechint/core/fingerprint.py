@@ -99,15 +99,11 @@ def fingerprint_module(module: torch.nn.Module) -> str:
     import torch
 
     if not isinstance(module, torch.nn.Module):
-        raise InputError(
-            "only torch modules have a fingerprint", expected="torch.nn.Module", got=type(module).__name__
-        )
+        raise InputError("only torch modules have a fingerprint", expected="torch.nn.Module", got=type(module).__name__)
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for name, part in module.named_modules(remove_duplicate=False):
         # extra_repr holds the settings of modules without parameters (a dropout rate, an RNN's nonlinearity).
-        digest.update(
-            f"{name}|{type(part).__module__}.{type(part).__qualname__}|{part.extra_repr()}\n".encode()
-        )
+        digest.update(f"{name}|{type(part).__module__}.{type(part).__qualname__}|{part.extra_repr()}\n".encode())
     digest.update(_configuration(module).encode())
     for tensors in (
         module.named_parameters(remove_duplicate=False),

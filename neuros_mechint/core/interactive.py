@@ -81,9 +81,7 @@ def interactive_heat_map(values: xr.DataArray) -> Any:
             "outlinewidth": 0,
             "thickness": 14,
         },
-        hovertemplate=(
-            f"{axis_label(row)} %{{y}}<br>{axis_label(column)} %{{x}}<br><b>%{{z:.4g}}</b><extra></extra>"
-        ),
+        hovertemplate=(f"{axis_label(row)} %{{y}}<br>{axis_label(column)} %{{x}}<br><b>%{{z:.4g}}</b><extra></extra>"),
     )
     figure = _plotly_layout(graph.Figure(heat), axis_label(column), axis_label(row))
     return figure.update_layout(plot_bgcolor=MISSING).update_yaxes(autorange="reversed")

@@ -184,9 +184,7 @@ def draw(data: xr.Dataset, ax: Axes) -> None:
 
 
 def _draw_numbers(data: xr.Dataset, ax: Axes) -> None:
-    numbers = {
-        str(name): float(real_numbers(array)) for name, array in data.data_vars.items() if not array.dims
-    }
+    numbers = {str(name): float(real_numbers(array)) for name, array in data.data_vars.items() if not array.dims}
     units = {array.attrs.get("units", "") for array in data.data_vars.values() if not array.dims}
     bars(xr.DataArray(list(numbers.values()), {"quantity": list(numbers)}, ("quantity",)), ax)
     ax.set(xlabel="", ylabel=units.pop() if len(units) == 1 else "")
@@ -228,9 +226,7 @@ def line(values: xr.DataArray, ax: Axes, along: str | None = None) -> list[Line2
     x = values[along]
     horizontal = np.arange(x.size) if is_text(x) else x.values
     rows = numbers.values.reshape(-1, x.size)
-    names = (
-        values[values.dims[0] if values.dims[-1] == along else values.dims[-1]] if values.ndim == 2 else None
-    )
+    names = values[values.dims[0] if values.dims[-1] == along else values.dims[-1]] if values.ndim == 2 else None
     lines = [ax.plot(horizontal, row, marker="o" if x.size <= _MOST_TICKS else None)[0] for row in rows]
     if names is not None and len(lines) <= _MOST_LINES_NAMED:
         for drawn, name in zip(lines, names.values, strict=True):
@@ -281,9 +277,7 @@ def bars(values: xr.DataArray, ax: Axes) -> BarContainer:
     return drawn
 
 
-def heat_map(
-    values: xr.DataArray, ax: Axes, center: float | None = None, units: str | None = None
-) -> AxesImage:
+def heat_map(values: xr.DataArray, ax: Axes, center: float | None = None, units: str | None = None) -> AxesImage:
     """Draw a matrix in colours, first row on top, with a labelled colour bar; missing values are grey.
 
     Values of both signs get a diverging map whose white is zero; values of one sign a sequential one whose
@@ -319,9 +313,7 @@ def heat_map(
         raise InputError("a heat map needs two dimensions", got=dict(values.sizes))
     numbers = real_numbers(values).values
     colours, norm = colour_scale(numbers, center)
-    image = ax.imshow(
-        np.ma.masked_invalid(numbers), cmap=colours, norm=norm, aspect="auto", interpolation="none"
-    )
+    image = ax.imshow(np.ma.masked_invalid(numbers), cmap=colours, norm=norm, aspect="auto", interpolation="none")
     for axis, dimension in zip("yx", values.dims, strict=True):
         _label_ticks(ax, axis, values[dimension].values)
     ax.set_xlabel(axis_label(values[values.dims[1]]))

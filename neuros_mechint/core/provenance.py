@@ -197,9 +197,7 @@ def summarize_argument(value: object) -> Any:
         return _summarize_array(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {"type": type(value).__name__} | {
-            name: summarize_argument(item) for name, item in fields.items()
-        }
+        return {"type": type(value).__name__} | {name: summarize_argument(item) for name, item in fields.items()}
     return _type_name(value)
 
 

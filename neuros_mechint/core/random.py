@@ -47,9 +47,7 @@ def generator(seed: SeedLike) -> np.random.Generator:
             fix="pass an integer such as seed=0, so that the result can be repeated",
         )
     if seed < 0:
-        raise InputError(
-            "a seed cannot be negative", expected="an int >= 0", got=int(seed), fix="pass seed=0"
-        )
+        raise InputError("a seed cannot be negative", expected="an int >= 0", got=int(seed), fix="pass seed=0")
     return np.random.default_rng(int(seed))
 
 

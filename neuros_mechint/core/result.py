@@ -88,9 +88,7 @@ class Result:
                 "a result needs data",
                 expected="an xarray.Dataset with at least one variable",
                 got=type(self.data).__name__ if not isinstance(self.data, xr.Dataset) else "no variables",
-                fix="call .to_dataset(name=...) on a DataArray"
-                if isinstance(self.data, xr.DataArray)
-                else None,
+                fix="call .to_dataset(name=...) on a DataArray" if isinstance(self.data, xr.DataArray) else None,
             )
         check_storable(self.data)
         for name in ("citations", "warnings"):
@@ -272,8 +270,7 @@ class Result:
         names = [item.name for item in dataclasses.fields(Result) if item.name not in ("data", "attributes")]
         return (
             self.data.identical(other.data)
-            and json.dumps(dict(self.attributes), sort_keys=True)
-            == json.dumps(dict(other.attributes), sort_keys=True)
+            and json.dumps(dict(self.attributes), sort_keys=True) == json.dumps(dict(other.attributes), sort_keys=True)
             and all(getattr(self, name) == getattr(other, name) for name in names)
         )
 

@@ -131,9 +131,7 @@ def write_atomically(path: Path, write: Any) -> None:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}", got=error, fix="check the folder and the free space"
-        ) from error
+        raise StorageError(f"cannot write {path}", got=error, fix="check the folder and the free space") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -157,16 +155,8 @@ def check_storable(data: xr.Dataset) -> None:
     """
     for name in (*data.variables, *data.sizes):
         text = str(name)
-        if (
-            not isinstance(name, str)
-            or not text
-            or "/" in text
-            or text != text.strip()
-            or not text.isprintable()
-        ):
-            raise InputError(
-                f"{name!r} cannot name a variable or dimension", expected="printable text without '/'"
-            )
+        if not isinstance(name, str) or not text or "/" in text or text != text.strip() or not text.isprintable():
+            raise InputError(f"{name!r} cannot name a variable or dimension", expected="printable text without '/'")
     if _METADATA in data.variables or _COMPLEX_DIMENSION in data.sizes:
         raise InputError(f"the names {_METADATA} and {_COMPLEX_DIMENSION} are taken", fix="rename yours")
     for name, index in data.xindexes.items():
@@ -263,6 +253,4 @@ def _text_hash(text: str) -> str:
 
 
 def _unreadable(path: Path, reason: str) -> StorageError:
-    return StorageError(
-        f"{path} is damaged or is not a saved result", got=reason, fix="restore it from a copy"
-    )
+    return StorageError(f"{path} is damaged or is not a saved result", got=reason, fix="restore it from a copy")

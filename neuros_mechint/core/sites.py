@@ -98,21 +98,19 @@ class SiteReference:
             raise SiteError(f"the index of {text!r} is not closed", fix=f"write {text + ']'!r}")
         parts = re.split(r",\s*(?=\w+\s*=)", inside[:-1])
         index = dict(_parse_index_part(part, text) for part in parts)
+        if len(index) < len(parts):
+            raise SiteError(f"the index of {text!r} names an axis twice", fix="give one range or list per axis")
         return cls(canonical_name(name), index)
 
     def __str__(self) -> str:
         if not self.index:
             return self.name
-        return (
-            f"{self.name}[{', '.join(f'{axis}={_index_text(value)}' for axis, value in self.index.items())}]"
-        )
+        return f"{self.name}[{', '.join(f'{axis}={_index_text(value)}' for axis, value in self.index.items())}]"
 
     def __hash__(self) -> int:
         return hash(str(self))
 
-    def locate(
-        self, dims: Sequence[str], shape: Sequence[int], window: Window | None = None
-    ) -> Selection | None:
+    def locate(self, dims: Sequence[str], shape: Sequence[int], window: Window | None = None) -> Selection | None:
         """Return which part of a tensor this reference selects, or ``None`` where it selects nothing of this piece.
 
         Parameters
@@ -263,9 +261,7 @@ class SiteTable(Mapping[str, Site]):
     ['blocks.0.z']
     """
 
-    def __init__(
-        self, sites: Iterable[Site], withheld: Mapping[str, str] | None = None, title: str = "sites"
-    ) -> None:
+    def __init__(self, sites: Iterable[Site], withheld: Mapping[str, str] | None = None, title: str = "sites") -> None:
         self._sites = {site.name: site for site in sites}
         self.withheld: dict[str, str] = dict(withheld or {})
         self.title = title
@@ -333,8 +329,7 @@ class SiteTable(Mapping[str, Site]):
             for row in [(s.name, _axes_text(s), s.native, s.check) for s in self._sites.values()]
         )
         withheld = "".join(
-            f"<li><code>{html.escape(name)}</code>: {html.escape(why)}</li>"
-            for name, why in self.withheld.items()
+            f"<li><code>{html.escape(name)}</code>: {html.escape(why)}</li>" for name, why in self.withheld.items()
         )
         head = "<tr><th>name</th><th>axes</th><th>native path</th><th>proof</th></tr>"
         missing = f"<p>withheld</p><ul>{withheld}</ul>" if withheld else ""
@@ -346,7 +341,8 @@ def _parse_index_part(part: str, text: str) -> tuple[str, Index]:
     try:
         if ":" in value:
             bounds = [int(bound) if bound.strip() else None for bound in value.split(":")]
-            return axis, slice(*bounds)
+            if bounds[2:] != [0]:
+                return axis, slice(*bounds)
         parsed = ast.literal_eval(value)
         if isinstance(parsed, (list, tuple)) and parsed and all(type(entry) is int for entry in parsed):
             return axis, tuple(parsed)
@@ -366,9 +362,7 @@ def _entries(index: Index, total: int, axis: str, reference: SiteReference) -> l
     if isinstance(index, slice):
         entries = list(range(*index.indices(total)))
         if not entries:
-            raise SiteError(
-                f"{reference} selects nothing", expected=f"a range within {axis} 0 ... {total - 1}"
-            )
+            raise SiteError(f"{reference} selects nothing", expected=f"a range within {axis} 0 ... {total - 1}")
         return entries
     entries = [index] if isinstance(index, int) else list(index)
     for entry in entries:
@@ -397,6 +391,4 @@ def _index_text(value: Index) -> str:
 
 def _axes_text(site: Site) -> str:
     shape: Sequence[int | None] = site.shape or (None,) * len(site.dims)
-    return " x ".join(
-        axis if size is None else f"{axis}={size}" for axis, size in zip(site.dims, shape, strict=True)
-    )
+    return " x ".join(axis if size is None else f"{axis}={size}" for axis, size in zip(site.dims, shape, strict=True))

@@ -212,9 +212,7 @@ def _load_network(entry: EmbeddedModel) -> nn.Module:
     try:
         checksum = hashlib.sha256(entry.path.read_bytes()).hexdigest()
         if checksum != entry.sha256:
-            raise StorageError(
-                f"{entry.path} is damaged", expected=f"sha256 {entry.sha256}", got=checksum, fix=advice
-            )
+            raise StorageError(f"{entry.path} is damaged", expected=f"sha256 {entry.sha256}", got=checksum, fix=advice)
         with safe_open(entry.path, framework="pt") as file:
             architecture = json.loads(file.metadata()["architecture"])
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - this is no dict

@@ -41,7 +41,9 @@ class DataFile:
     description: str
 
 
-_RSATOOLBOX = "https://raw.githubusercontent.com/rsagroup/rsatoolbox/f1f83cadb7243492a1aae7460466e0f0140b20ac/demos/92imageData/"
+_RSATOOLBOX = (
+    "https://raw.githubusercontent.com/rsagroup/rsatoolbox/f1f83cadb7243492a1aae7460466e0f0140b20ac/demos/92imageData/"
+)
 _FILES: Mapping[str, DataFile] = {
     "92_brainRDMs.mat": DataFile(
         "92images",

@@ -128,9 +128,7 @@ def induction_score(pattern: torch.Tensor, lag: int | np.ndarray | torch.Tensor)
     after_earlier_occurrence = (distance >= 0) & ((distance + 1) % lags == 0) & (query.T > 0)
     occurred_before = (query > lags)[:, :, 0]
     if not occurred_before.any():
-        raise InputError(
-            "no token occurs twice in these sequences", expected=f"lag < {n_tokens - 1}", got=lag
-        )
+        raise InputError("no token occurs twice in these sequences", expected=f"lag < {n_tokens - 1}", got=lag)
     attention = (pattern * after_earlier_occurrence[:, None]).sum(dim=-1)
     return attention.transpose(0, 1)[:, occurred_before].mean(dim=1)
 

@@ -206,6 +206,12 @@ class RecurrentNetwork(nn.Module):
             self.rnn = nn.GRU(n_inputs, n_units, batch_first=True)
         self.readout = nn.Linear(n_units, n_outputs)
 
+    @property
+    def dummy_inputs(self) -> torch.Tensor:
+        """Example inputs ``(2, 5, n_inputs)``."""
+        shape = (2, 5, self.rnn.input_size)
+        return torch.linspace(-1, 1, steps=math.prod(shape)).reshape(shape)
+
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the outputs ``(trial, time, n_outputs)`` for inputs ``(trial, time, n_inputs)``."""
         states, _ = self.rnn(inputs)

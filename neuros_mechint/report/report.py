@@ -174,9 +174,7 @@ class Report:
             body, kind = render_text(f"No figure: {error.problem}."), "text"
         return self._append(title or result.title, body, caption or "", kind, result)
 
-    def add_figure(
-        self, figure: Any, title: str = "", caption: str = "", *, description: str | None = None
-    ) -> Report:
+    def add_figure(self, figure: Any, title: str = "", caption: str = "", *, description: str | None = None) -> Report:
         """Add a matplotlib figure, or a plotly figure, which makes the page interactive.
 
         Parameters
@@ -335,9 +333,7 @@ class Report:
     def _next_anchor(self) -> str:
         return f"section-{len(self._sections) + 1}"
 
-    def _append(
-        self, title: str, body: Markup, caption: str, kind: str, result: Result | None = None
-    ) -> Report:
+    def _append(self, title: str, body: Markup, caption: str, kind: str, result: Result | None = None) -> Report:
         number = None if kind == "text" else 1 + sum(section.kind == kind for section in self._sections)
         self._sections.append(Section(title, self._next_anchor(), body, caption, kind, number, result))
         return self

@@ -41,9 +41,7 @@ def table_markup(table: pd.DataFrame) -> Markup:
     head = _row("th", [str(name) for name in table.columns], numeric)
     cells = [[_cell(value) for value in row] for row in shown.itertuples(index=False, name=None)]
     body = Markup("\n").join(_row("td", row, numeric) for row in cells)
-    html = Markup('<div class="table"><table><thead>{}</thead><tbody>{}</tbody></table></div>').format(
-        head, body
-    )
+    html = Markup('<div class="table"><table><thead>{}</thead><tbody>{}</tbody></table></div>').format(head, body)
     if len(shown) == len(table):
         return html
     return html + Markup('<p class="note">The first {} of {:,} rows.</p>').format(len(shown), len(table))

@@ -138,9 +138,7 @@ def _accuracy(model: Any, seed: SeedLike) -> Result:
     values = xr.DataArray(
         list(accuracies.values()),
         dims="lag",
-        coords={
-            "lag": ("lag", list(accuracies), {"long_name": "distance of the repetition", "units": "tokens"})
-        },
+        coords={"lag": ("lag", list(accuracies), {"long_name": "distance of the repetition", "units": "tokens"})},
         attrs={"long_name": "accuracy", "units": "fraction correct"},
     )
     return AccuracyByLag(
@@ -184,9 +182,7 @@ def _head_scores(model: Any, seed: SeedLike) -> Result:
 
 
 def _head_names(captured: Any) -> list[str]:
-    return [
-        f"{layer}.{head}" for layer, name in enumerate(captured) for head in range(captured[name].shape[1])
-    ]
+    return [f"{layer}.{head}" for layer, name in enumerate(captured) for head in range(captured[name].shape[1])]
 
 
 def _position_effects(model: Any, prompts: InductionPrompts) -> PatchingEffects:
@@ -217,9 +213,7 @@ def _trajectories(seed: SeedLike) -> StateTrajectories:
     projected = centred @ (directions * np.sign(np.diag(upper)))  # each axis points the way its bit is +
     bits = (trials.targets > 0).long().numpy()
     settled = trials.mask.all(-1).numpy()
-    names = [
-        "".join("+" if (value >> bit) & 1 else "-" for bit in range(bits.shape[-1])) for value in range(8)
-    ]
+    names = ["".join("+" if (value >> bit) & 1 else "-" for bit in range(bits.shape[-1])) for value in range(8)]
     data = xr.Dataset(
         {
             "state": (("trial", "time", "component"), projected),

@@ -25,9 +25,7 @@ class AccuracyByLag(Result):
     def _draw(self, ax: Axes) -> None:
         line(self.main, ax)
         ax.axhline(self.attributes["chance"], color=MUTED_INK, linestyle="--", linewidth=1)
-        ax.text(
-            self.main["lag"].values[-1], self.attributes["chance"] + 0.02, "chance", ha="right", fontsize=9
-        )
+        ax.text(self.main["lag"].values[-1], self.attributes["chance"] + 0.02, "chance", ha="right", fontsize=9)
         ax.set_ylim(0, 1.05)
 
 
@@ -86,18 +84,14 @@ class StateTrajectories(Result):
         for value in np.unique(memory):
             colour = (*PALETTE, INK)[int(value) % 8]
             name = str(self.data["memory_name"].values[int(value)]).replace("-", "−")
-            ax.scatter(
-                *states[(memory == value) & settled].T, s=8, color=colour, label=name, linewidths=0, zorder=2
-            )
+            ax.scatter(*states[(memory == value) & settled].T, s=8, color=colour, label=name, linewidths=0, zorder=2)
         variance = float(self.data["explained_variance"].sum())
         ax.set_xlabel(f"the three read-out directions ({variance:.0%} of variance), seen at an angle")
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
         ax.set_aspect("equal", adjustable="datalim")
-        ax.legend(
-            title="bits to remember", ncols=2, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5)
-        )
+        ax.legend(title="bits to remember", ncols=2, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
     def _summary_lines(self) -> Iterator[str]:
         yield f"sign correct while remembering: {self.attributes['accuracy_while_remembering']:.2%}"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-collect_ignore = ["exploratory_analysis.py"]  # a user's script, which its test runs
+collect_ignore = ["exploratory_analysis.py", "nnsight_server.py"]  # scripts, which tests run
 
 VOCABULARY = 24
 POSITIONS = 7
@@ -69,6 +69,11 @@ def make_hf() -> Callable[[str], Any]:
     """Return a function that builds a tiny HuggingFace causal language model."""
 
     def make(kind: str) -> Any:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return _shaken(build(kind))
+
+    def build(kind: str) -> Any:
         import transformers
 
         size = {
@@ -86,9 +91,8 @@ def make_hf() -> Callable[[str], Any]:
             config = transformers.GPT2Config(
                 vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=32, bos_token_id=1, eos_token_id=2
             )
-            return _shaken(transformers.GPT2LMHeadModel(config))
-        config = transformers.LlamaConfig(**size, num_key_value_heads=2)
-        return _shaken(transformers.LlamaForCausalLM(config))
+            return transformers.GPT2LMHeadModel(config)
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**size, num_key_value_heads=2))
 
     return make
 

@@ -12,6 +12,7 @@ from neuros_mechint.datasets.networks import InductionTransformer
 from tests.conformance.architectures import ARCHITECTURES, HEADS, WIDTH, NanoGPT
 from tests.conformance.toy_blocks import (
     BLOCK_NAMES,
+    MLP,
     Block,
     Stack,
     names_in_block,
@@ -60,9 +61,32 @@ def test_a_random_model_is_refused(ids):
             logits, loss = super().forward(ids)
             return logits + torch.randn(logits.shape), loss
 
-    sites = infer_sites(seeded(lambda: Noisy(fused=True)), (ids,))
+    model, state = seeded(lambda: Noisy(fused=True)), torch.random.get_rng_state()
+    sites = infer_sites(model, (ids,))
     assert not sites.taps
     assert "another output" in sites.withheld["*"]
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+class SharedExpert(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.routed, self.shared = nn.Linear(WIDTH, 1), MLP(), MLP()
+
+    def forward(self, x):
+        return torch.sigmoid(self.gate(x)) * self.routed(x) + self.shared(x)
+
+
+def test_the_hidden_units_of_one_of_several_experts_are_not_the_mlps(stream):
+    sites = infer_sites(seeded(lambda: Stack(Block(mlp=SharedExpert()))), (stream,))
+    assert names_in_block(sites) == BLOCK_NAMES - {"pre", "post"}
+    assert "several experts" in sites.withheld["blocks.0.post"]
+
+
+@pytest.mark.parametrize(("last", "is_norm"), [(nn.PReLU(), False), (nn.Tanh(), False), (nn.RMSNorm(WIDTH), True)])
+def test_only_what_forgets_scale_is_the_final_norm(stream, last, is_norm):
+    model = seeded(lambda: nn.Sequential(Stack(Block(), Block()), last))
+    assert ("ln_final" in infer_sites(model, (stream,)).taps) is is_norm
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (3, 3)])
