@@ -226,12 +226,15 @@ class BaseAdapter(ABC):
     ) -> ActivationStore:
         arguments = {"sites": [str(reference) for reference in references], "inputs": batch.fingerprint()}
         provenance = Provenance.record(model=self.fingerprint(), arguments=arguments)
-        writer = None
         done = ActivationStore.samples_written(to)
-        if done:
-            _check_same_capture(ActivationStore.open(to, partial=True).provenance, provenance, to)
-        rest = batch.rows(done, batch.n_samples) if done < batch.n_samples else None
-        for part in self._progress(rest, batch_size, "capture") if rest is not None else ():
+        begun = ActivationStore.open(to, partial=True) if done else None
+        if begun is not None:
+            _check_same_capture(begun.provenance, provenance, to)
+        if begun is not None and begun.complete:
+            return begun
+        writer = None if done < batch.n_samples else ActivationStore.resume(to)
+        parts = self._progress(batch.rows(done, batch.n_samples), batch_size, "capture") if writer is None else ()
+        for part in parts:
             _, activations = self._run_part(part, [], references)
             if writer is None:
                 writer = ActivationStore.for_activations(to, activations, batch.total, provenance)

@@ -243,7 +243,7 @@ def _traced(
 
     with model.trace(**inputs, remote=remote) as tracer:
         found = nnsight.save(_observe(model, tracer, places, n_samples, metric))
-    return found
+    return found  # noqa: RET504  the block above is not run where it stands: nnsight puts `found` here
 
 
 # -- what runs inside the trace, maybe on a server ---------------------------------------------------------------

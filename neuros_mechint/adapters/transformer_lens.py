@@ -145,8 +145,11 @@ class TransformerLensAdapter(TorchAdapter):
         return {hook: paths[id(point)] for hook, point in self.module.hook_dict.items() if id(point) in paths}
 
     def _canonical_hooks(self) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """Hook point and axes of every canonical name; which of them this model has is another matter."""
-        hooks = {"embed": ("hook_embed", _STREAM), "pos_embed": ("hook_pos_embed", _STREAM)}
+        """Return hook point and axes of every canonical name; which of them this model has is another matter."""
+        hooks: dict[str, tuple[str, tuple[str, ...]]] = {
+            "embed": ("hook_embed", _STREAM),
+            "pos_embed": ("hook_pos_embed", _STREAM),
+        }
         for layer in range(int(self.module.cfg.n_layers)):
             for name, (hook, dims) in _BLOCK_HOOKS.items():
                 hooks[f"blocks.{layer}.{name}"] = (f"blocks.{layer}.{hook}", dims)
@@ -243,7 +246,11 @@ class TransformerLensAdapter(TorchAdapter):
         if hasattr(self.module, "get_residual"):
             return self._generate(
                 lambda: self._continued(ids, mask, max_new_tokens, **options),
-                edits, batch, int(ids.shape[1]), max_new_tokens, seed,
+                edits,
+                batch,
+                int(ids.shape[1]),
+                max_new_tokens,
+                seed,
             )
         has_tokenizer = getattr(self.module, "tokenizer", None) is not None
         options = {"do_sample": False, "stop_at_eos": has_tokenizer, **options}
@@ -321,9 +328,7 @@ class _Block:
     def _prove_resid_mid(self) -> None:
         identity = "resid_pre + attn_out == resid_mid"
         self._keep("resid_mid", identity, self._sums_up(self.values, "resid_mid", "resid_pre", "attn_out"))
-        moves_the_stream = self._has("mlp_out") and self._sums_up(
-            self.stirred, "resid_post", "resid_mid", "mlp_out"
-        )
+        moves_the_stream = self._has("mlp_out") and self._sums_up(self.stirred, "resid_post", "resid_mid", "mlp_out")
         if self.prefix + "resid_mid" in self.taps and not moves_the_stream:
             base = (self.taps[self.prefix + "resid_pre"],)
             written = self.taps[self.prefix + "attn_out"]

@@ -26,6 +26,7 @@ _TRANSFORMER_LENS_NAMES = {
     "ln_final.hook_out": "ln_final",  # its hook_normalized comes before the gain and bias: not the norm's output
     "unembed.hook_out": "logits",
 }
+_INDEX_START = re.compile(r"\[(?=\s*\w+\s*=)")
 _IN_ATTENTION = {"q", "k", "v", "z", "pattern", "attn_scores", "result", "rot_q", "rot_k"}
 _IN_MLP = {"pre", "post", "pre_linear"}
 
@@ -91,9 +92,13 @@ class SiteReference:
             raise SiteError(
                 "a site is named by a string", expected="a name such as 'blocks.0.resid_pre'", got=repr(text)
             )
-        name, bracket, inside = text.strip().partition("[")
-        if not bracket or "=" not in inside:  # `module:out[1]` names an item of a tuple output, not an index
-            return cls(canonical_name(text.strip()))
+        text = text.strip()
+        start = _INDEX_START.search(text)  # `module:out[1]` names an item of a tuple output, not an index
+        if start is None:
+            if "=" in text:
+                raise _unreadable(text, text)
+            return cls(canonical_name(text))
+        name, inside = text[: start.start()], text[start.end() :]
         if not inside.endswith("]"):
             raise SiteError(f"the index of {text!r} is not closed", fix=f"write {text + ']'!r}")
         parts = re.split(r",\s*(?=\w+\s*=)", inside[:-1])
@@ -350,7 +355,11 @@ def _parse_index_part(part: str, text: str) -> tuple[str, Index]:
             return axis, parsed
     except (ValueError, SyntaxError, TypeError):
         pass
-    raise SiteError(
+    raise _unreadable(text, part)
+
+
+def _unreadable(text: str, part: str) -> SiteError:
+    return SiteError(
         f"cannot read the index of {text!r}",
         expected="axis=3, axis=-1, axis=2:5 or axis=[0, 2], separated by commas",
         got=part,

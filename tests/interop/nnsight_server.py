@@ -12,11 +12,11 @@ from pathlib import Path
 sys.modules["neuros_mechint"] = None  # type: ignore[assignment]  # importing it fails, wherever it is installed
 warnings.simplefilter("ignore")
 
-import torch
-from nnsight import TransformersModel
-from nnsight.schema.request import RequestModel
-from nnsight.tracing.tracer import dec, inc
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+import torch  # noqa: E402
+from nnsight import TransformersModel  # noqa: E402
+from nnsight.schema.request import RequestModel  # noqa: E402
+from nnsight.tracing.tracer import dec, inc  # noqa: E402
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast  # noqa: E402
 
 folder = Path(sys.argv[1])
 module = AutoModelForCausalLM.from_pretrained(folder).eval()

@@ -40,9 +40,11 @@ def x() -> torch.Tensor:
 def perceptron(shaken: Any) -> Any:
     import nnsight
 
-    with torch.random.fork_rng(), pytest.warns(UserWarning, match="has a submodule named 'output'"):
+    with torch.random.fork_rng():
         torch.manual_seed(0)
-        return nnsight.NNsight(shaken(Perceptron()))
+        module = shaken(Perceptron())
+    with pytest.warns(UserWarning, match="has a submodule named 'output'"):
+        return nnsight.NNsight(module)
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +111,16 @@ def test_values_agree_with_a_trace_of_a_language_model(gpt2: Any, tokens: torch.
         resid_post = block.output.clone().save()
         logits = tracer.result.logits.save()
     activations = adapt_nnsight(gpt2).capture(tokens, ["blocks.1.*", "logits"])
-    assert activations["logits"].equal(logits)
-    assert activations["blocks.1.z"].flatten(2).equal(z)
-    traced = {"resid_pre": resid_pre, "attn_out": attn_out, "mlp_out": mlp_out, "resid_post": resid_post}
-    for name, value in traced.items():
-        assert activations[f"blocks.1.{name}"].equal(value), name
+    traced = {
+        "blocks.1.resid_pre": resid_pre,
+        "blocks.1.z": z.unflatten(2, (4, 8)),
+        "blocks.1.attn_out": attn_out,
+        "blocks.1.mlp_out": mlp_out,
+        "blocks.1.resid_post": resid_post,
+        "logits": logits,
+    }
+    for name, value in traced.items():  # not bit for bit: to show the pattern, attention is computed in the open
+        assert (activations[name] - value).abs().max() <= 1e-5, name
 
 
 def test_a_patched_output_agrees_with_a_trace(gpt2: Any, tokens: torch.Tensor, corrupted: torch.Tensor) -> None:
@@ -140,7 +147,7 @@ def test_each_leaves_the_other_working(gpt2: Any, tokens: torch.Tensor, count_ho
     adapter = adapt_nnsight(gpt2)
     logits = []
     for _ in range(2):
-        logits.append(adapter.run(tokens, capture="blocks.*").output.logits)
+        logits.append(adapter.run(tokens, capture="blocks.*.z").output.logits)
         with torch.no_grad(), gpt2.trace(tokens) as tracer:
             traced = tracer.result.logits.save()
         logits.append(traced)
@@ -271,7 +278,9 @@ def test_a_sweep_through_traces_equals_one_through_hooks(
     assert (ours.values - traced.values).max() == 0
 
 
-def test_tracing_leaves_nothing_behind(gpt2: Any, remote: NNsightTraceAdapter, tokens: torch.Tensor, count_hooks: Any) -> None:
+def test_tracing_leaves_nothing_behind(
+    gpt2: Any, remote: NNsightTraceAdapter, tokens: torch.Tensor, count_hooks: Any
+) -> None:
     from cloudpickle import list_registry_pickle_by_value
 
     module = gpt2._module
@@ -333,11 +342,21 @@ def test_a_server_without_this_package_gives_the_same(
 
 
 @pytest.fixture
-def elsewhere(gpt2: Any, make_tokenizer: Any, tmp_path: Path) -> Any:
-    import nnsight
+def send_away(make_tokenizer: Any, tmp_path: Path) -> Any:
+    """Return a function that saves a module and gives the nnsight model that has not loaded it."""
 
-    gpt2._module.save_pretrained(tmp_path)
-    return nnsight.TransformersModel(str(tmp_path), tokenizer=make_tokenizer(), task="text-generation")
+    def send(module: Any) -> Any:
+        import nnsight
+
+        module.save_pretrained(tmp_path)
+        return nnsight.TransformersModel(str(tmp_path), tokenizer=make_tokenizer(), task="text-generation")
+
+    return send
+
+
+@pytest.fixture
+def elsewhere(gpt2: Any, send_away: Any) -> Any:
+    return send_away(gpt2._module)
 
 
 def test_a_model_whose_weights_are_elsewhere_is_read_by_module_paths(
@@ -368,23 +387,21 @@ def test_weights_that_are_elsewhere_are_not_run_here(elsewhere: Any) -> None:
         adapt_nnsight(elsewhere)
 
 
-def test_the_order_of_execution_is_measured_without_weights(tokens: torch.Tensor) -> None:
-    import nnsight
+def test_the_order_of_execution_is_measured_and_not_read_off_the_code(send_away: Any, tokens: torch.Tensor) -> None:
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     config = Gemma2Config(
         vocab_size=24, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
         intermediate_size=20, bos_token_id=1, eos_token_id=2, pad_token_id=3,
     )  # fmt: skip
-    module = Gemma2ForCausalLM(config).to("meta").eval()
-    written = [path for path, _ in module.named_modules() if path.startswith("model.layers.0.")]
-    assert written.index("model.layers.0.input_layernorm") > written.index("model.layers.0.mlp")  # the trap
-
-    adapter = object.__new__(NNsightTraceAdapter)
-    adapter.module, adapter._ranks = module, None
-    order = adapter._order(nm.adapt(Gemma2ForCausalLM(config))._prepare(tokens))
-    assert order["model.layers.0.input_layernorm", "out"] < order["model.layers.0.self_attn", "out"]
-    assert nnsight is not None
+    module = Gemma2ForCausalLM(config).eval()
+    written = [path for path, _ in module.named_modules()]
+    mlp, norm = "model.layers.0.mlp", "model.layers.0.input_layernorm"
+    assert written.index(norm) > written.index(mlp)  # the trap
+    expected = adapt_nnsight(send_away(module), remote="local").capture(tokens, [mlp, norm])
+    assert list(expected) == [mlp, norm]
+    for name, value in nm.adapt(module).capture(tokens, [mlp, norm]).items():
+        assert expected[name].equal(value), name
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------

@@ -44,7 +44,9 @@ def make_lens(shaken: Callable[..., Any]) -> Callable[..., Any]:
         }  # fmt: skip
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return shaken(HookedTransformer(HookedTransformerConfig(**size | settings), tokenizer=tokenizer), scale=scale)
+            return shaken(
+                HookedTransformer(HookedTransformerConfig(**size | settings), tokenizer=tokenizer), scale=scale
+            )
 
     return make
 
@@ -127,7 +129,7 @@ def test_what_a_model_lacks_is_withheld_with_a_reason(lens: Any, missing: set[st
         assert offered == set(BLOCK_SITES) - missing
         assert all(table.withheld[f"blocks.{layer}.{name}"] for name in missing)
     for name in missing:
-        with pytest.raises(SiteWithheldError, match="blocks.0"):
+        with pytest.raises(SiteWithheldError, match=r"blocks\.0"):
             nm.adapt(lens).capture(torch.ones(1, 3, dtype=torch.long), f"blocks.0.{name}")
 
 
@@ -558,9 +560,7 @@ def test_generation_under_edits_equals_a_loop_without_a_cache(lens: Any, tokens:
 
 def test_sampling_is_repeatable_and_leaves_the_global_generator_alone(lens: Any, tokens: torch.Tensor) -> None:
     adapter, state = nm.adapt(lens), torch.get_rng_state()
-    first, again, other = (
-        adapter.generate(tokens, max_new_tokens=8, do_sample=True, seed=seed) for seed in (1, 1, 2)
-    )
+    first, again, other = (adapter.generate(tokens, max_new_tokens=8, do_sample=True, seed=seed) for seed in (1, 1, 2))
     assert first.equal(again)
     assert not first.equal(other)
     assert torch.get_rng_state().equal(state)
@@ -624,7 +624,7 @@ def test_unknown_sites_suggest_near_ones(lens: Any, tokens: torch.Tensor) -> Non
     adapter = nm.adapt(lens)
     with pytest.raises(SiteError, match=r"did you mean.*blocks\.0\.resid_pre"):
         adapter.capture(tokens, "blocks.0.resid_prev")
-    with pytest.raises(SiteError, match="no site 'blocks.7.z'"):
+    with pytest.raises(SiteError, match=r"no site 'blocks\.7\.z'"):
         adapter.run(tokens, edits=nm.Zero("blocks.7.attn.hook_z"))
     with pytest.raises(SiteError, match="head between -4 and 3"):
         adapter.run(tokens, edits=nm.Zero("blocks.0.z[head=4]"))

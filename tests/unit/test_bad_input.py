@@ -25,7 +25,7 @@ def tokens():
 
 @pytest.mark.parametrize("obj", ["gpt2", {"weights": 1}, 3.0, np.zeros(3), None])
 def test_an_unknown_kind_of_model(obj):
-    with pytest.raises(errors.UnknownModelError, match="expected: .*HuggingFace"):
+    with pytest.raises(errors.UnknownModelError, match=r"expected: .*HuggingFace"):
         nm.adapt(obj)
 
 
@@ -137,7 +137,7 @@ def test_a_disk_that_is_too_small(transformer, tokens, tmp_path, monkeypatch):
 
 
 def test_a_store_that_was_left_half_written(transformer, tokens, tmp_path):
-    class StopAfterTwoBatches(Exception):
+    class StoppedError(Exception):
         pass
 
     calls = []
@@ -145,14 +145,14 @@ def test_a_store_that_was_left_half_written(transformer, tokens, tmp_path):
     def stop(values):
         calls.append(1)
         if len(calls) > 2:
-            raise StopAfterTwoBatches
+            raise StoppedError
         return values
 
     network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
     model = nm.adapt(network)
     inputs = torch.arange(10.0).reshape(5, 2)
     handle = network[1].register_forward_hook(lambda module, args, output: stop(output))
-    with pytest.raises(StopAfterTwoBatches):
+    with pytest.raises(StoppedError):
         model.capture(inputs, "0", batch_size=1, to=tmp_path / "store")
     handle.remove()
     with pytest.raises(errors.StorageError, match="2"):
@@ -165,6 +165,16 @@ def test_a_store_is_not_continued_with_other_sites(transformer, tokens, tmp_path
     transformer.capture(tokens, "embed", to=tmp_path / "store")
     with pytest.raises(errors.StorageError):
         transformer.capture(tokens, "blocks.0.resid_pre", to=tmp_path / "store")
+
+
+def test_a_capture_that_only_missed_its_last_word_is_finished(transformer, tokens, tmp_path, monkeypatch):
+    monkeypatch.setattr(nm.ActivationStore, "finish", lambda store: store.close())
+    with pytest.raises(errors.StorageError, match="resume"):
+        transformer.capture(tokens, "embed", to=tmp_path / "store")
+    monkeypatch.undo()
+    store = transformer.capture(tokens, "embed", to=tmp_path / "store")
+    assert store.complete
+    torch.testing.assert_close(store["embed"], transformer.capture(tokens, "embed")["embed"])
 
 
 def test_an_edit_on_a_recording():
@@ -180,7 +190,7 @@ def test_a_metric_without_gradient(transformer, tokens):
 
 @pytest.mark.parametrize("metric", [lambda output: output.sum(-1), lambda output: output[:, -1, 0] / 0])
 def test_a_metric_of_the_wrong_shape_or_not_finite(transformer, tokens, metric):
-    with pytest.raises(errors.InputError, match="axes|finite"):
+    with pytest.raises(errors.InputError, match=r"axes|finite"):
         nm.ActivationPatcher(transformer, metric).sweep(tokens, tokens.flip(1), "blocks.0.resid_pre")
 
 

@@ -1,0 +1,159 @@
+"""Patching and metrics against answers known from algebra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import neuros_mechint as nm
+
+
+class TwoPaths(torch.nn.Module):
+    """``y = 3 a(x) + b(x)`` with ``a`` and ``b`` reading different inputs; ``idle`` runs but nobody reads it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.idle = torch.nn.Identity(), torch.nn.Identity(), torch.nn.Identity()
+
+    def forward(self, x):
+        self.idle(x)
+        return 3 * self.a(x[:, :1]) + self.b(x[:, 1:])
+
+
+@pytest.fixture(scope="module")
+def partners():
+    random = torch.Generator().manual_seed(0)
+    return torch.randn(6, 2, generator=random), torch.randn(6, 2, generator=random)
+
+
+@pytest.fixture(scope="module")
+def patcher():
+    return nm.ActivationPatcher(nm.adapt(TwoPaths()), lambda output: output[:, 0])
+
+
+def test_each_path_restores_its_own_share(patcher, partners):
+    clean, corrupted = partners
+    effects = patcher.sweep(clean, corrupted, ["a", "b", "idle"], by=())
+    by_hand = {
+        "a": 3 * clean[:, 0] + corrupted[:, 1],
+        "b": 3 * corrupted[:, 0] + clean[:, 1],
+        "idle": 3 * corrupted[:, 0] + corrupted[:, 1],
+    }
+    for site, expected in by_hand.items():
+        np.testing.assert_allclose(effects.data["per_sample"].sel(site=site), expected, rtol=1e-6)
+        assert float(effects.values.sel(site=site)) == pytest.approx(expected.mean().item(), rel=1e-6)
+
+
+def test_a_site_that_is_not_read_has_exactly_no_effect(patcher, partners):
+    assert patcher.sweep(*partners, "idle", by=()).normalized().item() == 0
+
+
+def test_effects_of_a_linear_model_add_up_to_one_and_joint_patching_restores_all(patcher, partners):
+    alone = patcher.sweep(*partners, ["a", "b"], by=()).normalized()
+    assert alone.sum().item() == pytest.approx(1, abs=1e-6)
+    joint = patcher.joint(*partners, ["a", "b"])
+    assert joint.normalized().item() == pytest.approx(1, abs=1e-6)
+    assert joint.values.item() == pytest.approx(joint.clean, rel=1e-6)
+
+
+def test_swapping_the_runs_measures_what_is_lost(patcher, partners):
+    clean, corrupted = partners
+    restored = patcher.sweep(clean, corrupted, ["a", "b"], by=()).normalized()
+    lost = patcher.sweep(corrupted, clean, ["a", "b"], by=()).normalized()
+    np.testing.assert_allclose(restored, lost, atol=1e-5)  # equal in a linear model only
+
+
+def test_effects_do_not_depend_on_the_batch_size(patcher, partners):
+    whole = patcher.sweep(*partners, ["a", "b"], by=("unit",))
+    parts = patcher.sweep(*partners, ["a", "b"], by=("unit",), batch_size=4)
+    np.testing.assert_array_equal(whole.values, parts.values)
+
+
+def test_redundant_paths_show_up_jointly_only():
+    class Maximum(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = torch.nn.Identity(), torch.nn.Identity()
+
+        def forward(self, x):
+            return torch.maximum(self.left(x), self.right(x))
+
+    patcher = nm.ActivationPatcher(nm.adapt(Maximum()), lambda output: output[:, 0])
+    present, absent = torch.ones(3, 1), torch.zeros(3, 1)
+    alone = patcher.sweep(absent, present, ["left", "right"], by=()).normalized()
+    np.testing.assert_array_equal(alone, [0, 0])
+    assert patcher.joint(absent, present, ["left", "right"]).normalized().item() == 1
+
+
+def test_the_residual_stream_restores_everything_at_the_changed_position_only():
+    model = nm.adapt(nm.load_model("induction"))
+    tokens = torch.randint(1, 64, (4, 12), generator=torch.Generator().manual_seed(1))
+    other = tokens.clone()
+    other[:, 5] = (other[:, 5] % 63) + 1
+    effects = nm.ActivationPatcher(model, lambda output: output[:, 5, 7]).sweep(tokens, other, "blocks.0.resid_pre")
+    normalized = effects.normalized().sel(site="blocks.0.resid_pre").values
+    assert normalized[5] == pytest.approx(1, abs=1e-5)
+    assert np.abs(np.delete(normalized, 5)).max() == 0
+
+
+def test_results_are_saved_and_loaded_whole(patcher, partners, tmp_path):
+    effects = patcher.sweep(*partners, ["a", "b"], by=("unit",))
+    loaded = nm.load_result(effects.save(tmp_path / "effects.nc"))
+    assert loaded == effects
+    assert type(loaded) is type(effects)
+    np.testing.assert_array_equal(loaded.normalized(), effects.normalized())
+
+
+# -- metrics ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def logits():
+    return torch.randn(3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def test_log_probability_equals_log_softmax(logits):
+    token, position = torch.tensor([1, 0, 5]), torch.tensor([0, -1, 2])
+    got = nm.log_probability(token, position)(logits)
+    probability = torch.stack([logits[i, p].exp()[t] / logits[i, p].exp().sum() for i, (t, p) in enumerate(zip(token, position, strict=True))])
+    torch.testing.assert_close(got, probability.log())
+
+
+def test_logit_difference_ignores_what_raises_all_logits(logits):
+    metric = nm.logit_difference(2, 4, position=1)
+    torch.testing.assert_close(metric(logits), logits[:, 1, 2] - logits[:, 1, 4])
+    torch.testing.assert_close(metric(logits + 7), metric(logits))
+
+
+def test_kl_divergence_equals_its_sum_and_is_zero_only_for_the_same_distribution(logits):
+    metric = nm.kl_divergence(logits, position=2)
+    other = logits.flip(-1)
+    p, q = logits[:, 2].softmax(-1), other[:, 2].softmax(-1)
+    torch.testing.assert_close(metric(other), (p * (p / q).log()).sum(-1))
+    assert metric(logits).abs().max() < 1e-12
+    assert metric(other).min() > 0.01
+    assert metric(logits + 3).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (lambda: nm.log_probability(6), "token out of range"),
+        (lambda: nm.log_probability(torch.tensor([1, 2])), "does not match the samples"),
+        (lambda: nm.log_probability(1.5), "whole numbers"),
+        (lambda: nm.logit_difference(1, 2, position=4), "position out of range"),
+        (lambda: nm.kl_divergence(torch.zeros(3, 5)), "another shape"),
+    ],
+)
+def test_metrics_refuse_what_does_not_fit(logits, metric, message):
+    with pytest.raises(nm.errors.InputError, match=message):
+        metric()(logits)
+
+
+def test_metrics_read_outputs_of_every_form(logits):
+    metric = nm.log_probability(1)
+    for output in ({"logits": logits}, (logits, None), type("Output", (), {"logits": logits})()):
+        torch.testing.assert_close(metric(output), metric(logits))
+    with pytest.raises(nm.errors.InputError, match="holds no logits"):
+        metric("text")
