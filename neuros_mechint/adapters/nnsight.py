@@ -6,7 +6,7 @@ import copyreg
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -33,6 +33,7 @@ Location = tuple[str, str, int | str | None]
 Change = Callable[[torch.Tensor, nn.Module], torch.Tensor]
 Visit = tuple[str, Change | None, bool, bool, tuple[tuple[Location, bool], ...]]
 """Site, edits, whether it is captured, whether it is flat, and what it is added to. Plain tuples travel anywhere."""
+Places = list[tuple[Location, list[Visit]]]
 
 
 def adapt_nnsight(obj: Any, tokenizer: Any = None, remote: bool | str = False, example: Any = None) -> Adapter:
@@ -181,8 +182,7 @@ class NNsightTraceAdapter(HuggingFaceAdapter):
         places = self._places(batch, taps, edits, capture)
         no_cache = {"use_cache": False} if "use_cache" in self._parameters else {}
         inputs = {**no_cache, **batch.kwargs}
-        shipping = _code_that_travels() if self.remote else nullcontext()
-        with shipping, evaluating(self.module), torch.set_grad_enabled(metric is not None):
+        with _code_that_travels(), evaluating(self.module), torch.set_grad_enabled(metric is not None):
             return _traced(self.traced, inputs, self.remote, places, batch.n_samples, metric), taps
 
     def _canonical(self, native: Tensors, taps: Mapping[str, Tap]) -> tuple[Tensors, Dims]:
@@ -195,9 +195,7 @@ class NNsightTraceAdapter(HuggingFaceAdapter):
             dims[name] = taps[name].dims or native_dims(submodule, value.ndim)
         return tensors, dims
 
-    def _places(
-        self, batch: Batch, taps: Mapping[str, Tap], edits: Edits, capture: Sequence[str]
-    ) -> list[tuple[Location, list[Visit]]]:
+    def _places(self, batch: Batch, taps: Mapping[str, Tap], edits: Edits, capture: Sequence[str]) -> Places:
         """Return where to stop and what to do there, in the order in which the model runs: nnsight needs it."""
         visits: dict[Location, list[Visit]] = {}
         # sums come after plain edits of the tensor they are written into
@@ -232,12 +230,7 @@ class NNsightTraceAdapter(HuggingFaceAdapter):
 
 
 def _traced(
-    model: Any,
-    inputs: Mapping[str, Any],
-    remote: bool | str,
-    places: list[tuple[Location, list[Visit]]],
-    n_samples: int,
-    metric: Metric | None,
+    model: Any, inputs: Mapping[str, Any], remote: bool | str, places: Places, n_samples: int, metric: Metric | None
 ) -> dict[str, Any]:
     import nnsight
 
@@ -249,13 +242,7 @@ def _traced(
 # -- what runs inside the trace, maybe on a server ---------------------------------------------------------------
 
 
-def _observe(
-    model: Any,
-    tracer: Any,
-    places: list[tuple[Location, list[Visit]]],
-    n_samples: int,
-    metric: Metric | None,
-) -> dict[str, Any]:
+def _observe(model: Any, tracer: Any, places: Places, n_samples: int, metric: Metric | None) -> dict[str, Any]:
     envoys = {envoy.path: envoy for envoy in model.modules()}
     values: dict[Location, torch.Tensor] = {}
     seen: dict[str, torch.Tensor] = {}
@@ -330,9 +317,8 @@ def _differentiated(values: torch.Tensor, deltas: dict[str, torch.Tensor]) -> di
     if not values.requires_grad:
         return {"values": values, "gradients": None}
     sites = list(deltas)
-    found = torch.autograd.grad(
-        values.sum(), [deltas[site] for site in sites], allow_unused=True, materialize_grads=True
-    )
+    leaves = [deltas[site] for site in sites]
+    found = torch.autograd.grad(values.sum(), leaves, allow_unused=True, materialize_grads=True)
     return {"values": values.detach(), "gradients": dict(zip(sites, found, strict=True))}
 
 
@@ -408,8 +394,6 @@ def _cached_property_parts(prop: cached_property[Any]) -> tuple[Callable[..., An
 
 
 def _cached_property_of(function: Callable[..., Any], name: str) -> cached_property[Any]:
-    from functools import cached_property
-
     prop = cached_property(function)
     prop.__set_name__(object, name)
     return prop

@@ -90,7 +90,7 @@ class TransformerLensAdapter(TorchAdapter):
         tokens = self.module.to_tokens(texts, padding_side=side)
         if side == "right" or len(texts) == 1:
             return {"input": tokens}  # padding on the right is hidden by the causal mask
-        from transformer_lens.utilities import get_attention_mask
+        from transformer_lens.utilities import get_attention_mask  # pyright: ignore[reportPrivateImportUsage]
 
         mask = get_attention_mask(own, tokens, self.module.cfg.default_prepend_bos, padding_side=side)
         return {"input": tokens, "attention_mask": mask}
@@ -252,8 +252,8 @@ class TransformerLensAdapter(TorchAdapter):
                 max_new_tokens,
                 seed,
             )
-        has_tokenizer = getattr(self.module, "tokenizer", None) is not None
-        options = {"do_sample": False, "stop_at_eos": has_tokenizer, **options}
+        end = getattr(getattr(self.module, "tokenizer", None), "eos_token_id", None)
+        options = {"do_sample": False, "stop_at_eos": end is not None, **options}
         if not bool(mask.all()):
             options["attention_mask"] = mask
 
@@ -283,7 +283,7 @@ class TransformerLensAdapter(TorchAdapter):
         ``forward`` without the hooks of the model itself and of ``hook_embed``.
         """
         from transformer_lens import TransformerLensKeyValueCache
-        from transformer_lens.utilities import sample_logits
+        from transformer_lens.utilities import sample_logits  # pyright: ignore[reportPrivateImportUsage]
 
         end = getattr(getattr(self.module, "tokenizer", None), "eos_token_id", None)
         cache = TransformerLensKeyValueCache.init_cache(self.module.cfg, ids.device, ids.shape[0])

@@ -104,6 +104,18 @@ def nnsight_module() -> tuple[Any, Any]:
     return NNsight(module), inputs
 
 
+def nnsight_transformers() -> tuple[Any, Any]:
+    from nnsight import TransformersModel
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    model, inputs = ARCHITECTURES["GPT2"].build()
+    words = Tokenizer(WordLevel({"[PAD]": 0, "a": 1}, unk_token="[PAD]"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[PAD]")
+    return TransformersModel(model, tokenizer=tokenizer, task="text-generation"), inputs
+
+
 def recurrent(kind: type[nn.RNNBase], n_layers: int, batch_first: bool) -> Callable[[], tuple[nn.Module, Any]]:
     def build() -> tuple[nn.Module, Any]:
         shape = (SAMPLES, TIMES) if batch_first else (TIMES, SAMPLES)
@@ -168,6 +180,8 @@ _ALL = [
     Case("HuggingFace ViT", architecture("ViT")),
     Case("TransformerLens HookedTransformer", hooked_transformer),
     Case("TransformerLens TransformerBridge", transformer_bridge),
+    Case("nnsight NNsight", nnsight_module),
+    Case("nnsight TransformersModel", nnsight_transformers),
     Case("RNN", recurrent(nn.RNN, 1, batch_first=True)),
     Case("GRU, 2 layers", recurrent(nn.GRU, 2, batch_first=True)),
     Case("LSTM", recurrent(nn.LSTM, 1, batch_first=True)),
@@ -180,7 +194,5 @@ _ALL = [
     Case("Recording", recording),
     Case("plug-in (numpy)", plug_in),
 ]
-if find_spec("neuros_mechint.adapters.nnsight"):
-    _ALL.insert(10, Case("nnsight NNsight", nnsight_module))
 
 CASES = {case.name: case for case in _ALL}

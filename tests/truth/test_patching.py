@@ -86,12 +86,10 @@ def test_redundant_paths_show_up_jointly_only():
     assert patcher.joint(absent, present, ["left", "right"]).normalized().item() == 1
 
 
-def test_the_residual_stream_restores_everything_at_the_changed_position_only():
-    model = nm.adapt(nm.load_model("induction"))
-    tokens = torch.randint(1, 64, (4, 12), generator=torch.Generator().manual_seed(1))
+def test_the_residual_stream_restores_everything_at_the_changed_position_only(induction, tokens):
     other = tokens.clone()
     other[:, 5] = (other[:, 5] % 63) + 1
-    effects = nm.ActivationPatcher(model, lambda output: output[:, 5, 7]).sweep(tokens, other, "blocks.0.resid_pre")
+    effects = nm.ActivationPatcher(induction, lambda output: output[:, 5, 7]).sweep(tokens, other, "blocks.0.resid_pre")
     normalized = effects.normalized().sel(site="blocks.0.resid_pre").values
     assert normalized[5] == pytest.approx(1, abs=1e-5)
     assert np.abs(np.delete(normalized, 5)).max() == 0
@@ -103,6 +101,42 @@ def test_results_are_saved_and_loaded_whole(patcher, partners, tmp_path):
     assert loaded == effects
     assert type(loaded) is type(effects)
     np.testing.assert_array_equal(loaded.normalized(), effects.normalized())
+
+
+# -- ablation --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def induction():
+    return nm.adapt(nm.load_model("induction"))
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return torch.randint(1, 64, (4, 12), generator=torch.Generator().manual_seed(3))
+
+
+def test_zeroing_a_head_equals_zeroing_its_part_of_the_output_matrix(induction, tokens):
+    cut = nm.load_model("induction")
+    with torch.no_grad():
+        cut.blocks[0].attention.output.weight[:, 16:32] = 0  # head 1 of four, 16 units each
+        expected = cut(tokens)
+    got = induction.run(tokens, edits=nm.Zero("blocks.0.z[head=1]")).output
+    torch.testing.assert_close(got, expected, rtol=0, atol=2e-5)
+    assert (got - induction.run(tokens).output).abs().max() > 0.1
+
+
+def test_the_mean_over_copies_of_one_input_changes_nothing(induction, tokens):
+    copies = tokens[:1].expand(5, -1)
+    reference = induction.capture(copies, "blocks.0.resid_post")
+    edited = induction.run(copies, edits=nm.Mean("blocks.0.resid_post", reference, over=("sample",))).output
+    torch.testing.assert_close(edited, induction.run(copies).output, rtol=0, atol=1e-5)
+
+
+def test_resampling_from_the_partner_runs_it_from_there_on(induction, tokens):
+    pair = tokens[:2]
+    swapped = nm.Resample("blocks.0.resid_post", induction.capture(pair, "blocks.0.resid_post"))
+    torch.testing.assert_close(induction.run(pair, edits=swapped).output, induction.run(pair).output.flip(0))
 
 
 # -- metrics ---------------------------------------------------------------------------------------------------------
@@ -118,6 +152,7 @@ def test_log_probability_equals_log_softmax(logits):
     got = nm.log_probability(token, position)(logits)
     probability = torch.stack([logits[i, p].exp()[t] / logits[i, p].exp().sum() for i, (t, p) in enumerate(zip(token, position, strict=True))])
     torch.testing.assert_close(got, probability.log())
+    assert nm.log_probability(0)(torch.zeros(1, 1, 8)).item() == pytest.approx(-np.log(8))
 
 
 def test_logit_difference_ignores_what_raises_all_logits(logits):
