@@ -1,4 +1,4 @@
-"""Write adapters/SUPPORT.md: what each kind of model offers, by building a tiny one; ``--check`` fails where it is out of date."""
+"""Write adapters/SUPPORT.md, what each kind of model offers; ``--check`` fails where it is out of date."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ CAPABILITIES = ("capture", "intervene", "gradient", "generate", "step", "time")
 
 def rows() -> Iterator[tuple[str, Any, Any]]:
     """Yield a name, an adapter and inputs for every kind of model in the conformance tests and every architecture."""
+    import neuros_mechint as nm
     from tests.conformance.architectures import ARCHITECTURES
     from tests.conformance.cases import CASES
-
-    import neuros_mechint as nm
 
     for name, case in CASES.items():
         if not name.startswith("HuggingFace"):
@@ -39,7 +38,7 @@ def row(name: str, adapter: Any, inputs: Any) -> str:
     table = adapter.sites()
     proven = [site for site in table.values() if site.check]
     marks = ["yes" if capability in adapter.capabilities else "-" for capability in CAPABILITIES]
-    names = f"{len(proven)} named" if proven else "own names" if table.title.endswith("Network") else "module paths"
+    names = f"{len(proven)} named" if proven else "module paths"
     withheld = sorted({_kind(site) for site in table.withheld} - {"*"})
     return f"| {' | '.join([name, *marks, names, ', '.join(withheld) or '-'])} |"
 
@@ -55,13 +54,13 @@ def support_page() -> str:
     lines = [
         "# What each kind of model offers",
         "",
-        "Written by `scripts/support_matrix.py`, which builds a tiny model of each kind; do not edit. Every kind down to",
-        "the plug-in passes the conformance kit in `tests/conformance/test_adapters.py`; the sites of the architectures",
-        "below it are compared with ground truths in `tests/conformance/test_site_inference.py`.",
+        "Written by `scripts/support_matrix.py`, which builds a tiny model of each kind; do not edit. Every kind down",
+        "to the plug-in passes the conformance kit (`tests/conformance/test_adapters.py`); the sites of the architectures",
+        "below it are compared with ground truths (`tests/conformance/test_site_inference.py`).",
         "",
-        "*Sites*: how many are named and proven by an identity (two blocks each); module paths work on every torch model.",
-        "*Not offered*: names that this architecture does not have, or for which the identity fails; `model.sites().withheld`",
-        "gives the reason for each.",
+        "*Sites*: how many are named and proven by an identity (two blocks each); module paths work on every torch",
+        "model. *Not offered*: names that this architecture does not have, or for which the identity fails;",
+        "`model.sites().withheld` gives the reason for each.",
         "",
         f"| model | {' | '.join(CAPABILITIES)} | sites | not offered |",
         "|---" * (len(CAPABILITIES) + 3) + "|",

@@ -47,12 +47,15 @@ class HuggingFaceAdapter(TorchAdapter):
 
     def _prepare(self, inputs: Any) -> Batch:
         batch = super()._prepare(inputs)
+        self._check_inputs(batch)
+        return batch
+
+    def _check_inputs(self, batch: Batch) -> None:
         self._check_names(batch)
         for name in ("input_ids", "decoder_input_ids"):
             ids = batch.kwargs.get(name)
             if ids is not None:
                 check_token_ids(name, ids, _vocabulary_size(self.module))
-        return batch
 
     def _check_names(self, batch: Batch) -> None:
         if self._takes_anything:
@@ -75,7 +78,19 @@ class HuggingFaceAdapter(TorchAdapter):
     def _call(self, batch: Batch) -> Any:
         # A key-value cache is of no use in one pass, and would keep every layer's keys alive in the output.
         no_cache = {"use_cache": False} if "use_cache" in self._parameters else {}
-        return self.module(**(no_cache | dict(batch.kwargs)))
+        return self.module(**(no_cache | self._positions(batch) | dict(batch.kwargs)))
+
+    def _positions(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the position of each token where padding stands before the text.
+
+        A model's ``generate`` counts positions from the first real token; its ``forward`` counts from the first
+        column, so that the same text would give other numbers in a left-padded batch than alone.
+        """
+        mask = batch.kwargs.get("attention_mask")
+        counts = "generate" in self.capabilities and "position_ids" in self._parameters and mask is not None
+        if not counts or mask.ndim != 2 or bool((mask[:, 0] == 1).all()):
+            return {}
+        return {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
 
     def _probe(self) -> Batch | None:
         if self._example is None:

@@ -22,7 +22,6 @@ from neuros_mechint.adapters.inference import SiteMap
 from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.adapters.taps import HeadView, Tap
 from neuros_mechint.adapters.tensors import named_tensors, native_dims, pick, put
-from neuros_mechint.adapters.tokens import check_token_ids
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit, Mean, Resample
 from neuros_mechint.core.errors import CapabilityError, InputError, SiteError
@@ -129,9 +128,7 @@ class NNsightTraceAdapter(HuggingFaceAdapter):
             return super()._prepare(inputs)
         # The inputs must not follow the weights to the meta device, where they would lose their values.
         batch = Batch.of(*self._arguments(inputs))
-        self._check_names(batch)
-        if "input_ids" in batch.kwargs:
-            check_token_ids("input_ids", batch.kwargs["input_ids"], self.module.config.get_text_config().vocab_size)
+        self._check_inputs(batch)
         return batch
 
     def _expand_edits(self, edits: Any, batch: Batch) -> list[Edit]:

@@ -181,7 +181,12 @@ def _load_torch() -> Any:
 
 _BUILT_IN = (
     AdapterEntry("recording", _is_a("neuros_mechint", "Recording"), _load_recording, "nm.Recording"),
-    AdapterEntry("nnsight", _is_a("nnsight", "NNsight", "HuggingFaceModel"), _load_nnsight, "nnsight NNsight or TransformersModel"),
+    AdapterEntry(
+        "nnsight",
+        _is_a("nnsight", "NNsight", "HuggingFaceModel"),
+        _load_nnsight,
+        "nnsight NNsight or TransformersModel",
+    ),
     AdapterEntry(
         "transformer_lens",
         _is_a("transformer_lens", "HookedTransformer", "HookedEncoder", "TransformerBridge"),

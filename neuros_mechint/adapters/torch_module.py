@@ -187,7 +187,7 @@ class TorchAdapter(BaseAdapter):
             waiting = "names are proven on the first batch; run the model once, or give nm.adapt(..., example=inputs)"
             self._named = SiteTable([], {"blocks.*": waiting}, f"sites of {type(self.module).__name__}")
             return
-        key = f"{self.fingerprint()} {len(probe.args)} {sorted(probe.kwargs)}"
+        key = f"{type(self).__name__} {self.fingerprint()} {len(probe.args)} {sorted(probe.kwargs)}"
         if key not in _PROVEN:
             with _explained(probe):
                 _PROVEN[key] = self._infer(probe)

@@ -20,7 +20,7 @@ from neuros_mechint.adapters.taps import HeadView, Tap
 from neuros_mechint.adapters.tokens import check_token_ids
 from neuros_mechint.adapters.torch_module import TorchAdapter
 from neuros_mechint.core.edits import Edit
-from neuros_mechint.core.errors import InputError, SiteError
+from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.sites import SiteReference, canonical_name
 
@@ -116,14 +116,8 @@ class TransformerLensAdapter(TorchAdapter):
         """Return the tap of a module path, or of any hook point that has no canonical name."""
         if name in self._canonical_hooks():
             return None
-        paths = {path: hook for hook, path in self._hook_paths.items() if name in (hook, canonical_name(hook))}
-        if len(paths) > 1:
-            raise SiteError(
-                f"several hook points go by the name {name!r}",
-                expected="one of their module paths: " + ", ".join(map(repr, paths)),
-                got=", ".join(paths.values()),
-            )
-        return Tap(next(iter(paths))) if paths else super()._native_tap(name)
+        path = next((path for hook, path in self._hook_paths.items() if name in (hook, canonical_name(hook))), None)
+        return super()._native_tap(name) if path is None else Tap(path)
 
     def _expand(self, sites: Any, batch: Batch | None) -> list[SiteReference]:
         """As for all models; a pattern may also be one of TransformerLens's names, ``blocks.*.attn.hook_z``."""

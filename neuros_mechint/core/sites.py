@@ -19,7 +19,7 @@ Index = int | slice | tuple[int, ...]
 Window = Mapping[str, tuple[int, int]]
 """For each axis seen in pieces (samples in batches, time in steps): where this piece starts, and the full size."""
 
-_TRANSFORMER_LENS_BLOCK = re.compile(r"^((?:encoder\.|decoder\.)?blocks\.\d+)\.(?:attn\.|mlp\.)?hook_(\w+)$")
+_TRANSFORMER_LENS_BLOCK = re.compile(r"^((?:encoder\.|decoder\.)?blocks\.(?:\d+|\*))\.(attn\.|mlp\.)?hook_(\w+)$")
 _TRANSFORMER_LENS_NAMES = {
     "hook_embed": "embed",
     "hook_pos_embed": "pos_embed",
@@ -38,9 +38,15 @@ def canonical_name(name: str) -> str:
     --------
     >>> canonical_name("blocks.0.attn.hook_z"), canonical_name("blocks.0.hook_resid_pre"), canonical_name("embed")
     ('blocks.0.z', 'blocks.0.resid_pre', 'embed')
+    >>> canonical_name("blocks.*.mlp.hook_post"), canonical_name("blocks.0.attn.hook_out")
+    ('blocks.*.post', 'blocks.0.attn.hook_out')
     """
     block = _TRANSFORMER_LENS_BLOCK.match(name)
-    return f"{block[1]}.{block[2]}" if block else _TRANSFORMER_LENS_NAMES.get(name, name)
+    if block is None:
+        return _TRANSFORMER_LENS_NAMES.get(name, name)
+    known = {"attn.": _IN_ATTENTION, "mlp.": _IN_MLP}.get(block[2] or "")
+    # a bridge's `attn.hook_out` is no site of the block: only the names TransformerLens defines lose their module
+    return name if known is not None and block[3] not in known else f"{block[1]}.{block[3]}"
 
 
 def transformer_lens_name(name: str) -> str:

@@ -63,7 +63,11 @@ def own_paths(model: nn.Module) -> dict[str, Place]:
 
 
 def gpt2_places(n_layers: int = 2) -> dict[str, Place]:
-    places = {"embed": ("transformer.wte", "out"), "ln_final": ("transformer.ln_f", "out"), "logits": ("lm_head", "out")}
+    places = {
+        "embed": ("transformer.wte", "out"),
+        "ln_final": ("transformer.ln_f", "out"),
+        "logits": ("lm_head", "out"),
+    }
     for layer in range(n_layers):
         block = f"transformer.h.{layer}"
         places |= {
@@ -93,7 +97,9 @@ def llama_places(n_layers: int = 2) -> dict[str, Place]:
     return places
 
 
-def advance(part: nn.Module, layer: str, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def advance(
+    part: nn.Module, layer: str, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The textbook equations of one time step; ``layer`` is the suffix of the weights' names."""
     w = {name: getattr(part, f"{name}{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
     from_input, from_state = x @ w["weight_ih"].T + w["bias_ih"], h @ w["weight_hh"].T + w["bias_hh"]
@@ -135,7 +141,9 @@ def recurrent_states(
     return states
 
 
-def recurrent_oracle(part: Any, inputs: torch.Tensor, output: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[..., Any]:
+def recurrent_oracle(
+    part: Any, inputs: torch.Tensor, output: Callable[[dict[str, torch.Tensor]], Any]
+) -> Callable[..., Any]:
     def oracle(site: str, change: Change | None) -> tuple[torch.Tensor, Any]:
         with torch.no_grad():
             states = recurrent_states(part, inputs, site, change)

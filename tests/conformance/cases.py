@@ -51,7 +51,9 @@ def token_ids(vocabulary: int = 50, positions: int = 7) -> torch.Tensor:
 
 
 def mlp() -> tuple[nn.Module, Any]:
-    return nn.Sequential(nn.Linear(FEATURES, 8), nn.Tanh(), nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 2)), noise(SAMPLES, FEATURES)
+    return nn.Sequential(nn.Linear(FEATURES, 8), nn.Tanh(), nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 2)), noise(
+        SAMPLES, FEATURES
+    )
 
 
 def cnn() -> tuple[nn.Module, Any]:
@@ -65,7 +67,9 @@ def cnn() -> tuple[nn.Module, Any]:
         nn.Dropout(0.5),
         nn.Linear(12, 2),
     )
-    return net.train(), noise(SAMPLES, 2, 6, 6)  # in train mode: adapters must run it in eval mode and leave it in train
+    return net.train(), noise(
+        SAMPLES, 2, 6, 6
+    )  # in train mode: adapters must run it in eval mode and leave it in train
 
 
 def architecture(name: str, **more: torch.Tensor) -> Callable[[], tuple[nn.Module, Any]]:
@@ -80,8 +84,16 @@ def hooked_transformer() -> tuple[Any, Any]:
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
     config = HookedTransformerConfig(
-        n_layers=2, d_model=16, n_ctx=64, d_head=4, n_heads=4, d_vocab=50, act_fn="gelu", normalization_type="LN",
-        seed=0, device="cpu",
+        n_layers=2,
+        d_model=16,
+        n_ctx=64,
+        d_head=4,
+        n_heads=4,
+        d_vocab=50,
+        act_fn="gelu",
+        normalization_type="LN",
+        seed=0,
+        device="cpu",
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -94,7 +106,9 @@ def transformer_bridge() -> tuple[Any, Any]:
 
     model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=4, n_positions=32)).eval()
     config = build_bridge_config_from_hf(model.config, "GPT2LMHeadModel", "tiny", torch.float32)
-    return build_bridge_from_module(model, architecture="GPT2LMHeadModel", tl_config=config, tokenizer=None), token_ids()
+    return build_bridge_from_module(
+        model, architecture="GPT2LMHeadModel", tl_config=config, tokenizer=None
+    ), token_ids()
 
 
 def nnsight_module() -> tuple[Any, Any]:

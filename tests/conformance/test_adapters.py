@@ -35,7 +35,9 @@ def oracle_for(name, model, inputs):
     if isinstance(model, nn.RNNCellBase):
         return by_hand.recurrent_oracle(model, inputs, lambda states: states["hidden"])
     if name == "GRUCell in a loop":
-        return by_hand.recurrent_oracle(model.cell, inputs, lambda states: model.readout(states["hidden"][:, -1]).detach())
+        return by_hand.recurrent_oracle(
+            model.cell, inputs, lambda states: model.readout(states["hidden"][:, -1]).detach()
+        )
     return None
 
 
@@ -121,7 +123,10 @@ def _swallow(self, batch, edits, capture):
         ({"fingerprint": _new_fingerprint}, "fingerprint is stable"),
         ({"_call": _random_state}, "leaves no trace"),
         ({"capabilities": frozenset({"capture", "telepathy"})}, "satisfies the protocol"),
-        ({"capabilities": frozenset({"capture"}), "_require": lambda self, capability: None}, "refuses what it cannot do"),
+        (
+            {"capabilities": frozenset({"capture"}), "_require": lambda self, capability: None},
+            "refuses what it cannot do",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -298,7 +303,7 @@ def test_other_precisions_conform(name, dtype):
     model, inputs = CASES[name].build()
     model, inputs = model.to(dtype), inputs.to(dtype)
     adapter = nm.adapt(model)
-    site = list(adapter.sites())[0]
+    site = next(iter(adapter.sites()))
     value = adapter.capture(inputs, site)[site]
     assert value.dtype == dtype
     edited = adapter.run(inputs, edits=nm.Scale(site, 2.0), capture=site)
@@ -431,7 +436,12 @@ def step_by_step(adapter, inputs, edits_at):
 
 @pytest.fixture(
     scope="module",
-    params=["HuggingFace GPT-2", "HuggingFace Llama", "TransformerLens HookedTransformer", "TransformerLens TransformerBridge"],
+    params=[
+        "HuggingFace GPT-2",
+        "HuggingFace Llama",
+        "TransformerLens HookedTransformer",
+        "TransformerLens TransformerBridge",
+    ],
 )
 def generator(request):
     adapter, _, inputs = CASES[request.param].make()
@@ -445,7 +455,9 @@ def strong(adapter, inputs, site):
     return 4 * value.std() * direction
 
 
-@pytest.mark.parametrize("site", ["embed", "blocks.0.v", "blocks.0.resid_mid", "blocks.1.attn_out", "blocks.1.resid_post", "logits"])
+@pytest.mark.parametrize(
+    "site", ["embed", "blocks.0.v", "blocks.0.resid_mid", "blocks.1.attn_out", "blocks.1.resid_post", "logits"]
+)
 @pytest.mark.parametrize("where", ["everywhere", "end of prompt", "in prompt", "after prompt"])
 def test_cached_generation_equals_full_passes(generator, site, where):
     adapter, inputs, generate = generator
@@ -467,7 +479,9 @@ def test_cached_generation_equals_full_passes(generator, site, where):
         assert not torch.equal(expected, step_by_step(adapter, inputs, lambda _: []))
 
 
-@pytest.mark.parametrize("site", ["blocks.0.z[head=1]", "blocks.1.z[head=[0, 3]]", "blocks.1.pattern[head=2]", "blocks.0.q[head=0]"])
+@pytest.mark.parametrize(
+    "site", ["blocks.0.z[head=1]", "blocks.1.z[head=[0, 3]]", "blocks.1.pattern[head=2]", "blocks.0.q[head=0]"]
+)
 def test_cached_generation_with_head_edits_equals_full_passes(generator, site):
     adapter, inputs, generate = generator
     edit = nm.Scale(site, -8.0)

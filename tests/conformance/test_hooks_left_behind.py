@@ -26,12 +26,12 @@ HOOKS = (
 )
 
 
-class Boom(Exception):
+class PlantedError(Exception):
     """Raised on purpose inside a model or an edit."""
 
 
 def boom(*_: Any) -> None:
-    raise Boom
+    raise PlantedError
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:
@@ -90,7 +90,9 @@ def prepared(name: str) -> tuple[Any, nn.Module, Any]:
     for parameter in parameters[::2]:
         parameter.grad = torch.ones_like(parameter)
     parameters[-1].requires_grad_(False)
-    next(m for path, m in model.named_modules() if path or not list(model.children())).register_forward_hook(lambda *_: None)
+    next(m for path, m in model.named_modules() if path or not list(model.children())).register_forward_hook(
+        lambda *_: None
+    )
     return adapter, model, inputs
 
 
@@ -133,11 +135,11 @@ def test_what_raises_leaves_the_model_as_it_was(caller):
     site = list(adapter.sites())[-1]
     before = snapshot(model)
     for call, error in [
-        (lambda: adapter.run(inputs, edits=nm.Apply(site, boom), capture="*"), Boom),
+        (lambda: adapter.run(inputs, edits=nm.Apply(site, boom), capture="*"), PlantedError),
         (lambda: adapter.run(inputs, edits=nm.Replace(site, torch.zeros(11, 13))), InputError),
         (lambda: adapter.run(inputs, edits=nm.Zero(f"{site}[nowhere=1]")), SiteError),
         (lambda: adapter.capture(inputs, "no.such.site"), SiteError),
-        (lambda: adapter.gradients(inputs, site, boom), Boom),
+        (lambda: adapter.gradients(inputs, site, boom), PlantedError),
         (lambda: adapter.gradients(inputs, site, lambda output: logits_of(output).detach().sum()), InputError),
     ]:
         with pytest.raises(error):
@@ -147,7 +149,7 @@ def test_what_raises_leaves_the_model_as_it_was(caller):
 
 def test_a_forward_that_raises_midway_leaves_the_model_as_it_was(caller):
     adapter, model, inputs = caller
-    site = list(adapter.sites())[0]
+    site = next(iter(adapter.sites()))
     last = [module for module in model.modules() if not list(module.children())][-1]
     handle = last.register_forward_hook(boom)  # of the caller's own: it must survive, and keep raising
     try:
@@ -157,7 +159,7 @@ def test_a_forward_that_raises_midway_leaves_the_model_as_it_was(caller):
             lambda: adapter.run(inputs, edits=nm.Zero(site), capture=site),
             lambda: adapter.gradients(inputs, site, lambda output: logits_of(output).sum()),
         ):
-            with pytest.raises(Boom):
+            with pytest.raises(PlantedError):
                 call()
             assert_unchanged(before, model)
     finally:
@@ -176,7 +178,8 @@ def test_train_mode_with_dropout_and_batch_norm_gives_the_results_of_eval_mode()
 
 
 @pytest.mark.parametrize(
-    "name", ["HuggingFace GPT-2", "HuggingFace T5", "TransformerLens HookedTransformer", "TransformerLens TransformerBridge"]
+    "name",
+    ["HuggingFace GPT-2", "HuggingFace T5", "TransformerLens HookedTransformer", "TransformerLens TransformerBridge"],
 )
 def test_generation_leaves_the_model_as_it_was(name):
     adapter, model, inputs = prepared(name)
@@ -184,7 +187,7 @@ def test_generation_leaves_the_model_as_it_was(name):
     site = next(site for site in adapter.sites() if site.endswith("blocks.0.v"))
     before = snapshot(model)
     adapter.generate(inputs, edits=nm.Scale(site, 2.0), max_new_tokens=2, do_sample=True)
-    with pytest.raises(Boom):
+    with pytest.raises(PlantedError):
         adapter.generate(inputs, edits=nm.Apply(site, boom), max_new_tokens=2)
     assert_unchanged(before, model)
 
@@ -222,12 +225,12 @@ class Fuse(nn.Module):
     def forward(self, x):
         self.calls += 1
         if self.calls == self.blows_at:
-            raise Boom
+            raise PlantedError
         return x
 
 
 class Fragile(nn.Module):
-    """A bit of everything: batch norm, dropout, in-place operations, a recurrent part, a cell in a loop, a fuse between."""
+    """A bit of everything: batch norm, dropout, in-place operations, recurrent parts, and fuses between them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -258,7 +261,18 @@ UNTOUCHED = FRAGILE_ADAPTER.run(INPUTS).output
 FUSES = 3 + TIMES
 
 sites = st.sampled_from(
-    ["memory.hidden", "memory.cell", "cell.hidden", "encoder", "encoder.0", "norm", "norm:in", "readout:in", "memory", "cell#2"]
+    [
+        "memory.hidden",
+        "memory.cell",
+        "cell.hidden",
+        "encoder",
+        "encoder.0",
+        "norm",
+        "norm:in",
+        "readout:in",
+        "memory",
+        "cell#2",
+    ]
 )
 indices = st.sampled_from(["", "[sample=-1]", "[sample=0:2]", "[sample=9]"])
 edits = st.builds(
@@ -294,7 +308,7 @@ def test_any_run_leaves_the_model_as_it_was(edits, capture, blows_at, batch_size
         FRAGILE_ADAPTER.run(INPUTS, edits, capture, batch_size)
         if gradient:
             FRAGILE_ADAPTER.gradients(INPUTS, capture, lambda output: output["output"].sum(1), batch_size)
-    except (Boom, InputError, SiteError):
+    except (PlantedError, InputError, SiteError):
         pass
     finally:
         FRAGILE.fuse.blows_at = -1

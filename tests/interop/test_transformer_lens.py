@@ -161,10 +161,16 @@ def test_hook_points_without_a_canonical_name_are_reached_by_their_own(lens: Any
         assert value.equal(cache[transformer_lens_name(name)]), name
 
 
-def test_a_name_that_two_hook_points_share_is_refused(models: dict[str, Any], tokens: torch.Tensor) -> None:
+def test_a_bridges_hook_points_of_parts_are_not_those_of_the_block(
+    models: dict[str, Any], tokens: torch.Tensor
+) -> None:
     adapter = nm.adapt(models["GPT-2 bridge"])
-    with pytest.raises(SiteError, match=r"several hook points.*\n.*attn\.hook_out"):
-        adapter.capture(tokens, "blocks.0.attn.hook_out")
+    got = adapter.capture(
+        tokens, ["blocks.0.attn.hook_out", "blocks.0.hook_out", "blocks.0.attn_out", "blocks.0.resid_post"]
+    )
+    assert got["blocks.0.attn.hook_out"].equal(got["blocks.0.attn_out"])
+    assert got["blocks.0.hook_out"].equal(got["blocks.0.resid_post"])
+    assert not got["blocks.0.attn.hook_out"].equal(got["blocks.0.hook_out"])
 
 
 @pytest.mark.parametrize("lens", ["plain", "grouped queries"], indirect=True)

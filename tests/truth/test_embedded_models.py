@@ -89,9 +89,7 @@ def test_missing_and_unreadable_files_are_storage_errors(monkeypatch, tmp_path):
     with pytest.raises(StorageError, match="cannot be read"):
         load_model("decision_rnn")
     (tmp_path / "decision_rnn.safetensors").write_bytes(b"no safetensors")
-    entry = dataclasses.replace(
-        embedded_models()["decision_rnn"], sha256=hashlib.sha256(b"no safetensors").hexdigest()
-    )
+    entry = dataclasses.replace(embedded_models()["decision_rnn"], sha256=hashlib.sha256(b"no safetensors").hexdigest())
     monkeypatch.setitem(embedded._MODELS, "decision_rnn", entry)
     with pytest.raises(StorageError, match="cannot be read"):
         load_model("decision_rnn")
@@ -153,9 +151,7 @@ def test_conversion_holds_for_any_size(trials):
         torch.manual_seed(1)
         model = InductionTransformer(n_layers=3, n_heads=2, d_model=12, d_vocab=70, n_ctx=80).eval()
     with torch.no_grad():
-        torch.testing.assert_close(
-            to_hooked_transformer(model)(trials.inputs), model(trials.inputs), atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(to_hooked_transformer(model)(trials.inputs), model(trials.inputs), atol=1e-5, rtol=0)
 
 
 def test_first_layer_has_a_previous_token_head_and_the_second_induction_heads(cache, trials):

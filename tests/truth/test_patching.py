@@ -150,7 +150,9 @@ def logits():
 def test_log_probability_equals_log_softmax(logits):
     token, position = torch.tensor([1, 0, 5]), torch.tensor([0, -1, 2])
     got = nm.log_probability(token, position)(logits)
-    probability = torch.stack([logits[i, p].exp()[t] / logits[i, p].exp().sum() for i, (t, p) in enumerate(zip(token, position, strict=True))])
+    probability = torch.stack(
+        [logits[i, p].exp()[t] / logits[i, p].exp().sum() for i, (t, p) in enumerate(zip(token, position, strict=True))]
+    )
     torch.testing.assert_close(got, probability.log())
     assert nm.log_probability(0)(torch.zeros(1, 1, 8)).item() == pytest.approx(-np.log(8))
 

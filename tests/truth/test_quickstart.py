@@ -45,9 +45,7 @@ def test_the_information_moves_one_position_on_and_then_to_the_end(found):
     assert effects.sel(site="blocks.0.resid_pre").values.argmax() == earlier
     assert effects.sel(site="blocks.0.resid_pre", position=earlier) == pytest.approx(1, abs=1e-5)
     assert effects.sel(site="blocks.1.resid_pre").values.argmax() == earlier + 1
-    assert effects.sel(site="blocks.1.resid_post", position=effects["position"].max()) == pytest.approx(
-        1, abs=1e-5
-    )
+    assert effects.sel(site="blocks.1.resid_post", position=effects["position"].max()) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_rnn_remembers_and_its_states_form_one_cluster_per_memory(found):

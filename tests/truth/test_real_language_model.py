@@ -67,9 +67,7 @@ def test_ablating_a_layer_changes_sentence_similarity_by_a_measured_amount(minil
     before = sentence_similarity(minilm.run(SENTENCES).output, mask)
     margin = {}
     for layer in range(6):
-        run = minilm.run(
-            SENTENCES, edits=[nm.Zero(f"blocks.{layer}.attn_out"), nm.Zero(f"blocks.{layer}.mlp_out")]
-        )
+        run = minilm.run(SENTENCES, edits=[nm.Zero(f"blocks.{layer}.attn_out"), nm.Zero(f"blocks.{layer}.mlp_out")])
         after = sentence_similarity(run.output, mask)
         margin[layer] = (mean_over(after, PARAPHRASES) - mean_over(after, UNRELATED)).item()
         assert (after - before).abs().max() > 0.01
@@ -85,9 +83,7 @@ def mean_over(similarity, pairs):
 
 def test_an_ablation_equals_a_hook_written_by_hand(minilm):
     encoded = minilm.tokenizer(SENTENCES, return_tensors="pt", padding=True)
-    handle = minilm.module.encoder.layer[3].register_forward_hook(
-        lambda module, args, output: torch.zeros_like(output)
-    )
+    handle = minilm.module.encoder.layer[3].register_forward_hook(lambda module, args, output: torch.zeros_like(output))
     try:
         with torch.no_grad():
             expected = minilm.module(**encoded).last_hidden_state

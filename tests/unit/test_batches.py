@@ -13,7 +13,10 @@ Pair = namedtuple("Pair", ["a", "b"])
 
 
 def test_every_array_of_the_samples_is_cut_and_nothing_else():
-    batch = Batch.of((torch.arange(10).view(5, 2),), {"mask": torch.arange(5), "scale": torch.tensor(2.0), "flag": True, "bias": torch.zeros(3)})
+    batch = Batch.of(
+        (torch.arange(10).view(5, 2),),
+        {"mask": torch.arange(5), "scale": torch.tensor(2.0), "flag": True, "bias": torch.zeros(3)},
+    )
     parts = list(batch.parts(2))
     assert [part.n_samples for part in parts] == [2, 2, 1]
     assert torch.equal(torch.cat([part.args[0] for part in parts]), batch.args[0])
@@ -91,7 +94,10 @@ def test_outputs_are_joined_in_their_own_kind(wrap):
 
 
 def test_what_has_no_samples_is_none_when_joined():
-    pieces = [{"loss": torch.tensor(1.0), "logits": torch.zeros(2, 3), "cache": object()}, {"loss": torch.tensor(2.0), "logits": torch.zeros(1, 3), "cache": object()}]
+    pieces = [
+        {"loss": torch.tensor(1.0), "logits": torch.zeros(2, 3), "cache": object()},
+        {"loss": torch.tensor(2.0), "logits": torch.zeros(1, 3), "cache": object()},
+    ]
     joined = join_outputs(pieces, [2, 1])
     assert joined["loss"] is None
     assert joined["cache"] is None

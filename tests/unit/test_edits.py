@@ -32,7 +32,9 @@ every_edit = pytest.mark.parametrize("make", EVERY_EDIT, ids=lambda make: type(m
 
 
 @every_edit
-@pytest.mark.parametrize("index", ["", "[sample=1]", "[position=-1]", "[unit=1:3]", "[unit=[4, 0]]", "[sample=0, position=1:3]"])
+@pytest.mark.parametrize(
+    "index", ["", "[sample=1]", "[position=-1]", "[unit=1:3]", "[unit=[4, 0]]", "[sample=0, position=1:3]"]
+)
 def test_an_edit_changes_its_selection_only_and_writes_nothing(make, index, values):
     given_values = values.clone()
     edited = make(f"h{index}", values + 1).apply(values, DIMS)
@@ -51,7 +53,9 @@ def test_what_each_edit_does(values):
     assert torch.equal(Add("h", torch.arange(5.0), scale=2).apply(values, DIMS), values + 2 * torch.arange(5.0))
     assert torch.equal(Scale("h", torch.arange(5.0)).apply(values, DIMS), values * torch.arange(5.0))
     assert torch.equal(Clamp("h", -0.1, 0.1).apply(values, DIMS), values.clamp(-0.1, 0.1))
-    assert torch.equal(Replace("h[unit=(3, 1)]", [7.0, 8.0]).apply(values, DIMS)[..., [3, 1]], torch.tensor([7.0, 8.0]).expand(3, 4, 2))
+    assert torch.equal(
+        Replace("h[unit=(3, 1)]", [7.0, 8.0]).apply(values, DIMS)[..., [3, 1]], torch.tensor([7.0, 8.0]).expand(3, 4, 2)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -60,7 +64,10 @@ def test_an_edit_keeps_the_type(make, dtype, values):
     assert make("h", values).apply(values.to(dtype), DIMS).dtype == dtype
 
 
-@pytest.mark.parametrize("value", [3.0, [1.0] * 5, np.ones((4, 5)), torch.ones(3, 4, 5), torch.ones(3, 1, 5), torch.ones(1, 1, 1, dtype=torch.int64)])
+@pytest.mark.parametrize(
+    "value",
+    [3.0, [1.0] * 5, np.ones((4, 5)), torch.ones(3, 4, 5), torch.ones(3, 1, 5), torch.ones(1, 1, 1, dtype=torch.int64)],
+)
 def test_values_broadcast_as_arrays_do(value, values):
     expected = torch.as_tensor(value, dtype=torch.float32).expand(3, 4, 5)
     assert torch.equal(Replace("h", value).apply(values, DIMS), expected)
@@ -78,13 +85,18 @@ def test_an_index_of_an_axis_the_site_lacks_is_refused(values):
         Zero("h[head=0]").apply(values, DIMS)
 
 
-@given(batch_size=st.integers(1, 3), make=st.sampled_from(EVERY_EDIT), index=st.sampled_from(["", "[sample=1]", "[sample=1:]", "[sample=[2, 0]]", "[unit=2]"]))
+@given(
+    batch_size=st.integers(1, 3),
+    make=st.sampled_from(EVERY_EDIT),
+    index=st.sampled_from(["", "[sample=1]", "[sample=1:]", "[sample=[2, 0]]", "[unit=2]"]),
+)
 def test_batches_get_what_the_whole_gets(batch_size, make, index):
     values = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
     reference = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(1))
     edit = make(f"h{index}", reference)
     pieces = [
-        edit.apply(values[start : start + batch_size], DIMS, {"sample": (start, 3)}) for start in range(0, 3, batch_size)
+        edit.apply(values[start : start + batch_size], DIMS, {"sample": (start, 3)})
+        for start in range(0, 3, batch_size)
     ]
     torch.testing.assert_close(torch.cat(pieces), edit.apply(values, DIMS))
 
@@ -148,7 +160,10 @@ def test_resample_gives_no_sample_its_own(seed, n):
 
 def test_resample_draws_from_its_own_seed_only(values):
     state = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    first, again, other = (Resample("h", torch.randn(50, 4, 5, generator=torch.Generator().manual_seed(2)), seed=s).apply(values, DIMS) for s in (0, 0, 1))
+    first, again, other = (
+        Resample("h", torch.randn(50, 4, 5, generator=torch.Generator().manual_seed(2)), seed=s).apply(values, DIMS)
+        for s in (0, 0, 1)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state[0])

@@ -32,10 +32,7 @@ def import_in_fresh_process(name):
 def stub_names():
     tree = ast.parse(STUB.read_text(encoding="utf-8"))
     return [
-        alias.asname or alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
+        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
     ]
 
 

@@ -22,10 +22,7 @@ def exported():
     """Public name -> module it comes from, relative to the package."""
     tree = ast.parse(STUB.read_text(encoding="utf-8"))
     return {
-        alias.name: node.module or ""
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
+        alias.name: node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
 
 

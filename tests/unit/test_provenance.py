@@ -99,9 +99,7 @@ def test_fingerprint_ignores_mode_and_where_the_model_came_from():
 
 
 def test_settings_that_json_cannot_hold_are_stable():
-    first, second = (
-        WithConfig({"dtype": torch.float16, "initializer": object(), "act": np.tanh}) for _ in range(2)
-    )
+    first, second = (WithConfig({"dtype": torch.float16, "initializer": object(), "act": np.tanh}) for _ in range(2))
     assert fingerprint_module(first) == fingerprint_module(second)
 
 
@@ -163,9 +161,7 @@ def test_arrays_of_objects_have_no_fingerprint():
 
 
 def test_record_holds_what_took_part():
-    record = Provenance.record(
-        seed=3, model=small_model(), arguments={"x": np.zeros((2, 3)), "method": "exact"}
-    )
+    record = Provenance.record(seed=3, model=small_model(), arguments={"x": np.zeros((2, 3)), "method": "exact"})
     assert record.versions["numpy"] == np.__version__
     assert record.versions["torch"] == torch.__version__
     assert record.versions["neuros-mechint"] == neuros_mechint.__version__

@@ -33,7 +33,11 @@ def installed(monkeypatch):
     """Pretend that a package with these entry points is installed."""
 
     def install(*loaded):
-        monkeypatch.setattr(registry, "entry_points", lambda group: [Point(one) for one in loaded] if group == "neuros_mechint.adapters" else [])
+        monkeypatch.setattr(
+            registry,
+            "entry_points",
+            lambda group: [Point(one) for one in loaded] if group == "neuros_mechint.adapters" else [],
+        )
         registry._plug_ins.cache_clear()
 
     yield install
@@ -85,7 +89,9 @@ def test_a_plug_in_is_found_and_comes_first(installed):
             made.append(gadget)
             super().__init__(nn.Linear(1, 1))
 
-    installed(AdapterEntry("gadget", lambda obj: isinstance(obj, (Gadget, nn.Linear)), lambda: GadgetAdapter, "a Gadget"))
+    installed(
+        AdapterEntry("gadget", lambda obj: isinstance(obj, (Gadget, nn.Linear)), lambda: GadgetAdapter, "a Gadget")
+    )
     gadget = Gadget()
     assert isinstance(adapt(gadget), GadgetAdapter)
     assert made == [gadget]

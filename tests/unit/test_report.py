@@ -180,9 +180,7 @@ def test_figures_of_results_follow_the_colours_of_the_page():
 def test_whatever_is_written_stays_text():
     report = Report(ATTACK, ATTACK).add_text(ATTACK, title=ATTACK)
     report.add(heat_map_result(ATTACK, attributes={ATTACK: ATTACK}, warnings=(ATTACK,)), caption=ATTACK)
-    data = xr.Dataset(
-        {"x": ("unit", [1.0, 2.0], {"units": ATTACK, "long_name": ATTACK})}, {"unit": [ATTACK, "b"]}
-    )
+    data = xr.Dataset({"x": ("unit", [1.0, 2.0], {"units": ATTACK, "long_name": ATTACK})}, {"unit": [ATTACK, "b"]})
     report.add(Result(data, "Labels", provenance=Provenance.record(arguments={ATTACK: ATTACK})))
     report.add_table(pd.DataFrame({ATTACK: [ATTACK]}), ATTACK, ATTACK)
     figure = Figure()
@@ -348,9 +346,7 @@ def test_notebook_view_is_one_escaped_frame():
 def test_text_becomes_paragraphs_lists_and_emphasis():
     assert render_text("one\ntwo\n\nthree") == "<p>one two</p>\n<p>three</p>"
     assert render_text("- a\n- *b*") == "<ul><li>a</li><li><em>b</em></li></ul>"
-    assert render_text("**x** and `a*b*c` and 2*3*4") == (
-        "<p><strong>x</strong> and <code>a*b*c</code> and 2*3*4</p>"
-    )
+    assert render_text("**x** and `a*b*c` and 2*3*4") == ("<p><strong>x</strong> and <code>a*b*c</code> and 2*3*4</p>")
     assert render_text("`<i>`") == "<p><code>&lt;i&gt;</code></p>"
     assert render_text(" ") == ""
 

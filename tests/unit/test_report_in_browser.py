@@ -20,9 +20,7 @@ from matplotlib.figure import Figure
 from neuros_mechint.core.result import Result
 from neuros_mechint.report import Report
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
-)
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -78,15 +76,11 @@ def probe(page: Path, folder: Path, *flags: str) -> dict:
 
 def report(interactive: bool) -> Report:
     rng = np.random.default_rng(0)
-    page = Report(
-        "A report with a rather long title that must wrap on phones", "Subtitle", interactive=interactive
-    )
+    page = Report("A report with a rather long title that must wrap on phones", "Subtitle", interactive=interactive)
     page.add_text("Some words.\n\n- a list", title="Words")
     attributes = {"units": "fraction of the clean logit difference", "long_name": "patching effect"}
     sites = [f"blocks.{layer}.resid_pre" for layer in range(12)]
-    effect = xr.DataArray(
-        rng.normal(size=(12, 24)), {"site": sites}, ("site", "position"), "effect", attributes
-    )
+    effect = xr.DataArray(rng.normal(size=(12, 24)), {"site": sites}, ("site", "position"), "effect", attributes)
     page.add(Result(effect.to_dataset(), "Heat map", warnings=("a warning",), citations=("mante2013",)))
     page.add(Result(effect[:2].to_dataset(), "Low heat map"))
     page.add(Result(effect[0].to_dataset(), "Line"))
@@ -121,9 +115,7 @@ def interactive_page(folder) -> Path:
 
 def test_the_check_itself_sees_errors_and_blocked_loads(folder):
     broken = folder / "broken.html"
-    policy = (
-        "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; script-src 'unsafe-inline'\">"
-    )
+    policy = "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; script-src 'unsafe-inline'\">"
     broken.write_text(f"{policy}<img src='https://example.com/x.png'><script>missing()</script>")
     console = "\n".join(show(broken, folder)[1])
     assert "missing is not defined" in console

@@ -92,9 +92,7 @@ def test_every_dtype_comes_back_as_it_was(tmp_path, values):
     assert loaded == result
     assert loaded.main.dtype == values.dtype.newbyteorder("=")
     assert "label" in loaded.data.coords
-    scalar = Result(
-        xr.Dataset({"main": values.reshape(-1)[0] if values.size else values.dtype.type(0)}), "Scalar"
-    )
+    scalar = Result(xr.Dataset({"main": values.reshape(-1)[0] if values.size else values.dtype.type(0)}), "Scalar")
     assert load_result(scalar.save(tmp_path / "scalar.nc")) == scalar
 
 
@@ -175,9 +173,7 @@ def test_missing_foreign_and_empty_files_are_refused(tmp_path):
 
 
 def test_no_damage_goes_unnoticed(tmp_path):
-    result = Result(
-        xr.Dataset({"x": ("unit", np.arange(1.0, 65.0))}), "Numbers", provenance=effects().provenance
-    )
+    result = Result(xr.Dataset({"x": ("unit", np.arange(1.0, 65.0))}), "Numbers", provenance=effects().provenance)
     path = result.save(tmp_path / "numbers.nc")
     content = path.read_bytes()
     start = content.index(np.arange(1.0, 65.0).tobytes())
@@ -242,9 +238,7 @@ def test_data_that_cannot_be_kept_are_refused(data, problem):
 
 
 def test_multi_indices_are_refused_with_the_way_out():
-    stacked = xr.Dataset({"x": (("a", "b"), np.zeros((2, 2)))}, {"a": [0, 1], "b": [0, 1]}).stack(
-        ab=["a", "b"]
-    )
+    stacked = xr.Dataset({"x": (("a", "b"), np.zeros((2, 2)))}, {"a": [0, 1], "b": [0, 1]}).stack(ab=["a", "b"])
     with pytest.raises(InputError, match="reset_index"):
         Result(stacked, "Stacked")
 
@@ -296,9 +290,7 @@ def test_values_labels_and_units_take_part_in_equality():
     base = effects()
 
     def same_but(data: xr.Dataset) -> bool:
-        return (
-            Result(data, base.title, base.attributes, base.provenance, base.citations, base.warnings) == base
-        )
+        return Result(data, base.title, base.attributes, base.provenance, base.citations, base.warnings) == base
 
     assert same_but(base.data)
     assert not same_but(base.data.assign(n=13))

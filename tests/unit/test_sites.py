@@ -33,7 +33,9 @@ def test_transformer_lens_names_translate_both_ways(theirs, ours):
     assert transformer_lens_name(ours) == theirs
 
 
-@pytest.mark.parametrize("name", ["layer1.0.conv2", "transformer.h.0:out[1]", "hook_something", "ln_final.hook_normalized"])
+@pytest.mark.parametrize(
+    "name", ["layer1.0.conv2", "transformer.h.0:out[1]", "hook_something", "ln_final.hook_normalized"]
+)
 def test_other_names_stay(name):
     assert canonical_name(name) == name
 
@@ -145,7 +147,16 @@ def test_negative_and_open_indices_count_from_the_end_of_the_whole():
 def table():
     sites = [
         Site("embed", "wte:out", ("sample", "position", "unit"), (None, None, 8), order=0),
-        Site("blocks.0.z", "h.0.proj:in", ("sample", "position", "head", "unit"), (None, None, 2, 4), 2, 0, 1, "z == pattern @ v"),
+        Site(
+            "blocks.0.z",
+            "h.0.proj:in",
+            ("sample", "position", "head", "unit"),
+            (None, None, 2, 4),
+            2,
+            0,
+            1,
+            "z == pattern @ v",
+        ),
         Site("blocks.1.z", "h.1.proj:in", order=2),
     ]
     return SiteTable(sites, {"blocks.0.pattern": "flash attention never holds it"}, title="sites of Toy")

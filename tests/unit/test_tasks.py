@@ -90,9 +90,7 @@ def test_decision_conditions_are_balanced_and_independent():
     assert set(conditions["motion"]) == {-0.5, -0.15, -0.05, 0.05, 0.15, 0.5}
 
 
-@pytest.mark.parametrize(
-    "draw", [repeated_tokens, lambda n, seed: flip_flop(n, 30, seed=seed), context_decision]
-)
+@pytest.mark.parametrize("draw", [repeated_tokens, lambda n, seed: flip_flop(n, 30, seed=seed), context_decision])
 def test_same_seed_same_trials_and_another_seed_others(draw):
     first, again, other = draw(10, seed=7), draw(10, seed=7), draw(10, seed=8)
     assert torch.equal(first.inputs, again.inputs)

@@ -34,7 +34,10 @@ OPTIONS = [{}, {"num_layers": 3}, {"bias": False}, {"batch_first": True, "num_la
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [*((kind, options) for kind in (nn.RNN, nn.GRU, nn.LSTM) for options in OPTIONS), (nn.RNN, {"nonlinearity": "relu"})],
+    [
+        *((kind, options) for kind in (nn.RNN, nn.GRU, nn.LSTM) for options in OPTIONS),
+        (nn.RNN, {"nonlinearity": "relu"}),
+    ],
 )
 @pytest.mark.parametrize("with_state", [False, True])
 def test_unrolled_equals_fused(kind, options, with_state, inputs):
@@ -42,7 +45,9 @@ def test_unrolled_equals_fused(kind, options, with_state, inputs):
     given = inputs if module.batch_first else inputs.transpose(0, 1)
     state = None
     if with_state:
-        start = torch.randn(module.num_layers, BATCH, UNITS, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        start = torch.randn(
+            module.num_layers, BATCH, UNITS, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+        )
         state = (start, -start) if kind is nn.LSTM else start
     outputs, final = unrolled_forward(module, given, state, untouched)
     expected_outputs, expected_final = module(given, state)

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import neuros_mechint as nm
 import numpy as np
 import pytest
-from neuros_mechint.adapters.conformance import check_adapter
-
 from wilson_cowan.adapter import WilsonCowanAdapter
 from wilson_cowan.network import WilsonCowanNetwork
+
+import neuros_mechint as nm
+from neuros_mechint.adapters.conformance import check_adapter
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from neuros_mechint.adapters.base import BaseAdapter, Dims, Edits, Tensors
 from neuros_mechint.adapters.batches import Batch
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.fingerprint import fingerprint_array
 from neuros_mechint.core.sites import Site, SiteTable
-
 from wilson_cowan.network import WilsonCowanNetwork
 
 DIMS = ("sample", "time", "unit")
@@ -60,7 +60,13 @@ class WilsonCowanAdapter(BaseAdapter):
     def _table(self, wanted: Sequence[str], batch: Batch | None) -> SiteTable:
         return SiteTable(
             [
-                Site(name, f"rates[:, {units.start}:{units.stop}]", DIMS, (None, None, units.stop - units.start))
+                Site(
+                    name,
+                    native=f"rates[:, {units.start}:{units.stop}]",
+                    dims=DIMS,
+                    shape=(None, None, units.stop - units.start),
+                    check="the rates of this population",
+                )
                 for name, units in self.network.populations.items()
             ],
             title="sites of WilsonCowanNetwork",

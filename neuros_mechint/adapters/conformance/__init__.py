@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neuros_mechint.adapters.conformance import dynamics, editing, reading
-from neuros_mechint.adapters.conformance.probe import Failure, NotApplicable, Oracle, Probe
+from neuros_mechint.adapters.conformance.probe import ConformanceError, NotApplicableError, Oracle, Probe
 from neuros_mechint.adapters.conformance.report import ConformanceReport, Outcome
 from neuros_mechint.core.adapter import Adapter
 
@@ -99,9 +99,9 @@ def _outcome(check: _Check, probe: Probe) -> Outcome:
         return Outcome(check.title, None, f"no {', '.join(sorted(missing))}")
     try:
         return Outcome(check.title, True, check.function(probe))
-    except NotApplicable as reason:
+    except NotApplicableError as reason:
         return Outcome(check.title, None, str(reason))
-    except Failure as failure:
+    except ConformanceError as failure:
         return Outcome(check.title, False, str(failure))
     except Exception as error:  # whatever an adapter raises is a finding, not a crash of the kit
         return Outcome(check.title, False, f"raised {type(error).__name__}: {error}")

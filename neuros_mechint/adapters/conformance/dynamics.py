@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from neuros_mechint.adapters.conformance.probe import (
-    NotApplicable,
+    NotApplicableError,
     Probe,
     demand,
     demand_equal,
@@ -22,24 +22,26 @@ from neuros_mechint.core.edits import Add, Apply, Zero
 from neuros_mechint.core.errors import CapabilityError
 
 _GRADIENT_SITES = 6
-_STEP_SIZES = (3e-2, 1e-2, 3e-3, 1e-3)
-"""The best of several: rounding spoils the small ones, curvature and kinks the large ones."""
+_STEPS = (3.0, 1.0, 0.3, 0.1)
+"""In units of ``eps ** (1/3)``, the best step for smooth functions. Kinks such as ReLU's want smaller ones."""
 
 
 def gradients_are_derivatives(probe: Probe) -> str:
-    """Gradients agree with central finite differences through Add edits along random directions."""
+    """Check that gradients agree with central finite differences through Add edits along random directions."""
     metric = _random_metric(probe)
     floating = [site for site in probe.sites if probe.activations[site.name].is_floating_point()]
     checked = floating[:: max(1, len(floating) // _GRADIENT_SITES)]
     gradients = probe.adapter.gradients(probe.inputs, [site.name for site in checked], metric)
-    magnitude = float(torch.cat([t.double().flatten() for _, t in tensors_in(probe.base.output) if t.is_floating_point()]).norm())
+    magnitude = float(
+        torch.cat([t.double().flatten() for _, t in tensors_in(probe.base.output) if t.is_floating_point()]).norm()
+    )
     sizes = [_check_gradient(probe, site.name, gradients[site.name].double(), metric, magnitude) for site in checked]
     demand(any(sizes), "all gradients are zero")
     return f"{len(checked)} sites"
 
 
 def _check_gradient(probe: Probe, name: str, gradient: torch.Tensor, metric: Metric, magnitude: float) -> float:
-    """Return the typical slope along a random direction; raise `Failure` where the gradient is not the derivative."""
+    """Return the typical slope along a random direction; raise `ConformanceError` where the gradient is not the derivative."""
     value = probe.activations[name]
     demand(gradient.shape == value.shape, f"the gradient at {name} has another shape than the site")
     demand(bool(torch.isfinite(gradient).all()), f"the gradient at {name} is not finite")
@@ -47,9 +49,9 @@ def _check_gradient(probe: Probe, name: str, gradient: torch.Tensor, metric: Met
     claimed = float((gradient * direction.double()).sum())
     size = float(gradient.norm() * direction.double().norm()) / gradient.numel() ** 0.5
     eps = torch.finfo(value.dtype).eps
-    slopes = {step: _slope(probe, name, direction, step, metric) for step in _STEP_SIZES}
-    # what curvature may make, and what rounding of the output makes when it is divided by the step
-    allowed = {step: 2 * eps ** (1 / 3) * size + 8 * eps * magnitude / step for step in _STEP_SIZES}
+    slopes = {step: _slope(probe, name, direction, step, metric) for step in (unit * eps ** (1 / 3) for unit in _STEPS)}
+    # what curvature and kinks may make, and what rounding of the output makes when it is divided by the step
+    allowed = {step: 4 * eps ** (1 / 3) * size + 2 * eps * magnitude / step for step in slopes}
     demand(
         any(abs(slope - claimed) <= allowed[step] for step, slope in slopes.items()),
         f"the gradient at {name} says {claimed:.4g} along a random direction, finite differences {slopes}",
@@ -63,7 +65,7 @@ def _slope(probe: Probe, name: str, direction: torch.Tensor, step: float, metric
 
 
 def _random_metric(probe: Probe) -> Metric:
-    """A weighted sum of every number in the output: it depends on all of them, and differently."""
+    """Return a weighted sum of every number in the output: it depends on all of them, and differently."""
     generator = torch.Generator().manual_seed(1)
     weights = {
         place: torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
@@ -79,13 +81,13 @@ def _random_metric(probe: Probe) -> Metric:
 
 
 def steps_follow_captures(probe: Probe) -> str:
-    """Iterating ``step`` from the captured state at one time gives the captured states at the next ones.
+    """Check that ``step``, iterated from the first captured state, gives the captured states that follow.
 
     The state is that of the sites with a time axis, side by side: hidden states of every layer, then cell states.
     """
     names = [name for name in probe.table if "time" in probe.activations.dims(name)]
     if not names:
-        raise NotApplicable("no site has a time axis")
+        raise NotApplicableError("no site has a time axis")
     names.sort(key=lambda name: name.endswith("cell"))
     states = torch.cat([probe.activations[name] for name in names], dim=-1)
     inputs = _step_inputs(probe, states.shape[0], states.shape[1])
@@ -100,7 +102,7 @@ def steps_follow_captures(probe: Probe) -> str:
 
 
 def _step_inputs(probe: Probe, n_samples: int, n_times: int) -> torch.Tensor | None:
-    """The inputs as (sample, time, n_inputs), or ``None`` for a model that runs by itself."""
+    """Return the inputs as (sample, time, n_inputs), or ``None`` for a model that runs by itself."""
     given = [torch.as_tensor(tensor) for _, tensor in tensors_in(probe.inputs)]
     sequences = [tensor for tensor in given if tensor.ndim == 3 and {n_samples, n_times} == set(tensor.shape[:2])]
     if not sequences:
@@ -109,7 +111,7 @@ def _step_inputs(probe: Probe, n_samples: int, n_times: int) -> torch.Tensor | N
 
 
 def generation_takes_edits(probe: Probe) -> str:
-    """``generate`` under an identity edit gives what it gives without edits."""
+    """Check that ``generate`` under an identity edit gives what it gives without edits."""
     generate = probe.adapter.generate  # type: ignore[attr-defined]
     plain = generate(probe.inputs, max_new_tokens=4)
     for site in probe.sites:
@@ -119,7 +121,7 @@ def generation_takes_edits(probe: Probe) -> str:
 
 
 def missing_capabilities_are_named(probe: Probe) -> str:
-    """What the model cannot do raises CapabilityError; it does not half-work."""
+    """Check that what the model cannot do raises CapabilityError and does not half-work."""
     name = probe.sites[0].name
     has = probe.adapter.capabilities
     calls: dict[str, Callable[[], Any]] = {
@@ -134,14 +136,14 @@ def missing_capabilities_are_named(probe: Probe) -> str:
         if capability not in has and (capability not in ("generate", "step") or hasattr(probe.adapter, capability))
     ]
     if not absent:
-        raise NotApplicable("it has them all")
+        raise NotApplicableError("it has them all")
     for capability in absent:
         demand_error(CapabilityError, calls[capability], f"{capability!r}, which is not among the capabilities,")
     return ", ".join(absent)
 
 
 def leaves_no_trace(probe: Probe) -> str:
-    """Reading, editing and differentiating leave the inputs, the random state and the gradient mode alone."""
+    """Check that no call changes the inputs, the random state or the gradient mode."""
     inputs = {place: tensor.clone() for place, tensor in tensors_in(probe.inputs)}
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
     gradients_on = torch.is_grad_enabled()

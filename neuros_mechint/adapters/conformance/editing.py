@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from neuros_mechint.adapters.conformance.probe import (
-    Failure,
-    NotApplicable,
+    ConformanceError,
+    NotApplicableError,
     Probe,
     along,
     demand,
@@ -20,15 +19,15 @@ from neuros_mechint.adapters.conformance.probe import (
 )
 from neuros_mechint.core.edits import Add, Apply, Edit, Replace, Scale, Zero
 from neuros_mechint.core.errors import InputError, SiteError
-from neuros_mechint.core.sites import Site, SiteReference
+from neuros_mechint.core.sites import Site
 
 
-class _Raised(Exception):
+class _PlantedError(Exception):
     """Raised inside an edit, to see that it comes out as it is and leaves nothing behind."""
 
 
 def identity_changes_nothing(probe: Probe) -> str:
-    """Apply(identity), Scale(1) and Add(0) at all sites at once leave captures and output as they were."""
+    """Check that Apply(identity), Scale(1) and Add(0) at all sites at once leave captures and output as they were."""
     for edit in (Apply("*", lambda x: x), Apply("*", torch.clone), Scale("*", 1.0), Add("*", 0.0)):
         run = probe.run(edit, capture="*")
         what = f"{type(edit).__name__} as identity"
@@ -39,7 +38,7 @@ def identity_changes_nothing(probe: Probe) -> str:
 
 
 def edits_arrive(probe: Probe) -> str:
-    """Zero, Replace, Add and Scale show in the capture at their site, and change the output."""
+    """Check that Zero, Replace, Add and Scale show in the capture at their site, and change the output."""
     silent: list[str] = []
     for site in probe.sites:
         reference = probe.editable(site)
@@ -60,13 +59,15 @@ def edits_arrive(probe: Probe) -> str:
             silent.append(site.name)
     changing = len(probe.sites) - len(silent)
     demand(changing > 0, "no edit at any site changed the output: the edited value does not reach the model")
-    return f"output moved by {changing} of {len(probe.sites)} sites" + (f"; not by {', '.join(silent)}" if silent else "")
+    return f"output moved by {changing} of {len(probe.sites)} sites" + (
+        f"; not by {', '.join(silent)}" if silent else ""
+    )
 
 
 def edits_keep_to_their_samples(probe: Probe) -> str:
-    """An edit of one sample changes no other sample, at any site."""
+    """Check that an edit of one sample changes no other sample, at any site."""
     if probe.n_samples < 2:
-        raise NotApplicable("give at least two samples")
+        raise NotApplicableError("give at least two samples")
     for site in _with_samples(probe):
         value = along(probe.activations[site.name], probe.activations.dims(site.name), "sample", 0)
         run = probe.run(Replace(f"{site.name}[sample=0]", probe.noise(value)), capture="*")
@@ -82,7 +83,7 @@ def edits_keep_to_their_samples(probe: Probe) -> str:
 
 
 def edits_do_not_depend_on_batches(probe: Probe) -> str:
-    """Replace with one value per sample gives the same in batches of one sample as all at once."""
+    """Check that Replace with one value per sample gives the same in batches of one sample as all at once."""
     for site in _with_samples(probe):
         edit = Replace(site.name, probe.noise(probe.activations[site.name]))
         whole = probe.run(edit, capture=site.name)
@@ -93,7 +94,7 @@ def edits_do_not_depend_on_batches(probe: Probe) -> str:
 
 
 def edits_work_forward(probe: Probe) -> str:
-    """An edit leaves everything unchanged that comes before it, as the order of the sites states."""
+    """Check that an edit leaves unchanged what comes before it, as the order of the sites states."""
     compared = 0
     for site in probe.sites:
         before = [
@@ -108,12 +109,12 @@ def edits_work_forward(probe: Probe) -> str:
             demand_equal(run.activations[name], probe.activations[name], f"editing {site.name} moved {name} before it")
         compared += len(before)
     if not compared:
-        raise NotApplicable("no two sites of known order")
+        raise NotApplicableError("no two sites of known order")
     return f"{compared} pairs"
 
 
 def bad_edits_are_refused(probe: Probe) -> str:
-    """Unknown sites, wrong axes, values of a wrong shape, and what is no edit are refused."""
+    """Check that unknown sites, wrong axes, values of a wrong shape, and what is no edit are refused."""
     name = probe.sites[0].name
     shape = tuple(probe.activations[name].shape)
     wrong = torch.zeros(*shape[:-1], shape[-1] + 2)
@@ -127,28 +128,28 @@ def bad_edits_are_refused(probe: Probe) -> str:
 
 
 def raising_edits_leave_nothing(probe: Probe) -> str:
-    """An edit that raises lets its own exception out; afterwards fingerprint and output are bit for bit as before."""
+    """Check that the exception of an edit comes out, and that fingerprint and output are then bit for bit as before."""
     before, fingerprint = probe.run().output, probe.adapter.fingerprint()
 
     def raise_it(_: torch.Tensor) -> torch.Tensor:
-        raise _Raised
+        raise _PlantedError
 
     for site in probe.sites:
         try:
             probe.run(Apply(site.name, raise_it), capture="*")
-        except _Raised:
+        except _PlantedError:
             pass
         else:
-            raise Failure(f"an exception raised in an edit of {site.name} was swallowed")
+            raise ConformanceError(f"an exception raised in an edit of {site.name} was swallowed")
     demand(probe.adapter.fingerprint() == fingerprint, "the fingerprint changed after an edit raised")
     demand_same_output(probe.run().output, before, "after an edit raised", exactly=True)
     return f"{len(probe.sites)} sites"
 
 
 def agrees_with_oracle(probe: Probe) -> str:
-    """Captures, and outputs under Zero, Replace and Add, equal the same model run by hand."""
+    """Check that captures, and outputs under Zero, Replace and Add, equal the same model run by hand."""
     if probe.oracle is None:
-        raise NotApplicable("no oracle given")
+        raise NotApplicableError("no oracle given")
     compared = 0
     for site in probe.sites:
         try:
@@ -176,5 +177,5 @@ def _edits_by_hand(name: str, noise: torch.Tensor) -> list[tuple[Edit, Callable[
 def _with_samples(probe: Probe) -> list[Site]:
     found = [site for site in probe.sites if "sample" in probe.activations.dims(site.name)]
     if not found:
-        raise NotApplicable("no site has an axis 'sample'")
+        raise NotApplicableError("no site has an axis 'sample'")
     return found

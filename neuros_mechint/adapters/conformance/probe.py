@@ -22,18 +22,18 @@ Oracle = Callable[[str, Callable[[torch.Tensor], torch.Tensor] | None], tuple[to
 """``oracle(site, change) -> (value, output)``: the same model run by hand (see `check_adapter`)."""
 
 
-class Failure(Exception):
+class ConformanceError(Exception):
     """A check that failed; its text goes into the report."""
 
 
-class NotApplicable(Exception):
+class NotApplicableError(Exception):
     """A check that says nothing about this kind of model; its text goes into the report."""
 
 
 def demand(holds: bool, problem: str) -> None:
-    """Raise `Failure` unless ``holds``."""
+    """Raise `ConformanceError` unless ``holds``."""
     if not holds:
-        raise Failure(problem)
+        raise ConformanceError(problem)
 
 
 class Probe:
@@ -85,7 +85,7 @@ class Probe:
             dims = self.activations.dims(name)
             if "sample" in dims:
                 return self.activations[name].shape[dims.index("sample")]
-        raise NotApplicable("no site has an axis 'sample'")
+        raise NotApplicableError("no site has an axis 'sample'")
 
     def run(self, edits: Any = (), capture: Any = (), batch_size: int | None = None) -> Run:
         """Run the adapter on the inputs."""
@@ -106,7 +106,9 @@ def tensors_in(value: Any, where: str = "output", detach: bool = True) -> Iterat
     """Yield every array of numbers in a model's output with its place there."""
     if isinstance(value, torch.Tensor):
         yield where, value.detach() if detach else value
-    elif isinstance(value, (bool, int, float)) or (hasattr(value, "__array__") and np.asarray(value).dtype.kind in "biuf"):
+    elif isinstance(value, (bool, int, float)) or (
+        hasattr(value, "__array__") and np.asarray(value).dtype.kind in "biuf"
+    ):
         yield where, torch.as_tensor(np.asarray(value))
     elif isinstance(value, Mapping):
         for key, item in value.items():
@@ -138,13 +140,13 @@ def difference(got: torch.Tensor, expected: torch.Tensor) -> str | None:
 
 
 def demand_equal(got: torch.Tensor, expected: torch.Tensor, what: str) -> None:
-    """Raise `Failure` unless two tensors agree up to rounding."""
+    """Raise `ConformanceError` unless two tensors agree up to rounding."""
     found = difference(got, expected)
     demand(found is None, f"{what}: {found}")
 
 
 def demand_same_output(got: Any, expected: Any, what: str, exactly: bool = False) -> None:
-    """Raise `Failure` unless two outputs agree, up to rounding or bit for bit.
+    """Raise `ConformanceError` unless two outputs agree, up to rounding or bit for bit.
 
     What is in one only (a cache, a loss that means nothing across batches) is not compared.
     """
@@ -176,11 +178,11 @@ def along(tensor: torch.Tensor, dims: Sequence[str], axis: str, entries: Any) ->
 
 
 def demand_error(kind: type[NeurosMechintError], call: Callable[[], Any], what: str) -> NeurosMechintError:
-    """Raise `Failure` unless ``call`` raises ``kind``; return the error."""
+    """Raise `ConformanceError` unless ``call`` raises ``kind``; return the error."""
     try:
         call()
     except kind as error:
         return error
     except Exception as error:
-        raise Failure(f"{what} raised {type(error).__name__} instead of {kind.__name__}: {error}") from error
-    raise Failure(f"{what} was accepted; it must raise {kind.__name__}")
+        raise ConformanceError(f"{what} raised {type(error).__name__} instead of {kind.__name__}: {error}") from error
+    raise ConformanceError(f"{what} was accepted; it must raise {kind.__name__}")

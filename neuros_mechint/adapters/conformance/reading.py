@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neuros_mechint.adapters.conformance.probe import (
-    NotApplicable,
+    NotApplicableError,
     Probe,
     along,
     demand,
@@ -23,7 +23,7 @@ _MOST_STORED = 6
 
 
 def satisfies_protocol(probe: Probe) -> str:
-    """The adapter has every method of the protocol, and only known capabilities."""
+    """Check that the adapter has every method of the protocol, and only known capabilities."""
     demand(isinstance(probe.adapter, Adapter), "not an Adapter: methods are missing (see neuros_mechint.core.adapter)")
     unknown = set(probe.adapter.capabilities) - set(CAPABILITIES)
     demand(not unknown, f"unknown capabilities {sorted(unknown)}; known are {sorted(CAPABILITIES)}")
@@ -32,7 +32,7 @@ def satisfies_protocol(probe: Probe) -> str:
 
 
 def captures_every_site(probe: Probe) -> str:
-    """``capture(inputs, "*")`` returns every site of the table, once, with its stated axes and sizes."""
+    """Check that ``capture(inputs, "*")`` returns every site of the table, once, with its stated axes and sizes."""
     table = probe.table
     demand(isinstance(table, SiteTable) and len(table) > 0, "sites() must return a SiteTable with at least one site")
     missing = set(table) - set(probe.activations)
@@ -48,7 +48,7 @@ def captures_every_site(probe: Probe) -> str:
 
 
 def table_is_ordered(probe: Probe) -> str:
-    """Sites are listed in their stated order, and every one says where it lies."""
+    """Check that sites are listed in their stated order, and every one says where it lies."""
     orders = [site.order for site in probe.table.values()]
     demand(orders == sorted(orders), "the sites are not sorted by their order")
     nameless = [site.name for site in probe.table.values() if not site.native]
@@ -57,7 +57,7 @@ def table_is_ordered(probe: Probe) -> str:
 
 
 def capture_is_repeatable(probe: Probe) -> str:
-    """Capturing one site alone gives what capturing all of them gave."""
+    """Check that capturing one site alone gives what capturing all of them gave."""
     for site in probe.sites:
         alone = probe.adapter.capture(probe.inputs, site.name)
         demand_equal(alone[site.name], probe.activations[site.name], f"{site.name} captured alone")
@@ -65,9 +65,9 @@ def capture_is_repeatable(probe: Probe) -> str:
 
 
 def batch_size_changes_nothing(probe: Probe) -> str:
-    """Captures and output are the same in batches of one and two samples as all at once."""
+    """Check that captures and output are the same in batches of one and two samples as all at once."""
     if probe.n_samples < 2:
-        raise NotApplicable("give at least two samples")
+        raise NotApplicableError("give at least two samples")
     for batch_size in (1, 2):
         run = probe.run(capture="*", batch_size=batch_size)
         for name in probe.activations:
@@ -77,7 +77,7 @@ def batch_size_changes_nothing(probe: Probe) -> str:
 
 
 def indices_are_slices(probe: Probe) -> str:
-    """``site[axis=...]`` equals slicing the whole capture, for every axis, with numbers, ranges and lists."""
+    """Check that ``site[axis=...]`` equals slicing the whole capture, for every axis, with numbers, ranges and lists."""
     compared = 0
     for site in probe.sites:
         whole, dims = probe.activations[site.name], probe.activations.dims(site.name)
@@ -94,13 +94,13 @@ def indices_are_slices(probe: Probe) -> str:
 
 
 def _index_samples(size: int) -> dict[str, Any]:
-    """Indices as a user types them, and as numpy takes them."""
+    """Return indices as a user types them, and as numpy takes them."""
     samples: dict[str, Any] = {"0": 0, "-1": -1, f"0:{size}": slice(0, size), "-1:": slice(-1, None)}
     return samples | ({f"[{size - 1}, 0]": [size - 1, 0]} if size > 1 else {})
 
 
 def unknown_names_teach(probe: Probe) -> str:
-    """An unknown site raises SiteError and names a near one; so do an unknown axis and an index out of range."""
+    """Check that unknown sites, axes and indices raise SiteError, and that a near name is suggested."""
     name = probe.sites[-1].name
     wrong = f"{name}_x"
     error = demand_error(SiteError, lambda: probe.adapter.capture(probe.inputs, wrong), f"the unknown site {wrong!r}")
@@ -108,12 +108,14 @@ def unknown_names_teach(probe: Probe) -> str:
     demand(helps, f"the error on {wrong!r} does not suggest {name!r}: {error}")
     axis = probe.activations.dims(name)[-1]
     for index in ("no_such_axis=0", f"{axis}=1000000", f"{axis}=first"):
-        demand_error(SiteError, lambda index=index: probe.adapter.capture(probe.inputs, f"{name}[{index}]"), f"[{index}]")
+        demand_error(
+            SiteError, lambda index=index: probe.adapter.capture(probe.inputs, f"{name}[{index}]"), f"[{index}]"
+        )
     return ""
 
 
 def streams_to_disk(probe: Probe) -> str:
-    """``capture(..., to=folder)`` holds what capture in memory returns."""
+    """Check that ``capture(..., to=folder)`` holds what capture in memory returns."""
     names = [site.name for site in probe.sites[:_MOST_STORED]]
     with tempfile.TemporaryDirectory() as folder:
         store = probe.adapter.capture(probe.inputs, names, batch_size=2, to=Path(folder) / "store.zarr")
@@ -124,7 +126,7 @@ def streams_to_disk(probe: Probe) -> str:
 
 
 def fingerprint_is_stable(probe: Probe) -> str:
-    """The fingerprint is a string that runs do not change."""
+    """Check that the fingerprint is a string that runs do not change."""
     before = probe.adapter.fingerprint()
     demand(isinstance(before, str) and bool(before), f"fingerprint() returned {before!r}")
     probe.run()
