@@ -21,9 +21,7 @@ import hypothesis
 import pytest
 
 # How fast examples are drawn says more about what else the machine does than about the test.
-hypothesis.settings.register_profile(
-    "default", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
+hypothesis.settings.register_profile("default", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile(
     "repeatable", hypothesis.settings.get_profile("default"), derandomize=True, print_blob=True
 )

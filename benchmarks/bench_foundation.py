@@ -1,4 +1,4 @@
-"""What the foundation costs: import, site inference, capture and a head sweep against TransformerLens on the same model."""
+"""What the foundation costs: import, site inference, capture and a head sweep against TransformerLens."""
 
 from __future__ import annotations
 

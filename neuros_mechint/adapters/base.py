@@ -269,7 +269,7 @@ class BaseAdapter(ABC):
             if not isinstance(edit, Edit):
                 raise InputError(
                     "edits must be edit objects",
-                    expected="nm.Zero, nm.Replace, nm.Mean, nm.Resample, nm.Add, nm.Scale, nm.Project, nm.Clamp or nm.Apply",
+                    expected="nm.Zero, Replace, Mean, Resample, Add, Scale, Project, Clamp or Apply",
                     got=type(edit).__name__,
                 )
             self._require("intervene")

@@ -299,7 +299,7 @@ class SiteTable(Mapping[str, Site]):
         return SiteTable(chosen, withheld, self.title)
 
     def unknown(self, name: str) -> SiteError:
-        """Return the error for a name that is not in the table: withheld with its reason, or unknown with near names."""
+        """Return the error for a name not in the table: withheld with its reason, or unknown with near names."""
         for withheld, reason in self.withheld.items():
             if fnmatchcase(withheld, name) or fnmatchcase(name, withheld):
                 return SiteWithheldError(

@@ -41,7 +41,7 @@ def gradients_are_derivatives(probe: Probe) -> str:
 
 
 def _check_gradient(probe: Probe, name: str, gradient: torch.Tensor, metric: Metric, magnitude: float) -> float:
-    """Return the typical slope along a random direction; raise `ConformanceError` where the gradient is not the derivative."""
+    """Return the typical slope along a random direction; raise where the gradient is not the derivative."""
     value = probe.activations[name]
     demand(gradient.shape == value.shape, f"the gradient at {name} has another shape than the site")
     demand(bool(torch.isfinite(gradient).all()), f"the gradient at {name} is not finite")

@@ -77,7 +77,7 @@ def batch_size_changes_nothing(probe: Probe) -> str:
 
 
 def indices_are_slices(probe: Probe) -> str:
-    """Check that ``site[axis=...]`` equals slicing the whole capture, for every axis, with numbers, ranges and lists."""
+    """Check that ``site[axis=...]`` slices the whole capture, for numbers, ranges and lists along every axis."""
     compared = 0
     for site in probe.sites:
         whole, dims = probe.activations[site.name], probe.activations.dims(site.name)
