@@ -137,7 +137,7 @@ class BaseAdapter(ABC):
             Samples per call of the model; the result does not depend on it.
         to : path, optional
             Folder of an `ActivationStore`: the batches are streamed there and the store is returned. A store that
-            an earlier, interrupted capture left there is continued.
+            an earlier, interrupted capture left there is continued. `ActivationStore.open` opens it again.
 
         Returns
         -------

@@ -138,7 +138,7 @@ class RecurrentAdapter(TorchAdapter):
         state : torch.Tensor of shape (batch, n_states) or (n_states,)
             Hidden units of every layer, then the cell states of an LSTM.
         inputs : torch.Tensor of shape (batch, n_inputs) or (n_inputs,), optional
-            Input to the recurrent part; zero when omitted.
+            Input to the recurrent part itself (capture ``rnn:in`` to see what a model feeds it); zero when omitted.
 
         Returns
         -------
@@ -160,7 +160,7 @@ class RecurrentAdapter(TorchAdapter):
         batch = torch.atleast_2d(state)
         _check_width("state", batch, kinds * n_layers * int(part.hidden_size))
         given = batch.new_zeros(batch.shape[0], int(part.input_size)) if inputs is None else torch.atleast_2d(inputs)
-        _check_width("inputs", given, int(part.input_size))
+        _check_width("inputs of the recurrent part", given, int(part.input_size))
         parts = batch.reshape(batch.shape[0], kinds, n_layers, -1).permute(1, 2, 0, 3)
         new = _advance(part, given.expand(batch.shape[0], -1), tuple(parts))
         flat = torch.stack(new).permute(2, 0, 1, 3).reshape(batch.shape)

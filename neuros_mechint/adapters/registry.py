@@ -47,6 +47,9 @@ class AdapterEntry:
 def adapt(obj: Any, tokenizer: Any = None, **options: Any) -> Any:
     """Return the one interface over a model: named sites, capture, edits.
 
+    The model is used as it is and left as it was: weights, hooks and train/eval flags. It runs in eval mode, whatever
+    its flags say, so that dropout and batch statistics do not blur what is measured.
+
     Parameters
     ----------
     obj : object

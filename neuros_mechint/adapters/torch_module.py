@@ -17,6 +17,7 @@ from neuros_mechint.adapters.batches import Batch
 from neuros_mechint.adapters.generation import generate_with_edits
 from neuros_mechint.adapters.hooks import HookedRun, evaluating, run_hooked
 from neuros_mechint.adapters.inference import SiteMap, infer_sites
+from neuros_mechint.adapters.observe import module_sites, open_sizes
 from neuros_mechint.adapters.taps import Tap
 from neuros_mechint.adapters.tensors import native_dims
 from neuros_mechint.core.adapter import Metric
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 _NATIVE_NAME = re.compile(
     r"(?P<path>[^:\[#]*)(?::(?P<side>in|out|hidden|cell))?(?:\[(?P<key>\w+)\])?(?:#(?P<call>\d+))?"
 )
-_DEPENDS_ON_INPUT = {"sample", "position", "query", "key", "time", "height", "width", "depth"}
 _MOST_PROBED_SAMPLES = 3
 _PROVEN: dict[str, SiteMap] = {}
 """Site maps of this process by model fingerprint: proving them again would give the same."""
@@ -64,6 +64,8 @@ class TorchAdapter(BaseAdapter):
         self._example = example
         self._map: SiteMap | None = None
         self._named = SiteTable([])
+        self._modules: list[Site] | None = None
+        self._first: Batch | None = None
         self._fingerprint: tuple[tuple[tuple[int, int], ...], str] | None = None
 
     def __repr__(self) -> str:
@@ -145,15 +147,30 @@ class TorchAdapter(BaseAdapter):
             if tap is not None and name not in sites:
                 sites[name] = Site(name, tap.native)
             elif "*" in name and not any(fnmatchcase(known, name) for known in sites):
-                sites |= {path: Site(path, f"{path}:out") for path in self._paths() if fnmatchcase(path, name)}
+                sites |= {site.name: site for site in self._module_sites(batch) if fnmatchcase(site.name, name)}
         if not sites:
-            sites = {path: Site(path, f"{path}:out") for path in self._paths()}
-        return SiteTable(sites.values(), withheld, f"sites of {type(self.module).__name__}")
+            sites = {site.name: site for site in self._module_sites(batch)}
+            withheld = withheld if wanted else {}  # reasons for names that nobody expects of such a model
+        note = "" if wanted or not self._named else "every module path is a site too: 'PATH:in', 'PATH:out'"
+        return SiteTable(sites.values(), withheld, f"sites of {type(self.module).__name__}", note)
 
-    def _paths(self) -> list[str]:
-        """Paths of the submodules that run; a ModuleList is only a container."""
-        containers = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
-        return [path for path, one in self.module.named_modules() if path and not isinstance(one, containers)]
+    def _module_sites(self, batch: Batch | None) -> list[Site]:
+        """Return the outputs of all submodules as sites: what ran on a probe, or just their paths before any input."""
+        probe = self._probe() or self._first_inputs(batch)
+        if probe is None:
+            containers = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+            paths = [path for path, one in self.module.named_modules() if path and not isinstance(one, containers)]
+            return [Site(path, f"{path}:out") for path in paths]
+        if self._modules is None:
+            with _explained(probe):
+                self._modules = module_sites(self.module, lambda: self._call(probe.copied()), self._native_dims)
+        return self._modules
+
+    def _first_inputs(self, batch: Batch | None) -> Batch | None:
+        """Return, and keep, the first few samples the model was ever given."""
+        if self._first is None and batch is not None:
+            self._first = batch.rows(0, _MOST_PROBED_SAMPLES).copied()
+        return self._first
 
     def _native_tap(self, name: str) -> Tap | None:
         """Return the tap a module path names, or ``None`` where it is no module path."""
@@ -181,8 +198,10 @@ class TorchAdapter(BaseAdapter):
         if self._map is not None and self._map.taps:
             return
         probe = self._probe()
-        if probe is None and batch is not None:
-            probe = _at_least_two_samples(batch.rows(0, _MOST_PROBED_SAMPLES))
+        if probe is None:
+            # of the batch at hand: the first one may have been too short to prove anything
+            first = batch.rows(0, _MOST_PROBED_SAMPLES) if batch is not None else self._first_inputs(None)
+            probe = _at_least_two_samples(first) if first is not None else None
         if probe is None:
             waiting = "names are proven on the first batch; run the model once, or give nm.adapt(..., example=inputs)"
             self._named = SiteTable([], {"blocks.*": waiting}, f"sites of {type(self.module).__name__}")
@@ -210,9 +229,7 @@ class TorchAdapter(BaseAdapter):
         sites = []
         for order, (name, tensor) in enumerate(seen.tensors.items()):
             dims = seen.dims[name]
-            shape = tuple(
-                None if axis in _DEPENDS_ON_INPUT else int(size) for axis, size in zip(dims, tensor.shape, strict=True)
-            )
+            shape = open_sizes(dims, tuple(tensor.shape))
             heads = next((size for axis, size in zip(dims, shape, strict=True) if axis.endswith("head")), None)
             layer = re.search(r"blocks\.(\d+)\.", name)
             tap = site_map.taps[name]
@@ -243,6 +260,7 @@ class TorchAdapter(BaseAdapter):
             )
 
     def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
+        self._first_inputs(batch)
         taps = {name: self._tap(name) for name in (*edits, *capture)}
         run = self._hooked(batch, taps, edits, capture)
         self._check_calls(run, taps)
@@ -262,6 +280,10 @@ class TorchAdapter(BaseAdapter):
                 )
             if not bool(torch.isfinite(values).all()):
                 raise InputError("the metric is not finite", got=str(values.detach()))
+            if values.ndim > 1:
+                raise InputError(
+                    "the metric has too many axes", expected="(batch,) or a scalar", got=tuple(values.shape)
+                )
             return run.gradients(values.sum()), run.dims
 
     def _generate(

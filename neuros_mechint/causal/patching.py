@@ -74,22 +74,25 @@ class PatchingEffects(Result):
             shown = self.normalized()
         except InputError:
             shown = self.values
-        draw(shown.to_dataset(name="effect"), ax)
+        draw(shown.squeeze([axis for axis in shown.dims[1:] if shown.sizes[axis] == 1]).to_dataset(name="effect"), ax)
 
     def summary(self) -> str:
         """Return the baselines and the largest effects as text."""
-        flat = self.values.stack(place=self.values.dims)
-        order = np.argsort(-np.abs(np.nan_to_num(flat.values - self.corrupted)))[:5]
+        difference = self.clean - self.corrupted
+        changes = (self.values - self.corrupted).stack(place=self.values.dims)
+        order = np.argsort(-np.abs(np.nan_to_num(changes.values)))[:5]
         lines = [
             self.title,
             f"run that was patched from: {self.clean:.4g}",
             f"run that was patched into: {self.corrupted:.4g}",
-            "largest changes:",
+            "largest changes of the metric, and what part of the difference they are:",
         ]
         for one in order:
-            place = ", ".join(str(part) for part in np.atleast_1d(flat["place"].values[one]))
-            lines.append(f"  {place}: {float(flat.values[one]):.4g}")
-        return "\n".join(lines)
+            place = ", ".join(str(part) for part in np.atleast_1d(changes["place"].values[one]))
+            change = float(changes.values[one])
+            share = f" ({change / difference:.1%})" if difference else ""
+            lines.append(f"  {place}: {change:+.4g}{share}")
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
 
 class ActivationPatcher:
@@ -235,9 +238,12 @@ class ActivationPatcher:
                 "corrupted": ("sample", baselines.corrupted.numpy()),
             }
         )
-        arguments = {"metric": repr(self.metric), "sites": list(per_sample["site"].values), "by": by}
+        # its fields one by one, so that a tensor of tokens is recorded as its shape and hash
+        metric_arguments = dict(vars(self.metric)) if hasattr(self.metric, "__dict__") else {}
+        name = getattr(self.metric, "__qualname__", type(self.metric).__qualname__)
+        arguments = {"metric": name, **metric_arguments, "sites": list(per_sample["site"].values), "by": by}
         provenance = Provenance.record(model=self.model.fingerprint(), arguments=arguments)
-        return PatchingEffects(data, title, {"by": by}, provenance, CITATIONS)
+        return PatchingEffects(data, title, {"by": by}, provenance, CITATIONS, _warnings(baselines))
 
 
 class _Baselines:
@@ -245,6 +251,20 @@ class _Baselines:
 
     def __init__(self, activations: Activations, clean: torch.Tensor, corrupted: torch.Tensor) -> None:
         self.activations, self.clean, self.corrupted = activations, clean, corrupted
+
+
+def _warnings(baselines: _Baselines) -> tuple[str, ...]:
+    """Warn where the two runs differ less than their differences vary: fractions of that difference are noise."""
+    paired = baselines.clean - baselines.corrupted
+    if paired.numel() < 2:
+        return ()
+    mean, error = float(paired.mean()), float(paired.std() / paired.numel() ** 0.5)
+    if abs(mean) >= 2 * error:
+        return ()
+    return (
+        f"the two runs differ by {mean:.3g} with a standard error of {error:.3g} over {paired.numel()} samples: "
+        "normalized effects are not to be trusted",
+    )
 
 
 def _axis(activations: Activations, site: str, name: str) -> int:
@@ -256,6 +276,7 @@ def _axis(activations: Activations, site: str, name: str) -> int:
         raise SiteError(
             f"site {site!r} cannot be taken apart by {name!r}",
             expected="one of " + ", ".join(axis for axis in dims if axis != "sample"),
+            fix="give `by`, for example by=() for the site as a whole",
         )
     return dims.index(name)
 

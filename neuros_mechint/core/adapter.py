@@ -43,6 +43,12 @@ class Run:
     output: Any
     activations: Activations
 
+    def __repr__(self) -> str:
+        """Return the shape of the output rather than its numbers."""
+        shape = getattr(self.output, "shape", None)
+        output = type(self.output).__name__ + (f" {tuple(shape)}" if shape is not None else "")
+        return f"Run(output: {output}; {len(self.activations)} sites captured)"
+
 
 @runtime_checkable
 class Adapter(Protocol):

@@ -60,24 +60,22 @@ class Edit(ABC):
             return values
         if selection.whole:
             # a copy: the model may go on to write in place, and what an edit holds is the caller's
-            return self._checked(values, values, selection, dims).clone()
+            return self._checked(values, selection, dims).clone()
         block = values[selection.here]
         kept = block.squeeze(selection.dropped) if selection.dropped else block
         edited = values.clone()
-        edited[selection.here] = self._checked(kept, kept, selection, dims).reshape(block.shape)
+        edited[selection.here] = self._checked(kept, selection, dims).reshape(block.shape)
         return edited
 
-    def _checked(
-        self, block: torch.Tensor, before: torch.Tensor, selection: Selection, dims: Sequence[str]
-    ) -> torch.Tensor:
+    def _checked(self, block: torch.Tensor, selection: Selection, dims: Sequence[str]) -> torch.Tensor:
         after = self._transform(block, selection, tuple(dims))
-        if after.shape != before.shape:
+        if after.shape != block.shape:
             raise InputError(
                 f"{type(self).__name__}({self.site!r}) changed the shape of the activation",
-                expected=f"shape {tuple(before.shape)}",
+                expected=f"shape {tuple(block.shape)}",
                 got=f"shape {tuple(after.shape)}",
             )
-        return after.to(before.dtype)
+        return after.to(block.dtype)
 
     @abstractmethod
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
@@ -268,8 +266,8 @@ class _FromReference(Edit):
     values_from: Activations | Array
     _memory: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor], init=False, repr=False)
 
-    def _reference_block(self, dims: tuple[str, ...]) -> torch.Tensor:
-        """Return the selected block of all samples of the reference activations, with every axis kept."""
+    def _reference_block(self, dims: tuple[str, ...], selection: Selection, free: tuple[str, ...]) -> torch.Tensor:
+        """Return the selected block of all reference samples; others than ``free`` axes as long as the site's."""
         values = self.values_from
         if not isinstance(values, torch.Tensor) and hasattr(values, "dims") and hasattr(values, "xarray"):
             values = values[self.reference.name]
@@ -280,11 +278,22 @@ class _FromReference(Edit):
                 expected=f"axes ({', '.join(dims)})",
                 got=f"shape {tuple(tensor.shape)}",
             )
+        wrong = [
+            axis
+            for axis, size in zip(dims, tensor.shape, strict=True)
+            if axis not in (*free, "sample") and size != selection.totals[axis]
+        ]
+        if wrong:
+            raise InputError(
+                f"{type(self).__name__}({self.site!r}) got reference activations that are not of this site",
+                expected=", ".join(f"{axis}={selection.totals[axis]}" for axis in wrong),
+                got=f"shape {tuple(tensor.shape)} for ({', '.join(dims)})",
+            )
         # an index of samples says which inputs to edit; the reference has samples of its own
         index = {axis: entries for axis, entries in self.reference.index.items() if axis != "sample"}
-        selection = replace(self.reference, index=index).locate(dims, tensor.shape)
-        assert selection is not None  # a whole tensor is never outside its own window
-        return tensor[selection.here]
+        chosen = replace(self.reference, index=index).locate(dims, tensor.shape)
+        assert chosen is not None  # a whole tensor is never outside its own window
+        return tensor[chosen.here]
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,7 +305,7 @@ class Mean(_FromReference):
     values_from : Activations or array
         Reference activations of the site, same axes, any number of samples.
     over : tuple of str
-        Axes to average over; ``("sample",)`` keeps a mean per position.
+        Axes to average over, where the site has them; ``("sample",)`` keeps a mean per position or pixel.
 
     Examples
     --------
@@ -305,11 +314,11 @@ class Mean(_FromReference):
     tensor([[2., 3.]])
     """
 
-    over: tuple[str, ...] = ("sample", "position", "time")
+    over: tuple[str, ...] = ("sample", "position", "time", "depth", "height", "width")
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
         if "mean" not in self._memory:
-            reference = self._reference_block(dims)
+            reference = self._reference_block(dims, selection, self.over)
             axes = [axis for axis, name in enumerate(dims) if name in self.over]
             mean = reference.double().mean(axes, keepdim=True)
             self._memory["mean"] = mean.squeeze(selection.dropped) if selection.dropped else mean
@@ -343,7 +352,7 @@ class Resample(_FromReference):
         n_samples = selection.sizes.get("sample", 1)
         key = f"drawn for {n_samples} samples"
         if key not in self._memory:
-            reference = self._reference_block(dims)
+            reference = self._reference_block(dims, selection, ())
             rows = self._draw(reference.shape[0], n_samples)
             drawn = reference[torch.as_tensor(rows, device=reference.device)]
             self._memory[key] = drawn.squeeze(selection.dropped) if selection.dropped else drawn

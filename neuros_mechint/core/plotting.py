@@ -179,7 +179,7 @@ def draw(data: xr.Dataset, ax: Axes) -> None:
             f"a figure of {main.ndim} dimensions cannot be drawn",
             expected="a main variable of at most 2 dimensions",
             got=dict(main.sizes),
-            fix="select or average first, such as result.data.mean('sample')",
+            fix=f"select or average first, along {' or '.join(map(repr, main.dims))}",
         )
 
 

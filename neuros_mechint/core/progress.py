@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ Item = TypeVar("Item")
 def progress_bar(
     iterable: Iterable[Item], total: int | None = None, description: str = "", enabled: bool = True
 ) -> Iterable[Item]:
-    """Yield the items of ``iterable`` and show a bar on stderr once the loop has lasted two seconds.
+    """Yield the items of ``iterable`` and show a bar, on a terminal or in a notebook, after two seconds.
 
     Parameters
     ----------
@@ -34,7 +35,8 @@ def progress_bar(
     >>> sum(progress_bar(range(4), description="adding"))
     6
     """
-    if not enabled:
+    seen = sys.stderr.isatty() or "ipykernel" in sys.modules  # a log file is no place for a bar
+    if not (enabled and seen):
         return iterable
     # Plain text also in notebooks: tqdm.auto warns there unless ipywidgets is installed.
     from tqdm import tqdm

@@ -171,12 +171,15 @@ class Selection:
         Sizes of the whole selected block, by axis.
     dropped : tuple of int
         Positions of the axes an int index removed.
+    totals : dict of str to int
+        Sizes of the whole activation, by axis.
     """
 
     here: tuple[slice | list[int], ...]
     inside: Mapping[str, slice | list[int]]
     sizes: Mapping[str, int]
     dropped: tuple[int, ...]
+    totals: Mapping[str, int]
 
     @classmethod
     def of(
@@ -191,8 +194,9 @@ class Selection:
         here: list[slice | list[int]] = []
         inside: dict[str, slice | list[int]] = {}
         sizes: dict[str, int] = {}
+        totals = {axis: window.get(axis, (0, size))[1] for axis, size in zip(dims, shape, strict=True)}
         for axis, size in zip(dims, shape, strict=True):
-            start, total = window.get(axis, (0, size))
+            start = window.get(axis, (0, size))[0]
             if axis in chosen:
                 entries = [(rank, entry - start) for rank, entry in enumerate(chosen[axis])]
                 entries = [(rank, entry) for rank, entry in entries if 0 <= entry < size]
@@ -202,7 +206,7 @@ class Selection:
                 block, block_size = _as_slice([rank for rank, _ in entries]), len(chosen[axis])
             else:
                 here.append(slice(None))
-                block, block_size = slice(start, start + size), total
+                block, block_size = slice(start, start + size), totals[axis]
             if axis not in dropped:
                 inside[axis], sizes[axis] = block, block_size
         if sum(isinstance(entry, list) for entry in here) > 1:
@@ -211,7 +215,7 @@ class Selection:
                 expected="a list along one axis; ints and slices along the others",
                 fix="use one edit per combination",
             )
-        return cls(tuple(here), inside, sizes, tuple(dims.index(axis) for axis in dropped))
+        return cls(tuple(here), inside, sizes, tuple(dims.index(axis) for axis in dropped), totals)
 
     @property
     def whole(self) -> bool:
@@ -264,6 +268,8 @@ class SiteTable(Mapping[str, Site]):
         Names a reader might expect, and why they are not offered.
     title : str
         What the table is about, for its heading.
+    note : str
+        A line below the table.
 
     Examples
     --------
@@ -272,10 +278,17 @@ class SiteTable(Mapping[str, Site]):
     ['blocks.0.z']
     """
 
-    def __init__(self, sites: Iterable[Site], withheld: Mapping[str, str] | None = None, title: str = "sites") -> None:
+    def __init__(
+        self,
+        sites: Iterable[Site],
+        withheld: Mapping[str, str] | None = None,
+        title: str = "sites",
+        note: str = "",
+    ) -> None:
         self._sites = {site.name: site for site in sites}
         self.withheld: dict[str, str] = dict(withheld or {})
         self.title = title
+        self.note = note
 
     def __getitem__(self, name: str) -> Site:
         site = self._sites.get(canonical_name(name))
@@ -296,7 +309,7 @@ class SiteTable(Mapping[str, Site]):
         withheld = {name: why for name, why in self.withheld.items() if fnmatchcase(name, pattern)}
         if not chosen and not withheld:
             raise self.unknown(pattern)
-        return SiteTable(chosen, withheld, self.title)
+        return SiteTable(chosen, withheld, self.title, self.note)
 
     def unknown(self, name: str) -> SiteError:
         """Return the error for a name not in the table: withheld with its reason, or unknown with near names."""
@@ -332,7 +345,7 @@ class SiteTable(Mapping[str, Site]):
             for row in rows
         ]
         lines += [f"  withheld {name}: {reason}" for name, reason in self.withheld.items()]
-        return "\n".join(lines)
+        return "\n".join([*lines, f"  {self.note}"] if self.note else lines)
 
     def _repr_html_(self) -> str:
         cells = "".join(
@@ -344,7 +357,8 @@ class SiteTable(Mapping[str, Site]):
         )
         head = "<tr><th>name</th><th>axes</th><th>native path</th><th>proof</th></tr>"
         missing = f"<p>withheld</p><ul>{withheld}</ul>" if withheld else ""
-        return f"<p><b>{html.escape(self.title)}: {len(self)}</b></p><table>{head}{cells}</table>{missing}"
+        table = f"<table>{head}{cells}</table>{missing}<p>{html.escape(self.note)}</p>"
+        return f"<p><b>{html.escape(self.title)}: {len(self)}</b></p>{table}"
 
 
 def _parse_index_part(part: str, text: str) -> tuple[str, Index]:

@@ -194,3 +194,22 @@ def test_metrics_read_outputs_of_every_form(logits):
         torch.testing.assert_close(metric(output), metric(logits))
     with pytest.raises(nm.errors.InputError, match="holds no logits"):
         metric("text")
+
+
+# -- what is said about the numbers ----------------------------------------------------------------------------------
+
+
+def test_runs_that_do_not_differ_beyond_chance_are_flagged_and_clear_differences_are_not(patcher):
+    random = torch.Generator().manual_seed(5)
+    noise = torch.randn(2, 30, 2, generator=random)
+    flagged = patcher.sweep(noise[0], noise[1], "a", by=())
+    assert any("standard error" in text for text in flagged.warnings)
+    clear = patcher.sweep(noise[0] + 5, noise[1], "a", by=())
+    assert clear.warnings == ()
+
+
+def test_the_summary_tells_changes_and_shares(patcher, partners):
+    effects = patcher.sweep(*partners, ["a", "b"], by=())
+    share = effects.normalized().sel(site="a").item()
+    change = effects.values.sel(site="a").item() - effects.corrupted
+    assert f"a: {change:+.4g} ({share:.1%})" in effects.summary()

@@ -232,3 +232,17 @@ def test_gradients_flow_through_edits(values):
     x = values.clone().requires_grad_()
     Add("h[unit=0]", 1.0).apply(Scale("h", 3.0).apply(x, DIMS), DIMS).sum().backward()
     assert torch.equal(x.grad, torch.full_like(x, 3.0))
+
+
+@pytest.mark.parametrize("make", [Mean, Resample])
+def test_references_of_another_site_are_refused(make):
+    activation, reference = torch.zeros(2, 8, 4, 4), torch.zeros(2, 3, 6, 6)
+    dims = ("sample", "channel", "height", "width")
+    with pytest.raises(InputError, match="channel=8"):
+        make("conv[channel=2]", reference).apply(activation, dims)
+
+
+def test_mean_covers_the_pixels_of_a_channel():
+    reference = torch.arange(32.0).reshape(2, 1, 4, 4)
+    edited = Mean("conv", reference).apply(torch.zeros(2, 1, 4, 4), ("sample", "channel", "height", "width"))
+    assert torch.equal(edited, torch.full((2, 1, 4, 4), 15.5))

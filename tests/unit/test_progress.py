@@ -22,6 +22,7 @@ def test_disabled_returns_the_iterable_itself():
 
 def test_short_loops_stay_silent_and_long_ones_show(monkeypatch):
     stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", stream)
     list(progress_bar(range(3), description="fast"))
     assert "fast" not in stream.getvalue()
@@ -30,3 +31,9 @@ def test_short_loops_stay_silent_and_long_ones_show(monkeypatch):
     bar.mininterval = 0
     list(bar)
     assert "slow" in stream.getvalue()
+
+
+def test_a_log_file_gets_no_bar(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    items = [1, 2]
+    assert progress_bar(items) is items
