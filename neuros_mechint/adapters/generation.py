@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from neuros_mechint.adapters.batches import Batch
-from neuros_mechint.adapters.hooks import EditFunction, run_hooked
+from neuros_mechint.adapters.hooks import EditFunction, grows, run_hooked
 from neuros_mechint.adapters.taps import Tap
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.random import SeedLike, torch_generator
@@ -74,8 +74,11 @@ def _calls_per_pass(taps: Iterable[Tap]) -> dict[str, int]:
 
 def _anchored(edit: Edit, prompt_length: int) -> Edit:
     """Return the edit with negative positions counted from the end of the prompt: later passes are longer."""
+    growing = {"position", "query", "key"} if grows(edit.reference.name) else set[str]()
+    if "cross_" in edit.reference.name:
+        growing.discard("key")
     index = {
-        axis: _from_start(value, prompt_length) if axis in ("position", "query", "key") else value
+        axis: _from_start(value, prompt_length) if axis in growing else value
         for axis, value in edit.reference.index.items()
     }
     return replace(edit, site=str(replace(edit.reference, index=index)))

@@ -6,12 +6,15 @@ model is kept changed: not its hooks, its train/eval flags, its ``forward`` meth
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -132,17 +135,49 @@ def run_hooked(
     edits = edits or {}
     session = _Session(module, taps, edits, capture, n_samples, dict(window or {}), gradient, dims_of)
     session.horizon, session.calls_per_pass = horizon, calls_per_pass or {}
-    with torch.set_grad_enabled(gradient), evaluating(module):
+    with _alone(module), torch.set_grad_enabled(gradient), evaluating(module), _open_kernels():
         if any(visitor.edits and visitor.tap.call is None for visitor in session.visitors):
             session.count_steps(call)
-        with session.hooked():
+        with session.hooked(), _running(session):
             output = call()
     session.check_reached()
     return session.result(output)
 
 
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_SESSION: ContextVar[_Session | None] = ContextVar("session", default=None)
+
+
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def _alone(module: nn.Module) -> Generator[None]:
+    """Let one thread at a time run a model under hooks: they are seen by whoever calls it."""
+    with _LOCKS.setdefault(module, threading.RLock()):
+        yield
+
+
+@contextmanager
+def _running(session: _Session) -> Generator[None]:
+    """Mark whose hooks may act: a run inside an edit of another run must not be edited or captured by that one."""
+    token = _SESSION.set(session)
+    try:
+        yield
+    finally:
+        _SESSION.reset(token)
+
+
+@contextmanager
+def _open_kernels() -> Generator[None]:
+    """Keep PyTorch from fusing whole encoder layers, which would pass hooks by."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Generator[None]:
     """Run in eval mode, and restore every submodule's own flag: batch-norm statistics must not move."""
     training = [submodule for submodule in module.modules() if submodule.training]
     for submodule in training:
@@ -204,7 +239,7 @@ class _Session:
     # -- hooks ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def hooked(self) -> Iterator[None]:
+    def hooked(self) -> Generator[None]:
         """Put the hooks on, and take them off whatever happens."""
         handles: list[torch.utils.hooks.RemovableHandle] = []
         with ExitStack() as stack:
@@ -223,10 +258,16 @@ class _Session:
     def count_steps(self, call: Callable[[], Any]) -> None:
         """Run once to learn how often each cell runs: ``time=-1`` needs to know where time ends."""
         paths = {visitor.tap.path for visitor in self.visitors if visitor.tap.call is None}
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng():
             self.steps = dict(count_calls(self.module, call, paths))
 
+    @property
+    def _acts(self) -> bool:
+        return _SESSION.get() is self
+
     def _before(self, path: str, submodule: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self._acts:
+            return args, kwargs
         call = self.calls[path]
         self.calls[path] += 1
         if self.horizon is not None:  # generation: one pass after another
@@ -238,6 +279,8 @@ class _Session:
         return args, kwargs
 
     def _after(self, path: str, submodule: nn.Module, _args: Any, output: Any) -> Any:
+        if not self._acts:
+            return output
         _, call = self.running.pop()
         for place in self._here(path, "out", call):
             where, value = pick(output, _tap(place).key, path)
@@ -245,13 +288,21 @@ class _Session:
         return output
 
     def _softmax(self, pattern: torch.Tensor) -> torch.Tensor:
-        if self.running:
+        if self.running and self._acts:
             path, call = self.running[-1]
             for place in self._here(path, "softmax", call):
                 pattern = self._visit(place, pattern, self.module.get_submodule(path), call)
         return pattern
 
     def _state(self, path: str, steps: int, side: str, layer: int, time: int, state: torch.Tensor) -> torch.Tensor:
+        if not self._acts:
+            return state
+        if self.calls[path] > 1:
+            raise InputError(
+                f"the recurrent module {path!r} runs several times in one pass",
+                expected="one sequence per pass: the hidden states have no single time axis",
+                fix=f"use its output, '{path}:out#0', '{path}:out#1', ...",
+            )
         self.steps[path] = steps
         for place in self.places[path]:
             if _tap(place).side == side and (_tap(place).key or 0) == layer:
@@ -284,7 +335,7 @@ class _Session:
         value = value if base is None else value + base
         timed = tap.call is None or tap.side in ("hidden", "cell")
         edited = value.unsqueeze(1) if timed else value
-        place.dims = tap.dims or self.dims_of(submodule, edited.ndim, timed)
+        place.dims = self._checked_dims(tap.dims or self.dims_of(submodule, edited.ndim, timed), edited.shape)
         edited = self._edit(place, edited, call)
         edited = edited.squeeze(1) if timed else edited
         if not place.visits:
@@ -295,6 +346,13 @@ class _Session:
         if base is not None:
             return edited - base
         return tap.view.write(native, edited) if tap.view is not None else edited
+
+    def _checked_dims(self, dims: tuple[str, ...], shape: torch.Size) -> tuple[str, ...]:
+        """Call an axis ``row`` where it does not count the samples: an index of samples would mean something else."""
+        counted = "sample" in dims and shape[dims.index("sample")] == self.n_samples
+        if counted or self.horizon is not None:
+            return dims
+        return tuple("row" if axis == "sample" else axis for axis in dims)
 
     def _edit(self, visitor: _Visitor, value: torch.Tensor, call: int) -> torch.Tensor:
         window = self._window(visitor, value, call)
@@ -318,12 +376,12 @@ class _Session:
         window = dict(self.window)
         if "time" in visitor.dims and (visitor.tap.call is None or visitor.tap.side in ("hidden", "cell")):
             window["time"] = (call, self.steps.get(visitor.tap.path, call + 1))
-        if self.horizon is not None:
+        if self.horizon is not None and grows(visitor.name):
             for axis in ("position", "query"):
                 if axis in visitor.dims:
                     window[axis] = (visitor.offset, self.horizon)
                     visitor.offset += value.shape[visitor.dims.index(axis)]
-            if "key" in visitor.dims:
+            if "key" in visitor.dims and "cross_" not in visitor.name:
                 window["key"] = (0, self.horizon)
         return window
 
@@ -351,6 +409,17 @@ class _Session:
         )
 
 
+def grows(site: str) -> bool:
+    """Return whether a site gets new positions as a model generates: what belongs to the source text does not.
+
+    Examples
+    --------
+    >>> grows("decoder.blocks.0.z"), grows("encoder.blocks.0.z"), grows("decoder.blocks.0.cross_v")
+    (True, False, False)
+    """
+    return "encoder" not in site.split(".") and not site.endswith((".cross_k", ".cross_v"))
+
+
 def _tap(place: _Visitor | Tap) -> Tap:
     return place if isinstance(place, Tap) else place.tap
 
@@ -365,7 +434,7 @@ def _join(name: str, pieces: Sequence[torch.Tensor], dims: tuple[str, ...]) -> t
 
 
 @contextmanager
-def _unrolled(module: nn.Module, visit_state: Callable[..., torch.Tensor]) -> Iterator[None]:
+def _unrolled(module: nn.Module, visit_state: Callable[..., torch.Tensor]) -> Generator[None]:
     """Let ``module`` run step by step; other libraries may have put a ``forward`` on the instance, which is kept."""
     own = module.__dict__.get("forward")
 

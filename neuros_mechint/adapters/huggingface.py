@@ -14,7 +14,7 @@ from neuros_mechint.adapters.inference.probe import probe_inputs
 from neuros_mechint.adapters.tokens import check_token_ids
 from neuros_mechint.adapters.torch_module import TorchAdapter
 from neuros_mechint.core.edits import Edit
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.random import SeedLike
 
 
@@ -39,8 +39,11 @@ class HuggingFaceAdapter(TorchAdapter):
 
     def _arguments(self, inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         args, kwargs = super()._arguments(inputs)
+        main = self.module.main_input_name
+        if main in kwargs:  # the first array counts the samples
+            kwargs = {main: kwargs[main], **kwargs}
         if args:
-            kwargs = {self.module.main_input_name: args[0]}
+            kwargs = {main: args[0]}
             if len(args) > 1:
                 raise InputError("several arrays need names", expected="a dict such as {'input_ids': ids}")
         return (), kwargs
@@ -87,8 +90,8 @@ class HuggingFaceAdapter(TorchAdapter):
         column, so that the same text would give other numbers in a left-padded batch than alone.
         """
         mask = batch.kwargs.get("attention_mask")
-        counts = "generate" in self.capabilities and "position_ids" in self._parameters and mask is not None
-        if not counts or mask.ndim != 2 or bool((mask[:, 0] == 1).all()):
+        counts = "generate" in self.capabilities and "position_ids" in self._parameters
+        if mask is None or not counts or mask.ndim != 2 or bool((mask[:, 0] == 1).all()):
             return {}
         return {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
 
@@ -142,6 +145,8 @@ class HuggingFaceAdapter(TorchAdapter):
         length = int(batch.kwargs["input_ids"].shape[1]) if not encoder_decoder else 1
         length = length if decoder_ids is None else int(decoder_ids.shape[1])
         options = {"do_sample": False, "max_new_tokens": max_new_tokens, **options}
+        if edits:
+            _check_one_growing_sequence(options)
         if "logits_to_keep" in self._parameters:
             options.setdefault(
                 "logits_to_keep", 0
@@ -156,6 +161,19 @@ class HuggingFaceAdapter(TorchAdapter):
             max_new_tokens,
             seed,
         )
+
+
+def _check_one_growing_sequence(options: Mapping[str, Any]) -> None:
+    """Refuse ways to generate in which a row or a position of an activation is not that of a prompt."""
+    several = {name: options[name] for name in ("num_beams", "num_return_sequences") if options.get(name, 1) != 1}
+    if several:
+        raise OptionError(
+            "edits need one sequence per prompt",
+            got=", ".join(f"{name}={value}" for name, value in several.items()),
+            fix="repeat the prompts to get several continuations",
+        )
+    if options.get("use_cache") is False:
+        raise OptionError("edits need the cache: positions are counted by it", fix="leave use_cache alone")
 
 
 def _vocabulary_size(module: Any) -> int | None:
