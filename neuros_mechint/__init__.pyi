@@ -7,15 +7,15 @@ from .causal.metrics import log_probability as log_probability
 from .causal.metrics import logit_difference as logit_difference
 from .causal.patching import ActivationPatcher as ActivationPatcher
 from .core import errors as errors
+from .core.ablations import Mean as Mean
+from .core.ablations import Resample as Resample
 from .core.activations import Activations as Activations
 from .core.adapter import Adapter as Adapter
 from .core.edits import Add as Add
 from .core.edits import Apply as Apply
 from .core.edits import Clamp as Clamp
-from .core.edits import Mean as Mean
 from .core.edits import Project as Project
 from .core.edits import Replace as Replace
-from .core.edits import Resample as Resample
 from .core.edits import Scale as Scale
 from .core.edits import Zero as Zero
 from .core.recording import Recording as Recording

@@ -19,7 +19,7 @@ from neuros_mechint.core.errors import CapabilityError, InputError, StorageError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.core.sites import SiteReference, SiteTable, Window
+from neuros_mechint.core.sites import SiteReference, SiteTable
 from neuros_mechint.core.store import ActivationStore
 
 Tensors = Mapping[str, torch.Tensor]
@@ -116,7 +116,7 @@ class BaseAdapter(ABC):
             outputs.append(output)
             pieces.append(activations)
             sizes.append(part.n_samples)
-        return Run(self._join_outputs(outputs, sizes), self._joined(pieces))
+        return Run(self._join_outputs(outputs, sizes, batch.sample_axis), self._joined(pieces, references))
 
     def capture(
         self,
@@ -154,7 +154,7 @@ class BaseAdapter(ABC):
         if to is not None:
             return self._capture_to_store(batch, references, batch_size, to)
         parts = self._progress(batch, batch_size, "capture")
-        return self._joined([self._run_part(part, [], references)[1] for part in parts])
+        return self._joined([self._run_part(part, [], references)[1] for part in parts], references)
 
     def gradients(self, inputs: Any, sites: Any, metric: Metric, batch_size: int | None = None) -> Activations:
         """Return the derivative of a metric with respect to the activation at each site.
@@ -186,10 +186,22 @@ class BaseAdapter(ABC):
         batch = self._prepare(inputs)
         references = self._expand(sites, batch)
         pieces: list[Activations] = []
+        split = batch_size is not None and batch_size < batch.n_samples
+
+        def per_sample(output: Any) -> torch.Tensor:
+            value = metric(output)
+            if split and isinstance(value, torch.Tensor) and value.ndim == 0:
+                raise InputError(
+                    "a scalar metric cannot be differentiated batch by batch",
+                    expected="a metric that gives one value per sample, (batch,)",
+                    fix="return one value per sample, or leave batch_size out",
+                )
+            return value
+
         for part in self._progress(batch, batch_size, "gradients"):
-            tensors, dims = self._differentiate(part, _base_names(references), metric)
-            pieces.append(_picked(tensors, dims, references, part.window))
-        return self._joined(pieces)
+            tensors, dims = self._differentiate(part, _base_names(references), per_sample)
+            pieces.append(_picked(tensors, dims, references))
+        return self._joined(pieces, references)
 
     def generate(
         self,
@@ -215,7 +227,7 @@ class BaseAdapter(ABC):
         for edit in edits:
             by_site.setdefault(edit.reference.name, []).append(edit.apply)
         output, tensors, dims = self._execute(part, by_site, _base_names(references))
-        return output, _picked(tensors, dims, references, part.window)
+        return output, _picked(tensors, dims, references)
 
     def _capture_to_store(
         self,
@@ -224,6 +236,10 @@ class BaseAdapter(ABC):
         batch_size: int | None,
         to: str | PathLike[str],
     ) -> ActivationStore:
+        if any("sample" in reference.index for reference in references):
+            raise InputError(
+                "a store holds every sample", expected="sites without an index of samples", fix="give only those inputs"
+            )
         arguments = {"sites": [str(reference) for reference in references], "inputs": batch.fingerprint()}
         provenance = Provenance.record(model=self.fingerprint(), arguments=arguments)
         done = ActivationStore.samples_written(to)
@@ -278,15 +294,21 @@ class BaseAdapter(ABC):
 
     def _progress(self, batch: Batch, batch_size: int | None, description: str) -> Iterable[Batch]:
         check_batch_size(batch_size)
+        if batch_size is not None and batch_size < batch.n_samples:
+            self._check_splittable()
         parts = list(batch.parts(batch_size))
         return progress_bar(parts, description=description, enabled=len(parts) > 1)
 
-    def _join_outputs(self, outputs: Sequence[Any], sizes: Sequence[int]) -> Any:
-        return join_outputs(outputs, sizes)
+    def _check_splittable(self) -> None:
+        """Raise where it is not known which axis of the inputs counts the samples."""
+        return
 
-    def _joined(self, pieces: Sequence[Activations]) -> Activations:
-        joined = Activations.concatenate(pieces)
-        return joined.with_provenance(Provenance.record(model=self.fingerprint()))
+    def _join_outputs(self, outputs: Sequence[Any], sizes: Sequence[int], sample_axis: int) -> Any:
+        return join_outputs(outputs, sizes, sample_axis)
+
+    def _joined(self, pieces: Sequence[Activations], references: Sequence[SiteReference]) -> Activations:
+        joined = _samples_picked(Activations.concatenate(pieces), references)
+        return joined.with_provenance(Provenance.record(model=self.fingerprint())) if references else joined
 
     def _require(self, capability: str) -> None:
         if capability not in self.capabilities:
@@ -314,16 +336,44 @@ def _base_names(references: Sequence[SiteReference]) -> list[str]:
     return list(dict.fromkeys(reference.name for reference in references))
 
 
-def _picked(tensors: Tensors, dims: Dims, references: Sequence[SiteReference], window: Window) -> Activations:
-    """Cut captured tensors down to what each reference selects."""
+def _without_samples(reference: SiteReference) -> SiteReference:
+    return replace(reference, index={axis: entry for axis, entry in reference.index.items() if axis != "sample"})
+
+
+def _picked(tensors: Tensors, dims: Dims, references: Sequence[SiteReference]) -> Activations:
+    """Cut captured tensors down to what each reference selects, of every sample."""
     picked: dict[str, torch.Tensor] = {}
     picked_dims: dict[str, tuple[str, ...]] = {}
     for reference in references:
         tensor, axes = tensors[reference.name], dims[reference.name]
-        selection = reference.locate(axes, tensor.shape, window)
-        if selection is None:
-            continue
+        if "sample" in reference.index and "sample" not in axes:
+            reference.locate(axes, tensor.shape)  # raises: there is no such axis
+        selection = _without_samples(reference).locate(axes, tensor.shape)
+        assert selection is not None  # no axis is seen in pieces here
         block = tensor if selection.whole else tensor[selection.here]
         picked[str(reference)] = block.squeeze(selection.dropped) if selection.dropped else block
         picked_dims[str(reference)] = tuple(selection.sizes)
     return Activations(picked, picked_dims)
+
+
+def _samples_picked(activations: Activations, references: Sequence[SiteReference]) -> Activations:
+    """Pick the samples that references ask for, once all are there: in the order asked for, whatever the batches."""
+    if not any("sample" in reference.index for reference in references):
+        return activations
+    tensors, dims = dict(activations), {name: activations.dims(name) for name in activations}
+    for reference in references:
+        if "sample" in reference.index:
+            name = str(reference)
+            samples = SiteReference(reference.name, {"sample": reference.index["sample"]})
+            picked = _picked_samples(samples, tensors[name], dims[name])
+            tensors[name], dims[name] = picked
+    return Activations(tensors, dims, provenance=activations.provenance)
+
+
+def _picked_samples(
+    samples: SiteReference, tensor: torch.Tensor, axes: tuple[str, ...]
+) -> tuple[torch.Tensor, tuple[str, ...]]:
+    selection = samples.locate(axes, tensor.shape)
+    assert selection is not None
+    block = tensor[selection.here]
+    return (block.squeeze(selection.dropped) if selection.dropped else block), tuple(selection.sizes)

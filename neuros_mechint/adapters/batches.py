@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,8 +61,8 @@ class Batch:
                 expected="a tensor, a tuple of tensors, or a dict of them",
                 got=", ".join(type(value).__name__ for value in (*args, *kwargs.values())) or "nothing",
             )
-        for name, array in arrays:
-            _check_finite(name, array)
+        for position, (name, array) in enumerate(arrays):
+            _check_finite(name, array, mask=position > 0)
         shape = tuple(arrays[0][1].shape)
         if len(shape) <= sample_axis or 0 in shape:
             raise InputError("the inputs are empty", expected="at least one sample", got=f"shape {shape}")
@@ -104,10 +104,12 @@ class Batch:
 
     def fingerprint(self) -> str:
         """Return a hash of the inputs."""
-        values = [*self.args, *(value for _, value in sorted(self.kwargs.items()))]
-        return " ".join(fingerprint_array(value) for value in values if hasattr(value, "shape"))
+        named = [*enumerate(self.args), *sorted(self.kwargs.items())]
+        return " ".join(f"{name}={_fingerprint(value)}" for name, value in named)
 
     def _cut(self, value: Any, start: int, stop: int) -> Any:
+        if isinstance(value, (Mapping, tuple, list)):
+            return map_items(lambda item: self._cut(item, start, stop), value)
         # the leading axis, for arguments of lower rank than the inputs (an attention mask, say)
         axis = self.sample_axis if getattr(value, "ndim", 0) > self.sample_axis else 0
         if getattr(value, "ndim", 0) and value.shape[axis] == self.n_samples:
@@ -115,8 +117,26 @@ class Batch:
         return value
 
 
+def map_items(function: Callable[[Any], Any], value: Any) -> Any:
+    """Apply a function to every item of a mapping, tuple or list, and return one of the same kind."""
+    if isinstance(value, Mapping):
+        return {key: function(item) for key, item in value.items()}
+    items = [function(item) for item in value]
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+
 def _copy(value: Any) -> Any:
+    if isinstance(value, (Mapping, tuple, list)):
+        return map_items(_copy, value)
     return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def _fingerprint(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_fingerprint(item)}' for key, item in value.items())}}}"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_fingerprint, value))})"
+    return fingerprint_array(value) if hasattr(value, "shape") else repr(value)
 
 
 def check_batch_size(batch_size: int | None) -> None:
@@ -154,9 +174,13 @@ def join_outputs(outputs: Sequence[Any], sizes: Sequence[int], sample_axis: int 
     return None
 
 
-def _check_finite(name: str, array: Any) -> None:
+def _check_finite(name: str, array: Any, mask: bool) -> None:
+    """Refuse NaN and infinity; minus infinity is how PyTorch's own attention masks say "never"."""
     values = torch.as_tensor(array) if not isinstance(array, torch.Tensor) else array
-    if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+    if not values.is_floating_point():
+        return
+    fine = torch.isfinite(values) | (values == float("-inf")) if mask else torch.isfinite(values)
+    if not bool(fine.all()):
         raise InputError(
             f"the inputs are not finite: {name} holds NaN or infinity",
             fix="clean or mask these samples before running",

@@ -6,7 +6,6 @@ model is kept changed: not its hooks, its train/eval flags, its ``forward`` meth
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,11 +13,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
+from neuros_mechint.adapters.running import alone, count_calls, evaluating, open_kernels
 from neuros_mechint.adapters.softmax import visible_softmax
 from neuros_mechint.adapters.taps import Tap
 from neuros_mechint.adapters.tensors import native_dims, pick, put
@@ -135,7 +134,7 @@ def run_hooked(
     edits = edits or {}
     session = _Session(module, taps, edits, capture, n_samples, dict(window or {}), gradient, dims_of)
     session.horizon, session.calls_per_pass = horizon, calls_per_pass or {}
-    with _alone(module), torch.set_grad_enabled(gradient), evaluating(module), _open_kernels():
+    with alone(module), torch.set_grad_enabled(gradient), evaluating(module), open_kernels():
         if any(visitor.edits and visitor.tap.call is None for visitor in session.visitors):
             session.count_steps(call)
         with session.hooked(), _running(session):
@@ -144,15 +143,7 @@ def run_hooked(
     return session.result(output)
 
 
-_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _SESSION: ContextVar[_Session | None] = ContextVar("session", default=None)
-
-
-@contextmanager
-def _alone(module: nn.Module) -> Generator[None]:
-    """Let one thread at a time run a model under hooks: they are seen by whoever calls it."""
-    with _LOCKS.setdefault(module, threading.RLock()):
-        yield
 
 
 @contextmanager
@@ -163,45 +154,6 @@ def _running(session: _Session) -> Generator[None]:
         yield
     finally:
         _SESSION.reset(token)
-
-
-@contextmanager
-def _open_kernels() -> Generator[None]:
-    """Keep PyTorch from fusing whole encoder layers, which would pass hooks by."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Generator[None]:
-    """Run in eval mode, and restore every submodule's own flag: batch-norm statistics must not move."""
-    training = [submodule for submodule in module.modules() if submodule.training]
-    for submodule in training:
-        submodule.training = False
-    try:
-        yield
-    finally:
-        for submodule in training:
-            submodule.training = True
-
-
-def count_calls(module: nn.Module, call: Callable[[], Any], paths: Collection[str]) -> Counter[str]:
-    """Run ``call`` and return how often the submodule at each path ran."""
-    counts: Counter[str] = Counter()
-    handles = [
-        module.get_submodule(path).register_forward_pre_hook(lambda *_, path=path: counts.update([path]))
-        for path in paths
-    ]
-    try:
-        call()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return counts
 
 
 class _Session:

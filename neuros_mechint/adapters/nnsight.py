@@ -16,14 +16,16 @@ from torch import nn
 
 from neuros_mechint.adapters.base import Dims, Edits, Tensors
 from neuros_mechint.adapters.batches import Batch
-from neuros_mechint.adapters.hooks import EditFunction, evaluating
+from neuros_mechint.adapters.hooks import EditFunction
 from neuros_mechint.adapters.huggingface import HuggingFaceAdapter
 from neuros_mechint.adapters.inference import SiteMap
 from neuros_mechint.adapters.registry import adapt
+from neuros_mechint.adapters.running import evaluating
 from neuros_mechint.adapters.taps import HeadView, Tap
 from neuros_mechint.adapters.tensors import named_tensors, native_dims, pick, put
+from neuros_mechint.core.ablations import Mean, Resample
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.edits import Edit, Mean, Resample
+from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import CapabilityError, InputError, SiteError
 from neuros_mechint.core.sites import SiteTable, Window
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuros_mechint.adapters.hooks import DimsOf, evaluating
+from neuros_mechint.adapters.hooks import DimsOf
+from neuros_mechint.adapters.running import evaluating
 from neuros_mechint.adapters.tensors import named_tensors, pick
 from neuros_mechint.core.sites import Site
 

@@ -34,6 +34,8 @@ class RecurrentAdapter(TorchAdapter):
         Holds at least one recurrent module or cell.
     example : tensor or tuple, optional
         Unused by recurrent sites; accepted as for every torch module.
+    sample_axis : int, optional
+        Which axis of the inputs counts the samples; a bare module says it by its ``batch_first``.
 
     Examples
     --------
@@ -42,8 +44,8 @@ class RecurrentAdapter(TorchAdapter):
     ('sample', 'time', 'unit')
     """
 
-    def __init__(self, module: nn.Module, example: Any = None) -> None:
-        super().__init__(module, example=example)
+    def __init__(self, module: nn.Module, example: Any = None, sample_axis: int | None = None) -> None:
+        super().__init__(module, example=example, sample_axis=sample_axis)
         self._parts = {
             path: part for path, part in module.named_modules() if isinstance(part, (nn.RNNBase, nn.RNNCellBase))
         }
@@ -100,7 +102,13 @@ class RecurrentAdapter(TorchAdapter):
     # -- running -------------------------------------------------------------------------------------------------
 
     def _sample_axis(self) -> int:
+        if self._stated_axis is not None:
+            return self._stated_axis
         return int(isinstance(self.module, nn.RNNBase) and not self.module.batch_first)
+
+    def _check_splittable(self) -> None:
+        if not isinstance(self.module, nn.RNNBase):  # a bare module says itself which axis it is
+            super()._check_splittable()
 
     def _native_dims(self, submodule: nn.Module, ndim: int, timed: bool) -> tuple[str, ...]:
         dims = native_dims(submodule, ndim, timed)
@@ -123,12 +131,12 @@ class RecurrentAdapter(TorchAdapter):
             hidden.append(state[0] if isinstance(state, tuple) else state)
         return torch.stack(hidden, dim=1)
 
-    def _join_outputs(self, outputs: Sequence[Any], sizes: Sequence[int]) -> Any:
+    def _join_outputs(self, outputs: Sequence[Any], sizes: Sequence[int], sample_axis: int) -> Any:
         if len(outputs) == 1 or not isinstance(self.module, nn.RNNBase):
-            return join_outputs(outputs, sizes)
+            return join_outputs(outputs, sizes, sample_axis)
         sequences, states = zip(*outputs, strict=True)
         # final states are (layer, batch, unit) whatever batch_first says
-        return join_outputs(sequences, sizes, self._sample_axis()), join_outputs(states, sizes, sample_axis=1)
+        return join_outputs(sequences, sizes, sample_axis), join_outputs(states, sizes, sample_axis=1)
 
     def step(self, state: torch.Tensor, inputs: torch.Tensor | None = None) -> torch.Tensor:
         """Advance the recurrent part by one time step.

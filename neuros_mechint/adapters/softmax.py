@@ -102,7 +102,9 @@ def explicit_attention(
     elif attn_mask is not None:
         scores = scores + attn_mask
     # a query that may see no key at all attends to nothing
-    pattern = visit(F.dropout(scores.softmax(-1).nan_to_num(0.0), dropout_p, training=dropout_p > 0))
+    blind = (scores == float("-inf")).all(-1, keepdim=True)
+    weights = scores.softmax(-1).masked_fill(blind, 0.0)
+    pattern = visit(F.dropout(weights, dropout_p, training=dropout_p > 0))
     return (pattern.to(working) @ value.to(working)).to(value.dtype)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -72,9 +73,9 @@ def put(value: Any, where: Where, tensor: torch.Tensor) -> Any:
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, list):
         return [item if index == key else old for index, old in enumerate(value)]
-    # A model's structured output (HuggingFace's ModelOutput) is fresh in every pass and has no general constructor.
-    value[key] = item
-    return value
+    own = copy.copy(value)  # the module may hand out a mapping that it keeps
+    own[key] = item
+    return own
 
 
 def native_dims(module: nn.Module, ndim: int, timed: bool = False) -> tuple[str, ...]:

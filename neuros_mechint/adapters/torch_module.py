@@ -15,9 +15,10 @@ from torch import nn
 from neuros_mechint.adapters.base import BaseAdapter, Dims, Edits, Tensors
 from neuros_mechint.adapters.batches import Batch
 from neuros_mechint.adapters.generation import generate_with_edits
-from neuros_mechint.adapters.hooks import HookedRun, evaluating, run_hooked
+from neuros_mechint.adapters.hooks import HookedRun, run_hooked
 from neuros_mechint.adapters.inference import SiteMap, infer_sites
 from neuros_mechint.adapters.observe import module_sites, open_sizes
+from neuros_mechint.adapters.running import evaluating
 from neuros_mechint.adapters.taps import Tap
 from neuros_mechint.adapters.tensors import native_dims
 from neuros_mechint.core.adapter import Metric
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 _NATIVE_NAME = re.compile(
     r"(?P<path>[^:\[#]*)(?::(?P<side>in|out|hidden|cell))?(?:\[(?P<key>\w+)\])?(?:#(?P<call>\d+))?"
+)
+_CANONICAL = re.compile(
+    r"((encoder|decoder)\.)?(blocks\.(\d+|\*)\..*|embed|ln_final|logits|(layers\.\d+\.)?(hidden|cell))"
 )
 _MOST_PROBED_SAMPLES = 3
 _PROVEN: dict[str, SiteMap] = {}
@@ -50,6 +54,8 @@ class TorchAdapter(BaseAdapter):
     example : tensor, tuple or dict, optional
         Inputs on which the sites are proven. Without it the module's own ``dummy_inputs`` are used, or the first
         batch it is run on.
+    sample_axis : int, optional
+        Which axis of the inputs counts the samples; 0 unless the module itself is told otherwise.
 
     Examples
     --------
@@ -58,15 +64,17 @@ class TorchAdapter(BaseAdapter):
     torch.Size([5, 4])
     """
 
-    def __init__(self, module: nn.Module, tokenizer: Any = None, example: Any = None) -> None:
+    def __init__(
+        self, module: nn.Module, tokenizer: Any = None, example: Any = None, sample_axis: int | None = None
+    ) -> None:
         self.module: Any = module  # the classes of HuggingFace and TransformerLens have attributes of their own
         self.tokenizer = tokenizer
         self._example = example
+        self._stated_axis = sample_axis
         self._map: SiteMap | None = None
         self._named = SiteTable([])
         self._modules: list[Site] | None = None
         self._first: Batch | None = None
-        self._fingerprint: tuple[tuple[tuple[int, int], ...], str] | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.module).__name__})"
@@ -77,12 +85,8 @@ class TorchAdapter(BaseAdapter):
         return frozenset({"capture", "intervene", "gradient"})
 
     def fingerprint(self) -> str:
-        """Return a hash of the module's classes, settings and weights; computed anew when a weight was written to."""
-        tensors = [*self.module.parameters(), *self.module.buffers()]
-        state = tuple((id(tensor), tensor._version) for tensor in tensors)
-        if self._fingerprint is None or self._fingerprint[0] != state:
-            self._fingerprint = (state, fingerprint_module(self.module))
-        return self._fingerprint[1]
+        """Return a hash of the module's classes, settings and weights."""
+        return fingerprint_module(self.module)
 
     # -- inputs --------------------------------------------------------------------------------------------------
 
@@ -127,19 +131,34 @@ class TorchAdapter(BaseAdapter):
         return dict(self.tokenizer(texts, return_tensors="pt", padding=len(texts) > 1))
 
     def _sample_axis(self) -> int:
-        return 0
+        return self._stated_axis or 0
+
+    def _check_splittable(self) -> None:
+        kinds = (nn.MultiheadAttention, nn.RNNBase)
+        sequence_first = [
+            path for path, one in self.module.named_modules() if isinstance(one, kinds) and not one.batch_first
+        ]
+        if sequence_first and self._stated_axis is None:
+            raise InputError(
+                f"{sequence_first[0]!r} takes the sequence first, so which axis of the inputs counts the samples?",
+                fix="say it: nm.adapt(model, sample_axis=1), or 0; or leave batch_size out",
+            )
 
     def _call(self, batch: Batch) -> Any:
         return self.module(*batch.args, **batch.kwargs)
 
     def _native_dims(self, submodule: nn.Module, ndim: int, timed: bool) -> tuple[str, ...]:
-        return native_dims(submodule, ndim, timed)
+        dims = native_dims(submodule, ndim, timed)
+        if self._sample_axis() == 1 and not timed and dims[:2] == ("sample", "position"):
+            return ("position", "sample", *dims[2:])
+        return dims
 
     # -- sites ---------------------------------------------------------------------------------------------------
 
     def _table(self, wanted: Sequence[str], batch: Batch | None) -> SiteTable:
         native = {name: self._native_tap(name) for name in wanted}
-        if not wanted or any(tap is None for tap in native.values()):
+        # a name means the same whatever was asked before: what reads like a canonical name is tried as one first
+        if not wanted or any(tap is None or _CANONICAL.fullmatch(name) for name, tap in native.items()):
             self._prove(batch)
         sites = dict(self._named)
         withheld = dict(self._named.withheld)
@@ -150,7 +169,9 @@ class TorchAdapter(BaseAdapter):
                 sites |= {site.name: site for site in self._module_sites(batch) if fnmatchcase(site.name, name)}
         if not sites:
             sites = {site.name: site for site in self._module_sites(batch)}
-            withheld = withheld if wanted else {}  # reasons for names that nobody expects of such a model
+            withheld = (
+                withheld if wanted or self._map is None else {}
+            )  # reasons for names that nobody expects of such a model
         note = "" if wanted or not self._named else "every module path is a site too: 'PATH:in', 'PATH:out'"
         return SiteTable(sites.values(), withheld, f"sites of {type(self.module).__name__}", note)
 
@@ -181,6 +202,8 @@ class TorchAdapter(BaseAdapter):
             submodule = self.module.get_submodule(match["path"])
         except AttributeError:
             return None
+        if match["side"] in ("hidden", "cell") and not isinstance(submodule, nn.RNNBase):
+            return None
         key = int(match["key"]) if match["key"] and match["key"].isdigit() else match["key"]
         every_call = isinstance(submodule, nn.RNNCellBase) and match["call"] is None
         call = None if every_call else int(match["call"] or 0)
@@ -207,10 +230,12 @@ class TorchAdapter(BaseAdapter):
             self._named = SiteTable([], {"blocks.*": waiting}, f"sites of {type(self.module).__name__}")
             return
         key = f"{type(self).__name__} {self.fingerprint()} {len(probe.args)} {sorted(probe.kwargs)}"
-        if key not in _PROVEN:
-            with _explained(probe):
-                _PROVEN[key] = self._infer(probe)
-        self._map = _PROVEN[key]
+        self._map = _PROVEN.get(key)
+        if self._map is None:
+            with _explained(probe), torch.random.fork_rng():
+                self._map = self._infer(probe)
+            if self._map.taps:  # an input too small to prove anything must not stand in the way of the next
+                _PROVEN[key] = self._map
         self._named = self._describe(self._map, probe)
 
     def _infer(self, probe: Batch) -> SiteMap:

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from neuros_mechint.adapters.batches import Batch
-from neuros_mechint.adapters.hooks import count_calls, evaluating
 from neuros_mechint.adapters.inference import SiteMap
 from neuros_mechint.adapters.inference.identities import close
+from neuros_mechint.adapters.running import count_calls, evaluating
 from neuros_mechint.adapters.taps import HeadView, Tap
 from neuros_mechint.adapters.tokens import check_token_ids
 from neuros_mechint.adapters.torch_module import TorchAdapter

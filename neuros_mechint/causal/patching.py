@@ -288,6 +288,11 @@ def _places(activations: Activations, site: str, by: Sequence[str]) -> list[dict
 
 def _patch(site: str, place: dict[str, int], activations: Activations) -> Replace:
     reference = SiteReference.parse(site)
+    if twice := [name for name in place if name in reference.index]:
+        raise SiteError(
+            f"site {site!r} is already indexed along {twice[0]!r}, by which it is to be taken apart",
+            fix=f"sweep {reference.name!r} and select from the result, or leave {twice[0]!r} out of `by`",
+        )
     values = activations[site]
     for name, entry in sorted(place.items(), key=lambda item: -_axis(activations, site, item[0])):
         values = values.select(_axis(activations, site, name), entry)

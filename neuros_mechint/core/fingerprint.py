@@ -104,6 +104,7 @@ def fingerprint_module(module: torch.nn.Module) -> str:
     for name, part in module.named_modules(remove_duplicate=False):
         # extra_repr holds the settings of modules without parameters (a dropout rate, an RNN's nonlinearity).
         digest.update(f"{name}|{type(part).__module__}.{type(part).__qualname__}|{part.extra_repr()}\n".encode())
+        digest.update(_plain_settings(part).encode())
     digest.update(_configuration(module).encode())
     for tensors in (
         module.named_parameters(remove_duplicate=False),
@@ -118,6 +119,20 @@ def fingerprint_module(module: torch.nn.Module) -> str:
             digest.update(name.encode())
             _update_with_tensor(digest, tensor, _FULL_TENSOR_BYTES)
     return digest.hexdigest()
+
+
+def _plain_settings(part: Any) -> str:
+    """Return what a module keeps in plain attributes, such as its number of heads or its activation function."""
+    settings: dict[str, str] = {}
+    for name, value in vars(part).items():
+        if name.startswith("_") or name == "training":
+            continue
+        items = value if isinstance(value, (tuple, list)) else (value,)
+        if all(isinstance(item, (bool, int, float, str, type(None))) for item in items):
+            settings[name] = repr(value)
+        elif callable(value) and hasattr(value, "__qualname__"):
+            settings[name] = _stable_text(value)
+    return json.dumps(settings, sort_keys=True)
 
 
 def _update_with_tensor(digest: Any, tensor: Any, full_bytes: int) -> None:

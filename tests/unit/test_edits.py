@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuros_mechint.core.ablations import Mean, Resample
 from neuros_mechint.core.activations import Activations
-from neuros_mechint.core.edits import Add, Apply, Clamp, Mean, Project, Replace, Resample, Scale, Zero
+from neuros_mechint.core.edits import Add, Apply, Clamp, Project, Replace, Scale, Zero
 from neuros_mechint.core.errors import InputError, SiteError
 
 DIMS = ("sample", "position", "unit")

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STUB = Path(neuros_mechint.__file__).with_suffix(".pyi")
 
 # A public method is whatever callable the stub exports from one of these, except results and errors.
-LAYERS_OF_METHODS = ("causal", "features", "neuro", "training", "workflows", "core.edits")
+LAYERS_OF_METHODS = ("causal", "features", "neuro", "training", "workflows", "core.edits", "core.ablations")
 HAS_PAPER = re.compile(r"doi:10\.\d{4,9}/\S+|https://\S+")
 
 

@@ -1,0 +1,61 @@
+"""How a model is run: by one thread at a time, in eval mode, with nothing fused past the hooks, and put back after."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+
+
+@contextmanager
+def alone(module: nn.Module) -> Generator[None]:
+    """Let one thread at a time run a model under hooks: they are seen by whoever calls it."""
+    with _LOCKS.setdefault(module, threading.RLock()):
+        yield
+
+
+@contextmanager
+def open_kernels() -> Generator[None]:
+    """Keep PyTorch from fusing whole encoder layers, which would pass hooks by."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Generator[None]:
+    """Run in eval mode, and restore every submodule's own flag: batch-norm statistics must not move."""
+    training = [submodule for submodule in module.modules() if submodule.training]
+    for submodule in training:
+        submodule.training = False
+    try:
+        yield
+    finally:
+        for submodule in training:
+            submodule.training = True
+
+
+def count_calls(module: nn.Module, call: Callable[[], Any], paths: Collection[str]) -> Counter[str]:
+    """Run ``call`` and return how often the submodule at each path ran."""
+    counts: Counter[str] = Counter()
+    handles = [
+        module.get_submodule(path).register_forward_pre_hook(lambda *_, path=path: counts.update([path]))
+        for path in paths
+    ]
+    try:
+        call()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counts
