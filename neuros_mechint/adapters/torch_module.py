@@ -177,7 +177,8 @@ class TorchAdapter(BaseAdapter):
 
     def _module_sites(self, batch: Batch | None) -> list[Site]:
         """Return the outputs of all submodules as sites: what ran on a probe, or just their paths before any input."""
-        probe = self._probe() or self._first_inputs(batch)
+        absent = any(parameter.is_meta for parameter in self.module.parameters())  # weights that are elsewhere
+        probe = None if absent else self._probe() or self._first_inputs(batch)
         if probe is None:
             containers = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
             paths = [path for path, one in self.module.named_modules() if path and not isinstance(one, containers)]
