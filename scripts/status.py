@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from _generated import write_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "neuro" / "cards"
@@ -76,17 +76,7 @@ def status_page(cards: list[Card]) -> str:
 
 def main() -> int:
     """Write or check STATUS.md."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether STATUS.md is up to date")
-    check = parser.parse_args().check
-    page = status_page(read_cards())
-    if not check:
-        STATUS.write_text(page, encoding="utf-8")
-        return 0
-    if STATUS.is_file() and STATUS.read_text(encoding="utf-8") == page:
-        return 0
-    print("STATUS.md is out of date: run `python scripts/status.py`", file=sys.stderr)
-    return 1
+    return write_or_check(STATUS, lambda: status_page(read_cards()), __doc__)
 
 
 if __name__ == "__main__":

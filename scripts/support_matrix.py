@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -10,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from _generated import write_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 SUPPORT = ROOT / "adapters" / "SUPPORT.md"
@@ -70,21 +71,11 @@ def support_page() -> str:
 
 def main() -> int:
     """Write or check SUPPORT.md."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether SUPPORT.md is up to date")
-    check = parser.parse_args().check
     os.environ["HF_HUB_OFFLINE"] = "1"
     sys.path.insert(0, str(ROOT))
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    page = support_page()
-    if not check:
-        SUPPORT.write_text(page, encoding="utf-8")
-        return 0
-    if SUPPORT.is_file() and SUPPORT.read_text(encoding="utf-8") == page:
-        return 0
-    print("adapters/SUPPORT.md is out of date: run `python scripts/support_matrix.py`", file=sys.stderr)
-    return 1
+    return write_or_check(SUPPORT, support_page, __doc__)
 
 
 if __name__ == "__main__":

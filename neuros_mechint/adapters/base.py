@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Any
@@ -336,44 +336,38 @@ def _base_names(references: Sequence[SiteReference]) -> list[str]:
     return list(dict.fromkeys(reference.name for reference in references))
 
 
-def _without_samples(reference: SiteReference) -> SiteReference:
-    return replace(reference, index={axis: entry for axis, entry in reference.index.items() if axis != "sample"})
-
-
 def _picked(tensors: Tensors, dims: Dims, references: Sequence[SiteReference]) -> Activations:
     """Cut captured tensors down to what each reference selects, of every sample."""
     picked: dict[str, torch.Tensor] = {}
     picked_dims: dict[str, tuple[str, ...]] = {}
     for reference in references:
         tensor, axes = tensors[reference.name], dims[reference.name]
-        if "sample" in reference.index and "sample" not in axes:
-            reference.locate(axes, tensor.shape)  # raises: there is no such axis
-        selection = _without_samples(reference).locate(axes, tensor.shape)
-        assert selection is not None  # no axis is seen in pieces here
-        block = tensor if selection.whole else tensor[selection.here]
-        picked[str(reference)] = block.squeeze(selection.dropped) if selection.dropped else block
-        picked_dims[str(reference)] = tuple(selection.sizes)
+        # samples are picked once all are there; where no axis counts them, the index is refused here
+        here = _with_index(reference, lambda axis: axis != "sample") if "sample" in axes else reference
+        picked[str(reference)], picked_dims[str(reference)] = _block(here, tensor, axes)
     return Activations(picked, picked_dims)
 
 
 def _samples_picked(activations: Activations, references: Sequence[SiteReference]) -> Activations:
-    """Pick the samples that references ask for, once all are there: in the order asked for, whatever the batches."""
-    if not any("sample" in reference.index for reference in references):
+    """Pick the samples that references ask for: in the order asked for, whatever the batches."""
+    by_sample = [reference for reference in references if "sample" in reference.index]
+    if not by_sample:
         return activations
     tensors, dims = dict(activations), {name: activations.dims(name) for name in activations}
-    for reference in references:
-        if "sample" in reference.index:
-            name = str(reference)
-            samples = SiteReference(reference.name, {"sample": reference.index["sample"]})
-            picked = _picked_samples(samples, tensors[name], dims[name])
-            tensors[name], dims[name] = picked
+    for reference in by_sample:
+        name = str(reference)
+        samples = _with_index(reference, lambda axis: axis == "sample")
+        tensors[name], dims[name] = _block(samples, tensors[name], dims[name])
     return Activations(tensors, dims, provenance=activations.provenance)
 
 
-def _picked_samples(
-    samples: SiteReference, tensor: torch.Tensor, axes: tuple[str, ...]
+def _with_index(reference: SiteReference, keep: Callable[[str], bool]) -> SiteReference:
+    return replace(reference, index={axis: entry for axis, entry in reference.index.items() if keep(axis)})
+
+
+def _block(
+    reference: SiteReference, tensor: torch.Tensor, axes: tuple[str, ...]
 ) -> tuple[torch.Tensor, tuple[str, ...]]:
-    selection = samples.locate(axes, tensor.shape)
-    assert selection is not None
-    block = tensor[selection.here]
-    return (block.squeeze(selection.dropped) if selection.dropped else block), tuple(selection.sizes)
+    selection = reference.locate(axes, tensor.shape)
+    assert selection is not None  # no axis is seen in pieces here
+    return selection.pick(tensor), tuple(selection.sizes)

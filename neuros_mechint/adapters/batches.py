@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from neuros_mechint.adapters.tensors import rebuilt
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.fingerprint import fingerprint_array
 
@@ -121,8 +122,7 @@ def map_items(function: Callable[[Any], Any], value: Any) -> Any:
     """Apply a function to every item of a mapping, tuple or list, and return one of the same kind."""
     if isinstance(value, Mapping):
         return {key: function(item) for key, item in value.items()}
-    items = [function(item) for item in value]
-    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return rebuilt(value, [function(item) for item in value])
 
 
 def _copy(value: Any) -> Any:
@@ -169,8 +169,7 @@ def join_outputs(outputs: Sequence[Any], sizes: Sequence[int], sample_axis: int 
         joined = {key: join_outputs([one[key] for one in outputs], sizes, sample_axis) for key in first}
         return joined if type(first) is dict else type(first)(**joined)  # keys of a plain dict need not be names
     if isinstance(first, (tuple, list)):
-        items = [join_outputs(items, sizes, sample_axis) for items in zip(*outputs, strict=True)]
-        return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)
+        return rebuilt(first, [join_outputs(items, sizes, sample_axis) for items in zip(*outputs, strict=True)])
     return None
 
 

@@ -68,14 +68,22 @@ def put(value: Any, where: Where, tensor: torch.Tensor) -> Any:
         return tensor
     key, *rest = where
     item = put(value[key], tuple(rest), tensor)
-    if isinstance(value, tuple):
-        items = [item if index == key else old for index, old in enumerate(value)]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if isinstance(value, list):
-        return [item if index == key else old for index, old in enumerate(value)]
+    if isinstance(value, (tuple, list)):
+        return rebuilt(value, [item if index == key else old for index, old in enumerate(value)])
     own = copy.copy(value)  # the module may hand out a mapping that it keeps
     own[key] = item
     return own
+
+
+def rebuilt(like: Any, items: list[Any]) -> Any:
+    """Return ``items`` in a tuple, named tuple or list like ``like``.
+
+    Examples
+    --------
+    >>> rebuilt((1, 2), [3, 4])
+    (3, 4)
+    """
+    return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
 
 
 def native_dims(module: nn.Module, ndim: int, timed: bool = False) -> tuple[str, ...]:

@@ -72,6 +72,7 @@ class TorchAdapter(BaseAdapter):
         self._example = example
         self._stated_axis = sample_axis
         self._map: SiteMap | None = None
+        self._tried: tuple[str, list[tuple[int, ...]]] | None = None
         self._named = SiteTable([])
         self._modules: list[Site] | None = None
         self._first: Batch | None = None
@@ -169,9 +170,8 @@ class TorchAdapter(BaseAdapter):
                 sites |= {site.name: site for site in self._module_sites(batch) if fnmatchcase(site.name, name)}
         if not sites:
             sites = {site.name: site for site in self._module_sites(batch)}
-            withheld = (
-                withheld if wanted or self._map is None else {}
-            )  # reasons for names that nobody expects of such a model
+            if not wanted and self._map is not None:
+                withheld = {}  # reasons for names that nobody expects of such a model
         note = "" if wanted or not self._named else "every module path is a site too: 'PATH:in', 'PATH:out'"
         return SiteTable(sites.values(), withheld, f"sites of {type(self.module).__name__}", note)
 
@@ -231,6 +231,10 @@ class TorchAdapter(BaseAdapter):
             self._named = SiteTable([], {"blocks.*": waiting}, f"sites of {type(self.module).__name__}")
             return
         key = f"{type(self).__name__} {self.fingerprint()} {len(probe.args)} {sorted(probe.kwargs)}"
+        shapes = [tuple(value.shape) for value in (*probe.args, *probe.kwargs.values()) if hasattr(value, "shape")]
+        if self._map is not None and self._tried == (key, shapes):
+            return  # inputs of these shapes have proven nothing before
+        self._tried = (key, shapes)
         self._map = _PROVEN.get(key)
         if self._map is None:
             with _explained(probe), torch.random.fork_rng():

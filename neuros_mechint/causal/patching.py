@@ -18,7 +18,7 @@ from neuros_mechint.core.plotting import draw
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.sites import SiteReference
+from neuros_mechint.core.sites import SiteReference, axis_meant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -268,10 +268,9 @@ def _warnings(baselines: _Baselines) -> tuple[str, ...]:
 
 
 def _axis(activations: Activations, site: str, name: str) -> int:
-    """Return which axis of a site ``name`` is; ``head`` also means the key-value heads of ``k`` and ``v``."""
+    """Return which axis of a site ``name`` is."""
     dims = activations.dims(site)
-    if name == "head" and "head" not in dims and "kv_head" in dims:
-        name = "kv_head"
+    name = axis_meant(name, dims)
     if name not in dims or name == "sample":
         raise SiteError(
             f"site {site!r} cannot be taken apart by {name!r}",

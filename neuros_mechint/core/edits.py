@@ -57,10 +57,9 @@ class Edit(ABC):
         if selection.whole:
             # a copy: the model may go on to write in place, and what an edit holds is the caller's
             return self._checked(values, selection, dims).clone()
-        block = values[selection.here]
-        kept = block.squeeze(selection.dropped) if selection.dropped else block
         edited = values.clone()
-        edited[selection.here] = self._checked(kept, selection, dims).reshape(block.shape)
+        after = self._checked(selection.pick(values), selection, dims)
+        edited[selection.here] = after.reshape(edited[selection.here].shape)
         return edited
 
     def _checked(self, block: torch.Tensor, selection: Selection, dims: Sequence[str]) -> torch.Tensor:

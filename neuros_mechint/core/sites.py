@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from neuros_mechint.core.errors import SiteError, SiteWithheldError, near_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Values = TypeVar("Values", bound=Any)
 Index = int | slice | tuple[int, ...]
 Window = Mapping[str, tuple[int, int]]
 """For each axis seen in pieces (samples in batches, time in steps): where this piece starts, and the full size."""
@@ -29,6 +30,17 @@ _TRANSFORMER_LENS_NAMES = {
 _INDEX_START = re.compile(r"\[(?=\s*\w+\s*=)")
 _IN_ATTENTION = {"q", "k", "v", "z", "pattern", "attn_scores", "result", "rot_q", "rot_k"}
 _IN_MLP = {"pre", "post", "pre_linear"}
+
+
+def axis_meant(name: str, dims: Sequence[str]) -> str:
+    """Return the axis that a user's name means: ``head`` is also the key-value heads of ``k`` and ``v``.
+
+    Examples
+    --------
+    >>> axis_meant("head", ("sample", "position", "kv_head", "unit"))
+    'kv_head'
+    """
+    return "kv_head" if name == "head" and "head" not in dims and "kv_head" in dims else name
 
 
 def canonical_name(name: str) -> str:
@@ -142,7 +154,7 @@ class SiteReference:
         chosen: dict[str, list[int]] = {}
         dropped: list[str] = []
         for axis, index in self.index.items():
-            actual = "kv_head" if axis == "head" and "head" not in dims and "kv_head" in dims else axis
+            actual = axis_meant(axis, dims)
             if actual not in dims:
                 near = near_names(axis, dims)
                 raise SiteError(
@@ -216,6 +228,19 @@ class Selection:
                 fix="use one edit per combination",
             )
         return cls(tuple(here), inside, sizes, tuple(dims.index(axis) for axis in dropped), totals)
+
+    def pick(self, values: Values) -> Values:
+        """Return the selected block of a tensor, without the axes an int index removed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> selection = SiteReference.parse("h[unit=1]").locate(("sample", "unit"), (2, 3))
+        >>> selection.pick(np.arange(6).reshape(2, 3))
+        array([1, 4])
+        """
+        block = values if self.whole else values[self.here]
+        return block.squeeze(self.dropped) if self.dropped else block
 
     @property
     def whole(self) -> bool:

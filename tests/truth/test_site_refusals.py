@@ -20,22 +20,6 @@ from tests.conformance.toy_blocks import (
     seeded,
 )
 
-
-@pytest.fixture(scope="module")
-def stream():
-    return torch.randn(3, 7, WIDTH, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def ids():
-    return torch.randint(3, 97, (3, 7), generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def delta():
-    return torch.randn(3, 7, WIDTH, generator=torch.Generator().manual_seed(3))
-
-
 # -- names must vanish when what they mean is not there --------------------------------------------
 
 

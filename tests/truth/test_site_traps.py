@@ -28,21 +28,6 @@ from tests.conformance.toy_blocks import (
 STREAM = ("sample", "position", "unit")
 
 
-@pytest.fixture(scope="module")
-def stream():
-    return torch.randn(3, 7, WIDTH, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def ids():
-    return torch.randint(3, 97, (3, 7), generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def delta():
-    return torch.randn(3, 7, WIDTH, generator=torch.Generator().manual_seed(3))
-
-
 # -- 1. an edit of the middle of the stream must move the skip path --------------------------------
 
 
