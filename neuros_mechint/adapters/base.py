@@ -55,8 +55,10 @@ class BaseAdapter(ABC):
     def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
         """Run one batch; return the model's output, and the captured tensors with the names of their axes."""
 
-    def _differentiate(self, batch: Batch, sites: Sequence[str], metric: Metric) -> tuple[Tensors, Dims]:
-        """Return the derivative of the metric with respect to the activation at each site."""
+    def _differentiate(
+        self, batch: Batch, edits: Edits, sites: Sequence[str], metric: Metric
+    ) -> tuple[Tensors, Dims]:
+        """Return the derivative of the metric with respect to the activation at each site, after its edits."""
         raise self._cannot("gradient")
 
     def sites(self, pattern: str | None = None) -> SiteTable:
@@ -156,7 +158,14 @@ class BaseAdapter(ABC):
         parts = self._progress(batch, batch_size, "capture")
         return self._joined([self._run_part(part, [], references)[1] for part in parts], references)
 
-    def gradients(self, inputs: Any, sites: Any, metric: Metric, batch_size: int | None = None) -> Activations:
+    def gradients(
+        self,
+        inputs: Any,
+        sites: Any,
+        metric: Metric,
+        batch_size: int | None = None,
+        edits: Edit | Sequence[Edit] = (),
+    ) -> Activations:
         """Return the derivative of a metric with respect to the activation at each site.
 
         Parameters
@@ -169,6 +178,8 @@ class BaseAdapter(ABC):
             ``metric(output)`` gives ``(batch,)`` values, whose sum is differentiated, or a scalar.
         batch_size : int, optional
             Samples per call; only for metrics that give one value per sample.
+        edits : Edit or sequence of Edit
+            Under which the model runs; the derivative at an edited site is that with respect to its edited value.
 
         Returns
         -------
@@ -184,6 +195,7 @@ class BaseAdapter(ABC):
         """
         self._require("gradient")
         batch = self._prepare(inputs)
+        by_site = _by_site(self._expand_edits([edits] if isinstance(edits, Edit) else list(edits), batch))
         references = self._expand(sites, batch)
         pieces: list[Activations] = []
         split = batch_size is not None and batch_size < batch.n_samples
@@ -199,7 +211,7 @@ class BaseAdapter(ABC):
             return value
 
         for part in self._progress(batch, batch_size, "gradients"):
-            tensors, dims = self._differentiate(part, _base_names(references), per_sample)
+            tensors, dims = self._differentiate(part, by_site, _base_names(references), per_sample)
             pieces.append(_picked(tensors, dims, references))
         return self._joined(pieces, references)
 
@@ -223,10 +235,7 @@ class BaseAdapter(ABC):
     def _run_part(
         self, part: Batch, edits: Sequence[Edit], references: Sequence[SiteReference]
     ) -> tuple[Any, Activations]:
-        by_site: dict[str, list[EditFunction]] = {}
-        for edit in edits:
-            by_site.setdefault(edit.reference.name, []).append(edit.apply)
-        output, tensors, dims = self._execute(part, by_site, _base_names(references))
+        output, tensors, dims = self._execute(part, _by_site(edits), _base_names(references))
         return output, _picked(tensors, dims, references)
 
     def _capture_to_store(
@@ -330,6 +339,13 @@ def _check_same_capture(begun: Provenance | None, now: Provenance, to: str | Pat
             expected="the same model, sites and inputs as in the capture that began the store",
             fix="give another path, or delete the folder",
         )
+
+
+def _by_site(edits: Sequence[Edit]) -> dict[str, list[EditFunction]]:
+    by_site: dict[str, list[EditFunction]] = {}
+    for edit in edits:
+        by_site.setdefault(edit.reference.name, []).append(edit.apply)
+    return by_site
 
 
 def _base_names(references: Sequence[SiteReference]) -> list[str]:

@@ -163,8 +163,10 @@ class NNsightTraceAdapter(HuggingFaceAdapter):
         tensors, dims = self._canonical(found["seen"], taps)
         return found["output"], tensors, dims
 
-    def _differentiate(self, batch: Batch, sites: Sequence[str], metric: Metric) -> tuple[Tensors, Dims]:
-        found, taps = self._observed(batch, {}, sites, metric)
+    def _differentiate(
+        self, batch: Batch, edits: Edits, sites: Sequence[str], metric: Metric
+    ) -> tuple[Tensors, Dims]:
+        found, taps = self._observed(batch, edits, sites, metric)
         if found["gradients"] is None or not bool(torch.isfinite(found["values"]).all()):
             raise InputError(
                 "the metric cannot be differentiated",
@@ -282,12 +284,12 @@ def _visited(
     value = native.unflatten(0, (n_samples, -1)) if flat else native
     base = sum(values[b].unflatten(0, (n_samples, -1)) if b_flat else values[b] for b, b_flat in bases)
     value = value + base if bases else value
-    if change is None and deltas is None:
+    if change is None and (deltas is None or not captured):
         seen[name] = value.detach().clone()
         return native
     if change is not None:
         value = change(value, module)
-    if deltas is not None:
+    if deltas is not None and captured:
         deltas[name] = torch.zeros_like(value).requires_grad_()
         value = value + deltas[name]
     if captured:

@@ -296,10 +296,12 @@ class TorchAdapter(BaseAdapter):
         self._check_calls(run, taps)
         return run.output, run.tensors, run.dims
 
-    def _differentiate(self, batch: Batch, sites: Sequence[str], metric: Metric) -> tuple[Tensors, Dims]:
-        taps = {name: self._tap(name) for name in sites}
+    def _differentiate(
+        self, batch: Batch, edits: Edits, sites: Sequence[str], metric: Metric
+    ) -> tuple[Tensors, Dims]:
+        taps = {name: self._tap(name) for name in (*edits, *sites)}
         with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
-            run = self._hooked(batch, taps, {}, sites, gradient=True)
+            run = self._hooked(batch, taps, edits, sites, gradient=True)
             self._check_calls(run, taps)
             values = metric(run.output)
             if not isinstance(values, torch.Tensor) or not values.requires_grad:

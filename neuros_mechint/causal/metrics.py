@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from neuros_mechint.core.adapter import Metric
 from neuros_mechint.core.errors import InputError
 
 TokenIds = int | torch.Tensor
@@ -40,6 +41,28 @@ def logits_of(output: Any) -> torch.Tensor:
         got=type(output).__name__,
         fix="write the metric as a function of the output you have",
     )
+
+
+def metric_values(metric: Metric, output: Any) -> torch.Tensor:
+    """Return a metric of an output as ``(n_samples,)``, or ``(1,)`` for a scalar, in double precision on the CPU.
+
+    Raises
+    ------
+    InputError
+        The metric has too many axes, or is not finite.
+
+    Examples
+    --------
+    >>> metric_values(lambda output: output.mean(), torch.ones(2, 3))
+    tensor([1.], dtype=torch.float64)
+    """
+    with torch.no_grad():
+        value = torch.as_tensor(metric(output)).detach().double().cpu()
+    if value.ndim > 1:
+        raise InputError("the metric has too many axes", expected="(batch,) or a scalar", got=tuple(value.shape))
+    if not bool(torch.isfinite(value).all()):
+        raise InputError("the metric is not finite", got=str(value.tolist()[:8]))
+    return value.reshape(-1)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,14 @@ class Adapter(Protocol):
         """Run the model with ``edits``, and return its output and what was captured."""
         ...
 
-    def gradients(self, inputs: Any, sites: Any, metric: Metric, batch_size: int | None = None) -> Activations:
+    def gradients(
+        self,
+        inputs: Any,
+        sites: Any,
+        metric: Metric,
+        batch_size: int | None = None,
+        edits: Sequence[Edit] = (),
+    ) -> Activations:
         """Return the derivative of ``metric(output)`` with respect to the activation at each site."""
         ...
 

@@ -90,8 +90,8 @@ def _forget_the_window(self, batch, edits, capture):
     return super(type(self), self)._execute(replace(batch, start=0, total=batch.n_samples), edits, capture)
 
 
-def _wrong_gradient(self, batch, sites, metric):
-    tensors, dims = super(type(self), self)._differentiate(batch, sites, metric)
+def _wrong_gradient(self, batch, edits, sites, metric):
+    tensors, dims = super(type(self), self)._differentiate(batch, edits, sites, metric)
     return {name: 1.1 * tensor for name, tensor in tensors.items()}, dims
 
 

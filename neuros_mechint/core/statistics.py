@@ -1,0 +1,165 @@
+"""Uncertainty of means over examples: bootstrap intervals, sign-flip tests, many tests at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from neuros_mechint.core.errors import InputError, OptionError, check_option
+from neuros_mechint.core.random import SeedLike, generator
+
+Floats = npt.NDArray[np.float64]
+_FEWEST_SAMPLES = 2
+_CORRECTIONS = ("holm", "fdr", "none")
+
+
+def bootstrap_interval(
+    values: npt.ArrayLike, level: float = 0.95, n_resamples: int = 2000, seed: SeedLike = 0
+) -> tuple[Floats, Floats]:
+    """Return the percentile bootstrap interval of the mean over the last axis.
+
+    The same examples are drawn for every row, so that rows can be compared.
+
+    Parameters
+    ----------
+    values : array of shape (..., n_samples)
+        One value per example.
+    level : float
+        Coverage, between 0 and 1.
+    n_resamples : int
+        How often the examples are drawn anew.
+    seed : int or numpy.random.Generator
+
+    Returns
+    -------
+    low, high : numpy.ndarray of shape (...)
+
+    Raises
+    ------
+    InputError
+        Fewer than two examples, or values that are not finite.
+
+    References
+    ----------
+    Efron and Tibshirani 1993, An Introduction to the Bootstrap, doi:10.1201/9780429246593
+
+    Examples
+    --------
+    >>> low, high = bootstrap_interval([0.0, 1.0, 2.0, 3.0, 4.0])
+    >>> bool(low < 2.0 < high)
+    True
+    """
+    array = _examples(values)
+    if not 0 < level < 1:
+        raise OptionError("level is no coverage", expected="a number between 0 and 1", got=level)
+    n_samples = array.shape[-1]
+    # how often each example is drawn: one matrix product then gives all resampled means
+    counts = generator(seed).multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=n_resamples)
+    means = array @ counts.T / n_samples
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=-1)
+    return low, high
+
+
+def sign_flip_p(values: npt.ArrayLike, n_resamples: int = 2000, seed: SeedLike = 0) -> Floats:
+    """Return two-sided p values of the hypothesis that values are symmetric around zero, over the last axis.
+
+    Every pattern of signs is tried where there are no more than ``n_resamples`` of them; otherwise that many are
+    drawn, and p is ``(b + 1) / (n + 1)``, which is never zero.
+
+    Parameters
+    ----------
+    values : array of shape (..., n_samples)
+        One difference per example.
+    n_resamples : int
+        Most patterns of signs to try.
+    seed : int or numpy.random.Generator
+
+    Returns
+    -------
+    numpy.ndarray of shape (...)
+
+    Raises
+    ------
+    InputError
+        Fewer than two examples, or values that are not finite.
+
+    References
+    ----------
+    Phipson and Smyth 2010, Permutation P-values should never be zero, doi:10.2202/1544-6115.1585
+
+    Examples
+    --------
+    >>> sign_flip_p([1.0, 1.0, 1.0]).item()  # two of eight patterns are as far from zero
+    0.25
+    """
+    array = _examples(values)
+    n_samples = array.shape[-1]
+    exact = n_samples < 63 and 2**n_samples <= n_resamples
+    if exact:
+        signs = 1.0 - 2.0 * ((np.arange(2**n_samples)[:, None] >> np.arange(n_samples)) & 1)
+    else:
+        signs = generator(seed).choice([-1.0, 1.0], size=(n_resamples, n_samples))
+    observed = np.abs(array.sum(-1))
+    # rounding must not make a pattern miss the value it equals
+    as_far = np.abs(array @ signs.T) >= observed[..., None] - 1e-12 * (1 + np.abs(array).sum(-1))[..., None]
+    return as_far.mean(-1) if exact else (as_far.sum(-1) + 1) / (n_resamples + 1)
+
+
+def adjust_p(p: npt.ArrayLike, method: str = "holm") -> Floats:
+    """Return p values adjusted for their number.
+
+    Parameters
+    ----------
+    p : array of any shape
+        All are taken as one family; NaN (nothing was tested) stays NaN and is not counted.
+    method : {"holm", "fdr", "none"}
+        ``holm`` bounds the chance of any false positive, ``fdr`` (Benjamini and Hochberg) their expected share.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same shape.
+
+    Raises
+    ------
+    OptionError
+        Unknown method.
+
+    References
+    ----------
+    Holm 1979, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 65;
+    Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x
+
+    Examples
+    --------
+    >>> adjust_p([0.01, 0.04, 0.03], method="holm").tolist()
+    [0.03, 0.06, 0.06]
+    """
+    check_option("correction", method, _CORRECTIONS)
+    adjusted = np.array(p, dtype=float)
+    tested = ~np.isnan(adjusted)
+    family = adjusted[tested]
+    if method == "fdr" and family.size:
+        from scipy.stats import false_discovery_control
+
+        adjusted[tested] = false_discovery_control(family)
+    elif method == "holm":
+        order = np.argsort(family)
+        scaled = np.maximum.accumulate(family[order] * np.arange(family.size, 0, -1))
+        family[order] = np.minimum(scaled, 1)
+        adjusted[tested] = family
+    return adjusted
+
+
+def _examples(values: npt.ArrayLike) -> Floats:
+    array = np.asarray(values, dtype=float)
+    if not array.ndim or array.shape[-1] < _FEWEST_SAMPLES:
+        raise InputError(
+            "one example says nothing about the spread",
+            expected=f"at least {_FEWEST_SAMPLES} values along the last axis",
+            got=f"shape {array.shape}",
+            fix="give more inputs, and a metric with one value per sample",
+        )
+    if not np.isfinite(array).all():
+        raise InputError("values are not finite", got=f"{int((~np.isfinite(array)).sum())} of {array.size}")
+    return array
