@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from neuros_mechint.adapters.batches import Batch, check_batch_size, join_outputs
+from neuros_mechint.adapters.copies import edits_by_site, repeated
 from neuros_mechint.adapters.hooks import EditFunction
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import CAPABILITIES, Metric, Run
@@ -55,9 +56,7 @@ class BaseAdapter(ABC):
     def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
         """Run one batch; return the model's output, and the captured tensors with the names of their axes."""
 
-    def _differentiate(
-        self, batch: Batch, edits: Edits, sites: Sequence[str], metric: Metric
-    ) -> tuple[Tensors, Dims]:
+    def _differentiate(self, batch: Batch, edits: Edits, sites: Sequence[str], metric: Metric) -> tuple[Tensors, Dims]:
         """Return the derivative of the metric with respect to the activation at each site, after its edits."""
         raise self._cannot("gradient")
 
@@ -215,6 +214,50 @@ class BaseAdapter(ABC):
             pieces.append(_picked(tensors, dims, references))
         return self._joined(pieces, references)
 
+    def prepared(self, inputs: Any, interventions: Sequence[Sequence[Edit]]) -> tuple[Batch, list[list[Edit]]]:
+        """Return the inputs as the model takes them, and the edits of each intervention on single sites that exist.
+
+        Raises
+        ------
+        SiteError, InputError, CapabilityError
+            Unknown sites, or what is no edit.
+        """
+        batch = self._prepare(inputs)
+        expanded: dict[str, list[SiteReference]] = {}  # the same few sites are named over and over
+
+        def resolved(edit: Any) -> list[Edit]:
+            if not isinstance(edit, Edit):
+                return self._expand_edits([edit], batch)  # says what is wrong with it
+            name = edit.reference.name
+            if name not in expanded:
+                self._require("intervene")
+                expanded[name] = self._expand(name, batch)
+            found = expanded[name]
+            if len(found) == 1 and found[0].name == name:
+                return [self._ready(edit)]
+            places = [SiteReference(one.name, edit.reference.index) for one in found]
+            return [self._ready(replace(edit, site=str(place))) for place in places]
+
+        return batch, [[one for edit in edits for one in resolved(edit)] for edits in interventions]
+
+    def run_copies(self, batch: Batch, interventions: Sequence[Sequence[Edit]]) -> Any:
+        """Return the output for copies of the samples, each under its own edits, from one call of the model.
+
+        Parameters
+        ----------
+        batch : Batch
+            The samples, from `prepared`.
+        interventions : sequence of sequence of Edit
+            The edits of each copy, from `prepared`.
+
+        Returns
+        -------
+        object
+            The model's output, copy by copy (see `neuros_mechint.adapters.copies`).
+        """
+        edits = edits_by_site(interventions, batch.window, batch.n_samples)
+        return self._execute(repeated(batch, len(interventions)), edits, ())[0]
+
     def generate(
         self,
         inputs: Any,
@@ -298,8 +341,12 @@ class BaseAdapter(ABC):
                     got=type(edit).__name__,
                 )
             self._require("intervene")
-            expanded += [replace(edit, site=str(one)) for one in self._expand(edit.site, batch)]
+            expanded += [self._ready(replace(edit, site=str(one))) for one in self._expand(edit.site, batch)]
         return expanded
+
+    def _ready(self, edit: Edit) -> Edit:
+        """Return an edit in the form in which it can be applied where the model runs."""
+        return edit
 
     def _progress(self, batch: Batch, batch_size: int | None, description: str) -> Iterable[Batch]:
         check_batch_size(batch_size)

@@ -103,6 +103,11 @@ class Batch:
         """Where these samples lie in the whole input, as edits and indices need to know."""
         return {"sample": (self.start, self.total)}
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every array among the arguments."""
+        named = [*enumerate(self.args), *self.kwargs.items()]
+        return {str(name): tuple(value.shape) for name, value in named if hasattr(value, "shape")}
+
     def fingerprint(self) -> str:
         """Return a hash of the inputs."""
         named = [*enumerate(self.args), *sorted(self.kwargs.items())]
@@ -111,11 +116,14 @@ class Batch:
     def _cut(self, value: Any, start: int, stop: int) -> Any:
         if isinstance(value, (Mapping, tuple, list)):
             return map_items(lambda item: self._cut(item, start, stop), value)
+        axis = self.axis_of_samples(value)
+        return value if axis is None else value[(slice(None),) * axis + (slice(start, stop),)]
+
+    def axis_of_samples(self, value: Any) -> int | None:
+        """Return which axis of an argument counts the samples, or ``None`` where none does."""
         # the leading axis, for arguments of lower rank than the inputs (an attention mask, say)
         axis = self.sample_axis if getattr(value, "ndim", 0) > self.sample_axis else 0
-        if getattr(value, "ndim", 0) and value.shape[axis] == self.n_samples:
-            return value[(slice(None),) * axis + (slice(start, stop),)]
-        return value
+        return axis if getattr(value, "ndim", 0) and value.shape[axis] == self.n_samples else None
 
 
 def map_items(function: Callable[[Any], Any], value: Any) -> Any:

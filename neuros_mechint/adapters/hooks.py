@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuros_mechint.adapters.running import alone, count_calls, evaluating, open_kernels
+from neuros_mechint.adapters.running import alone, count_calls, evaluating, open_kernels, standing_in
 from neuros_mechint.adapters.softmax import visible_softmax
 from neuros_mechint.adapters.taps import Tap
 from neuros_mechint.adapters.tensors import native_dims, pick, put
@@ -387,19 +387,12 @@ def _join(name: str, pieces: Sequence[torch.Tensor], dims: tuple[str, ...]) -> t
 
 @contextmanager
 def _unrolled(module: nn.Module, visit_state: Callable[..., torch.Tensor]) -> Generator[None]:
-    """Let ``module`` run step by step; other libraries may have put a ``forward`` on the instance, which is kept."""
-    own = module.__dict__.get("forward")
+    """Let ``module`` run step by step."""
 
     def forward(inputs: torch.Tensor, state: Any = None) -> Any:
         assert isinstance(module, nn.RNNBase)
         steps = inputs.shape[1 if module.batch_first else 0] if isinstance(inputs, torch.Tensor) else 0
         return unrolled_forward(module, inputs, state, partial(visit_state, steps))
 
-    module.__dict__["forward"] = forward
-    try:
+    with standing_in(module, forward):
         yield
-    finally:
-        if own is None:
-            del module.__dict__["forward"]
-        else:
-            module.__dict__["forward"] = own

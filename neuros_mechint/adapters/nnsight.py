@@ -20,6 +20,7 @@ from neuros_mechint.adapters.hooks import EditFunction
 from neuros_mechint.adapters.huggingface import HuggingFaceAdapter
 from neuros_mechint.adapters.inference import SiteMap
 from neuros_mechint.adapters.registry import adapt
+from neuros_mechint.adapters.replay.record import NotReplayableError
 from neuros_mechint.adapters.running import evaluating
 from neuros_mechint.adapters.taps import HeadView, Tap
 from neuros_mechint.adapters.tensors import named_tensors, native_dims, pick, put
@@ -133,8 +134,8 @@ class NNsightTraceAdapter(HuggingFaceAdapter):
         self._check_inputs(batch)
         return batch
 
-    def _expand_edits(self, edits: Any, batch: Batch) -> list[Edit]:
-        return [_portable(edit) for edit in super()._expand_edits(edits, batch)]
+    def _ready(self, edit: Edit) -> Edit:
+        return _portable(edit)
 
     def _prove(self, batch: Batch | None) -> None:
         if not self._here:
@@ -156,6 +157,9 @@ class NNsightTraceAdapter(HuggingFaceAdapter):
             raise SiteError(f"site {name!r} is out of reach: {why}", fix="name another module, or its :in or :out")
         return tap
 
+    def _block_paths(self, batch: Batch) -> list[str]:
+        raise NotReplayableError("the model runs on a server, which runs it whole")
+
     # -- running -------------------------------------------------------------------------------------------------
 
     def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
@@ -163,9 +167,7 @@ class NNsightTraceAdapter(HuggingFaceAdapter):
         tensors, dims = self._canonical(found["seen"], taps)
         return found["output"], tensors, dims
 
-    def _differentiate(
-        self, batch: Batch, edits: Edits, sites: Sequence[str], metric: Metric
-    ) -> tuple[Tensors, Dims]:
+    def _differentiate(self, batch: Batch, edits: Edits, sites: Sequence[str], metric: Metric) -> tuple[Tensors, Dims]:
         found, taps = self._observed(batch, edits, sites, metric)
         if found["gradients"] is None or not bool(torch.isfinite(found["values"]).all()):
             raise InputError(

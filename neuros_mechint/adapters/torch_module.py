@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ from neuros_mechint.adapters.generation import generate_with_edits
 from neuros_mechint.adapters.hooks import HookedRun, run_hooked
 from neuros_mechint.adapters.inference import SiteMap, infer_sites
 from neuros_mechint.adapters.observe import module_sites, open_sizes
+from neuros_mechint.adapters.replay.proof import Proofs
+from neuros_mechint.adapters.replay.record import NotReplayableError, Recorder
+from neuros_mechint.adapters.replay.replay import Replay
 from neuros_mechint.adapters.running import evaluating
 from neuros_mechint.adapters.taps import Tap
 from neuros_mechint.adapters.tensors import native_dims
@@ -76,6 +80,7 @@ class TorchAdapter(BaseAdapter):
         self._named = SiteTable([])
         self._modules: list[Site] | None = None
         self._first: Batch | None = None
+        self.proofs = Proofs()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.module).__name__})"
@@ -275,11 +280,12 @@ class TorchAdapter(BaseAdapter):
         edits: Edits,
         capture: Sequence[str],
         gradient: bool = False,
+        call: Callable[[], Any] | None = None,
     ) -> HookedRun:
         with _explained(batch):
             return run_hooked(
                 self.module,
-                lambda: self._call(batch.copied()),
+                call or (lambda: self._call(batch.copied())),
                 taps,
                 edits,
                 capture,
@@ -296,9 +302,7 @@ class TorchAdapter(BaseAdapter):
         self._check_calls(run, taps)
         return run.output, run.tensors, run.dims
 
-    def _differentiate(
-        self, batch: Batch, edits: Edits, sites: Sequence[str], metric: Metric
-    ) -> tuple[Tensors, Dims]:
+    def _differentiate(self, batch: Batch, edits: Edits, sites: Sequence[str], metric: Metric) -> tuple[Tensors, Dims]:
         taps = {name: self._tap(name) for name in (*edits, *sites)}
         with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
             run = self._hooked(batch, taps, edits, sites, gradient=True)
@@ -317,6 +321,36 @@ class TorchAdapter(BaseAdapter):
                     "the metric has too many axes", expected="(batch,) or a scalar", got=tuple(values.shape)
                 )
             return run.gradients(values.sum()), run.dims
+
+    # -- running on from the middle ------------------------------------------------------------------------------
+
+    def replay(self, batch: Batch, capture: Sequence[str]) -> tuple[Replay, HookedRun]:
+        """Run the model once; return a run from any block of which it can be run on, and what was captured.
+
+        Raises
+        ------
+        NotReplayableError
+            The model has no stack of blocks that run once each, in order.
+        """
+        recorder = Recorder(self.module, self._block_paths(batch))
+
+        def call() -> Any:
+            with recorder.recording():
+                return self._call(batch.copied())
+
+        taps = {name: self._tap(name) for name in capture}
+        run = self._hooked(batch, taps, {}, capture, call=call)
+        taps = taps | (self._map.taps if self._map is not None else {})
+        again = partial(self._call, batch.copied())
+        blocks = recorder.blocks()
+        return Replay(self.module, again, taps, blocks, run.output, self._native_dims, batch.window), run
+
+    def _block_paths(self, batch: Batch) -> list[str]:
+        table = self._table([], batch)
+        taps = [self._tap(name) for name in table if re.fullmatch(r"blocks\.\d+\.resid_pre", name)]
+        if not taps or any(tap.side != "in" for tap in taps):
+            raise NotReplayableError("no stack of blocks was proven on this model")
+        return [tap.path for tap in taps]
 
     def _generate(
         self,

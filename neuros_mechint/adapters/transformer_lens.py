@@ -195,6 +195,9 @@ class TransformerLensAdapter(TorchAdapter):
                 taps[name] = Tap(self._hook_paths[hook], check=f"TransformerLens's {hook}", dims=dims)
         return taps, withheld
 
+    def _block_paths(self, batch: Batch) -> list[str]:
+        return [f"blocks.{layer}" for layer in range(int(self.module.cfg.n_layers))]
+
     # -- generation ----------------------------------------------------------------------------------------------
 
     def generate(

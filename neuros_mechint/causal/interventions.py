@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from neuros_mechint.causal.metrics import metric_values
+from neuros_mechint.adapters.base import BaseAdapter
+from neuros_mechint.adapters.batches import Batch, check_batch_size
+from neuros_mechint.adapters.copies import UnstackableError
+from neuros_mechint.adapters.replay.record import NotReplayableError
+from neuros_mechint.adapters.torch_module import TorchAdapter
+from neuros_mechint.causal.engines.batched import measure_batched
+from neuros_mechint.causal.engines.cost import Costs, copies_per_call
+from neuros_mechint.causal.engines.reading import Reading, find_reading
+from neuros_mechint.causal.engines.suffix import SuffixEngine, measure_by_suffix
+from neuros_mechint.causal.metrics import PositionMetric, metric_values
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit
-from neuros_mechint.core.errors import CapabilityError, InputError
+from neuros_mechint.core.errors import CapabilityError, InputError, check_option
 from neuros_mechint.core.progress import progress_bar
+
+ENGINES = ("auto", "loop", "batched", "suffix")
 
 
 @dataclass(frozen=True)
@@ -68,8 +79,11 @@ def measure(
         Each is a set of edits made together, in one run of its own.
     metric : callable
         ``metric(output)`` gives ``(batch,)`` values or a scalar.
-    engine : {"auto", "loop"}
-        How to compute it; the numbers do not depend on it.
+    engine : {"auto", "loop", "batched", "suffix"}
+        How to compute it; the numbers do not depend on it. ``loop`` runs the model once per intervention, ``batched``
+        stacks copies of the samples in one call, and ``suffix`` runs on from the first layer and position that an
+        intervention changes. ``auto`` takes the fastest that the model allows; what does not hold on a model is
+        found out, and the next slower engine used.
     batch_size : int, optional
         Samples per call of the model.
     description : str
@@ -78,12 +92,122 @@ def measure(
     Returns
     -------
     Measurements
+
+    Raises
+    ------
+    InputError, SiteError, CapabilityError, OptionError
+
+    Examples
+    --------
+    >>> import neuros_mechint as nm
+    >>> model = nm.adapt(torch.nn.Linear(2, 1, bias=False))
+    >>> found = measure(model, torch.ones(3, 2), [[], [nm.Zero(":in")]], lambda output: output[:, 0])
+    >>> found.values[1]
+    tensor([0., 0., 0.], dtype=torch.float64)
     """
     check_can_intervene(model, metric)
+    check_option("engine", engine, ENGINES)
+    check_batch_size(batch_size)
+    notes: list[str] = []
+    if engine != "loop" and (len(interventions) > 1 or engine != "auto"):
+        try:
+            return _measure_in_parts(model, inputs, interventions, metric, engine, batch_size, description, notes)
+        except UnstackableError as error:
+            notes.append(f"not batched: {error.problem}")
+    return _measure_in_loop(model, inputs, interventions, metric, batch_size, description, tuple(notes))
+
+
+def _measure_in_loop(
+    model: Adapter,
+    inputs: Any,
+    interventions: Sequence[Sequence[Edit]],
+    metric: Metric,
+    batch_size: int | None,
+    description: str,
+    notes: tuple[str, ...],
+) -> Measurements:
     baseline = metric_values(metric, model.run(inputs, batch_size=batch_size).output)
     values = [
         metric_values(metric, model.run(inputs, edits=list(edits), batch_size=batch_size).output)
         for edits in progress_bar(interventions, description=description)
     ]
     stacked = torch.stack(values) if values else baseline.new_zeros(0, baseline.numel())
-    return Measurements(stacked, baseline, "loop")
+    return Measurements(stacked, baseline, "loop", notes)
+
+
+def _measure_in_parts(
+    model: Adapter,
+    inputs: Any,
+    interventions: Sequence[Sequence[Edit]],
+    metric: Metric,
+    engine: str,
+    batch_size: int | None,
+    description: str,
+    notes: list[str],
+) -> Measurements:
+    """Measure some samples at a time, every intervention on them."""
+    if not isinstance(model, BaseAdapter):
+        raise UnstackableError("this adapter is not built on BaseAdapter")
+    batch, resolved = model.prepared(inputs, interventions)
+    parts = list(_parts(batch, metric, batch_size))
+    measured = [_measure_part(model, part, resolved, one, engine, description, notes) for part, one in parts]
+    values, baselines, engines = zip(*measured, strict=True)
+    return Measurements(torch.cat(values, 1), torch.cat(baselines), engines[0], tuple(dict.fromkeys(notes)))
+
+
+def _parts(batch: Batch, metric: Metric, batch_size: int | None) -> Iterator[tuple[Batch, Metric]]:
+    if batch_size is None or batch_size >= batch.n_samples:
+        yield batch, metric
+        return
+    if not isinstance(metric, PositionMetric):
+        raise UnstackableError("this metric cannot be told which samples it is given")
+    for start in range(0, batch.n_samples, batch_size):
+        yield batch.rows(start, start + batch_size), metric.rows(start, start + batch_size)
+
+
+def _measure_part(
+    model: BaseAdapter,
+    batch: Batch,
+    interventions: Sequence[Sequence[Edit]],
+    metric: Metric,
+    engine: str,
+    description: str,
+    notes: list[str],
+) -> tuple[torch.Tensor, torch.Tensor, str]:
+    if engine != "batched":
+        try:
+            suffix = _suffix_engine(model, batch, interventions, metric)
+        except NotReplayableError as error:
+            notes.append(f"run from the start: {error.problem}")
+        else:
+            notes += [suffix.shortcuts.reason] if suffix.shortcuts.reason else []
+            values, elsewhere = measure_by_suffix(interventions, suffix, description)
+            if elsewhere:
+                notes.append(f"{len(elsewhere)} interventions touch sites outside of the blocks and ran from the start")
+                chosen = [interventions[label] for label in elsewhere]
+                values[elsewhere] = measure_batched(
+                    model, batch, chosen, suffix.reading, suffix.baseline, copies_per_call(batch), description
+                )
+            return values, suffix.baseline, "suffix"
+    reading = Reading(metric, batch.n_samples, batch.sample_axis)
+    baseline = reading.of_output(model.run_copies(batch, [[]]), copies=1)[0]
+    copies = copies_per_call(batch)
+    values = measure_batched(model, batch, interventions, reading, baseline, copies, description)
+    return values, baseline, "batched"
+
+
+def _suffix_engine(
+    model: BaseAdapter, batch: Batch, interventions: Sequence[Sequence[Edit]], metric: Metric
+) -> SuffixEngine:
+    if not isinstance(model, TorchAdapter):
+        raise NotReplayableError("this kind of model has no stack of blocks")
+    sites = dict.fromkeys(edit.reference.name for edits in interventions for edit in edits)
+    replay, recorded = model.replay(batch, list(sites))
+    shortcuts = model.proofs.shortcuts(replay)
+    reading = find_reading(metric, replay.output, batch.n_samples, batch.sample_axis)
+    if not shortcuts.by_position:
+        reading = Reading(metric, batch.n_samples, batch.sample_axis)
+    baseline = reading.of_output(replay.output, copies=1)[0]
+    stream = replay.blocks[0].stream
+    costs = Costs.of_blocks(model.module, [block.path for block in replay.blocks], stream.shape[-1], stream.device)
+    return SuffixEngine(model, replay, recorded, shortcuts, reading, baseline, costs)

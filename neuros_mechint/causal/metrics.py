@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 
+from neuros_mechint.adapters.tensors import named_tensors, put
 from neuros_mechint.core.adapter import Metric
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.outputs import logits_of
 
 TokenIds = int | torch.Tensor
 """One token for all samples, or one per sample, ``(batch,)``."""
-
-
-def logits_of(output: Any) -> torch.Tensor:
-    """Return the logits in a model's output: the tensor itself, its ``logits`` field, or the first item of a tuple.
-
-    Raises
-    ------
-    InputError
-        The output holds none.
-
-    Examples
-    --------
-    >>> logits_of({"logits": torch.zeros(1, 2, 3)}).shape
-    torch.Size([1, 2, 3])
-    """
-    if isinstance(output, torch.Tensor):
-        return output
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(logits, torch.Tensor):
-        return logits
-    if isinstance(output, (tuple, list)) and output and isinstance(output[0], torch.Tensor):
-        return output[0]
-    raise InputError(
-        "the model's output holds no logits",
-        expected="a tensor, an output with a `logits` field, or a tuple that starts with the logits",
-        got=type(output).__name__,
-        fix="write the metric as a function of the output you have",
-    )
 
 
 def metric_values(metric: Metric, output: Any) -> torch.Tensor:
@@ -65,8 +40,60 @@ def metric_values(metric: Metric, output: Any) -> torch.Tensor:
     return value.reshape(-1)
 
 
+def check_dependence(metric: Metric, output: Any) -> None:
+    """Raise `InputError` where a metric stays the same whatever the output's numbers are.
+
+    Examples
+    --------
+    >>> check_dependence(lambda output: output.sum(-1), torch.ones(2, 3))
+    """
+    other = output
+    for where, tensor in list(named_tensors(output)):
+        if tensor.is_floating_point():
+            noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)).to(tensor)
+            other = put(other, where, (1 + tensor.abs().mean()) * noise)
+    before, after = metric_values(metric, output), metric_values(metric, other)
+    if torch.equal(before, after):
+        raise InputError(
+            "the metric does not depend on the model's output",
+            expected="metric(output) computed from the logits, or whatever else the model returns",
+            got=f"{before.tolist()[:4]} for quite different outputs",
+        )
+
+
+class PositionMetric(ABC):
+    """Base of metrics that read one position of each sample: an engine then computes no other logits.
+
+    A subclass is a frozen dataclass with a field ``position``; its tensors have one entry per sample.
+    """
+
+    position: TokenIds
+
+    @abstractmethod
+    def read(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return ``(batch,)`` values of the logits ``(batch, n_tokens)`` at the position that is read."""
+
+    def __call__(self, output: Any) -> torch.Tensor:
+        """Return one value per sample, ``(batch,)``."""
+        return self.read(read_position(logits_of(output), self.position))
+
+    def copies(self, n_copies: int) -> Self:
+        """Return the same metric for ``n_copies`` copies of the samples, one after the other."""
+        return self._with_tensors(lambda tensor: tensor.repeat(n_copies, *[1] * (tensor.ndim - 1)))
+
+    def rows(self, start: int, stop: int) -> Self:
+        """Return the same metric for the samples from ``start`` up to ``stop``."""
+        return self._with_tensors(lambda tensor: tensor[start:stop])
+
+    def _with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
+        per_sample = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, torch.Tensor) and value.ndim
+        }
+        return replace(self, **per_sample) if per_sample else self  # type: ignore[type-var]
+
+
 @dataclass(frozen=True)
-class LogitDifference:
+class LogitDifference(PositionMetric):
     """``logit[correct] - logit[wrong]`` at one position; see `logit_difference`."""
 
     correct: TokenIds
@@ -74,37 +101,35 @@ class LogitDifference:
     position: TokenIds = -1
     units: str = "logit difference"
 
-    def __call__(self, output: Any) -> torch.Tensor:
+    def read(self, logits: torch.Tensor) -> torch.Tensor:
         """Return one value per sample, ``(batch,)``."""
-        logits = read_position(logits_of(output), self.position)
         return _read_token(logits, self.correct) - _read_token(logits, self.wrong)
 
 
 @dataclass(frozen=True)
-class LogProbability:
+class LogProbability(PositionMetric):
     """Log-probability of a token at one position; see `log_probability`."""
 
     token: TokenIds
     position: TokenIds = -1
     units: str = "log-probability (nats)"
 
-    def __call__(self, output: Any) -> torch.Tensor:
+    def read(self, logits: torch.Tensor) -> torch.Tensor:
         """Return one value per sample, ``(batch,)``."""
-        logits = read_position(logits_of(output), self.position)
         return _read_token(logits.log_softmax(-1), self.token)
 
 
 @dataclass(frozen=True)
-class KLDivergence:
+class KLDivergence(PositionMetric):
     """Divergence of the output distribution from a reference at one position; see `kl_divergence`."""
 
     reference: torch.Tensor
     position: TokenIds = -1
     units: str = "KL divergence (nats)"
 
-    def __call__(self, output: Any) -> torch.Tensor:
+    def read(self, logits: torch.Tensor) -> torch.Tensor:
         """Return one value per sample, ``(batch,)``."""
-        now = read_position(logits_of(output), self.position).log_softmax(-1)
+        now = logits.log_softmax(-1)
         then = self.reference.to(now).log_softmax(-1)
         if then.shape != now.shape:
             raise InputError(
@@ -209,12 +234,29 @@ def read_position(logits: torch.Tensor, position: TokenIds) -> torch.Tensor:
             got=tuple(logits.shape),
         )
     n_samples, length = logits.shape[:2]
-    positions = _per_sample("position", position, n_samples).to(logits.device)
+    positions = positions_read(position, n_samples, length).to(logits.device)
+    return logits[torch.arange(n_samples, device=logits.device), positions]
+
+
+def positions_read(position: TokenIds, n_samples: int, length: int) -> torch.Tensor:
+    """Return the position that is read of each sample, counted from the start, ``(n_samples,)``.
+
+    Raises
+    ------
+    InputError
+        A position out of range.
+
+    Examples
+    --------
+    >>> positions_read(-1, n_samples=2, length=5)
+    tensor([4, 4])
+    """
+    positions = _per_sample("position", position, n_samples)
     if bool(((positions < -length) | (positions >= length)).any()):
         raise InputError(
             "position out of range", expected=f"between {-length} and {length - 1}", got=positions.tolist()
         )
-    return logits[torch.arange(n_samples, device=logits.device), positions]
+    return positions % length
 
 
 def _read_token(values: torch.Tensor, token: TokenIds) -> torch.Tensor:

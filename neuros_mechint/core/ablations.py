@@ -26,6 +26,7 @@ class _FromReference(Edit):
         Activations that hold the site, or its tensor with the same axes (any number of samples).
     """
 
+    by_position = True
     values_from: Activations | Array
     _memory: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor], init=False, repr=False)
 

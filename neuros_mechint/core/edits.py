@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -28,6 +28,8 @@ class Edit(ABC):
     """
 
     site: str
+    by_position: ClassVar[bool] = False
+    """Whether each position is edited by itself, so that the edit is the same on a part of a sequence."""
 
     @cached_property
     def reference(self) -> SiteReference:
@@ -107,6 +109,8 @@ class Zero(Edit):
             [1., 0., 1.]])
     """
 
+    by_position = True
+
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
         return torch.zeros_like(block)
 
@@ -126,6 +130,7 @@ class Replace(Edit):
     tensor([[5., 0.]])
     """
 
+    by_position = True
     value: Array
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
@@ -149,6 +154,7 @@ class Add(Edit):
     tensor([[3., 0.]])
     """
 
+    by_position = True
     value: Array
     scale: float = 1.0
 
@@ -171,6 +177,7 @@ class Scale(Edit):
     tensor([[2., 2.]])
     """
 
+    by_position = True
     factor: Array
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
@@ -192,6 +199,7 @@ class Clamp(Edit):
     tensor([[ 1., -3.]])
     """
 
+    by_position = True
     minimum: float | None = None
     maximum: float | None = None
 
@@ -222,6 +230,7 @@ class Project(Edit):
     tensor([[0., 4.]])
     """
 
+    by_position = True
     basis: Array
     remove: bool = True
 

@@ -1,0 +1,85 @@
+"""What activation patching found: the metric at every place, and what fraction of the difference it makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.plotting import draw
+from neuros_mechint.core.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SMALLEST_RELATIVE_DENOMINATOR = 1e-4
+
+
+class PatchingEffects(Result):
+    """The metric after patching, for each site and index.
+
+    ``data`` holds ``metric`` over ``(site, ...)``, ``per_sample`` over ``(site, ..., sample)`` and the two baselines
+    ``clean`` and ``corrupted`` over ``(sample,)``.
+    """
+
+    @property
+    def values(self) -> xr.DataArray:
+        """Mean metric after patching, ``(site, ...)``."""
+        return self.data["metric"]
+
+    @property
+    def clean(self) -> float:
+        """Mean metric of the clean run."""
+        return float(self.data["clean"].mean())
+
+    @property
+    def corrupted(self) -> float:
+        """Mean metric of the corrupted run."""
+        return float(self.data["corrupted"].mean())
+
+    def normalized(self) -> xr.DataArray:
+        """Return ``(patched - corrupted) / (clean - corrupted)``: 0 changes nothing, 1 restores the clean run.
+
+        Raises
+        ------
+        InputError
+            Clean and corrupted hardly differ in the metric, so that the ratio would be noise.
+        """
+        difference = self.clean - self.corrupted
+        scale = max(abs(self.clean), abs(self.corrupted))
+        if abs(difference) <= _SMALLEST_RELATIVE_DENOMINATOR * scale or difference == 0:
+            raise InputError(
+                "clean and corrupted hardly differ in the metric, so effects cannot be normalized",
+                expected="a clear difference between the two baselines",
+                got=f"clean {self.clean:.6g}, corrupted {self.corrupted:.6g}",
+                fix="choose a corruption that changes the answer, or read `.values`",
+            )
+        normalized = (self.values - self.corrupted) / difference
+        return normalized.assign_attrs(units="fraction of the difference", long_name="effect")
+
+    def _draw(self, ax: Axes) -> None:
+        try:
+            shown = self.normalized()
+        except InputError:
+            shown = self.values
+        draw(shown.squeeze([axis for axis in shown.dims[1:] if shown.sizes[axis] == 1]).to_dataset(name="effect"), ax)
+
+    def summary(self) -> str:
+        """Return the baselines and the largest effects as text."""
+        difference = self.clean - self.corrupted
+        changes = (self.values - self.corrupted).stack(place=self.values.dims)
+        order = np.argsort(-np.abs(np.nan_to_num(changes.values)))[:5]
+        lines = [
+            self.title,
+            f"run that was patched from: {self.clean:.4g}",
+            f"run that was patched into: {self.corrupted:.4g}",
+            "largest changes of the metric, and what part of the difference they are:",
+        ]
+        for one in order:
+            place = ", ".join(str(part) for part in np.atleast_1d(changes["place"].values[one]))
+            change = float(changes.values[one])
+            share = f" ({change / difference:.1%})" if difference else ""
+            lines.append(f"  {place}: {change:+.4g}{share}")
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])

@@ -1,0 +1,95 @@
+"""Attribution patching: estimate every effect from one gradient, and measure only the largest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from neuros_mechint.causal.interventions import Measurements, measure
+from neuros_mechint.causal.metrics import metric_values
+from neuros_mechint.causal.places import Place, patch
+from neuros_mechint.core.activations import Activations
+from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.errors import CapabilityError, OptionError
+from neuros_mechint.core.sites import axis_meant
+
+
+def prescreen(
+    model: Adapter,
+    metric: Metric,
+    corrupted: Any,
+    clean: Activations,
+    places: Sequence[Place],
+    n_verified: int,
+    batch_size: int | None = None,
+) -> tuple[Measurements, torch.Tensor]:
+    """Return the estimated metric at every place, measured where its estimated change is largest.
+
+    The estimate is the first order of the effect, ``gradient . (clean - corrupted)``, with the gradient taken in the
+    corrupted run.
+
+    Parameters
+    ----------
+    model : Adapter
+        With gradients.
+    metric : callable
+    corrupted : inputs of the model
+    clean : Activations
+        The activations to patch in.
+    places : sequence of Place
+        Where.
+    n_verified : int
+        How many places to measure.
+    batch_size : int, optional
+        Samples per call of the model.
+
+    Returns
+    -------
+    measurements : Measurements
+    verified : torch.Tensor of shape (n_places,)
+        1 where the effect was measured, 0 where it is an estimate.
+
+    Raises
+    ------
+    CapabilityError
+        The model has no gradients.
+
+    References
+    ----------
+    Nanda 2023, Attribution patching; Kramar et al. 2024, AtP*, doi:10.48550/arXiv.2403.00745
+    """
+    if type(n_verified) is not int or n_verified < 0:
+        raise OptionError("bad `verify`", expected="how many places to measure, 0 or more", got=repr(n_verified))
+    if "gradient" not in model.capabilities:
+        raise CapabilityError(
+            f"{model!r} has no gradients, so effects cannot be estimated", fix="use another engine, such as 'auto'"
+        )
+    run = model.run(corrupted, capture=list(clean), batch_size=batch_size)
+    baseline = metric_values(metric, run.output)
+    slopes = model.gradients(corrupted, list(clean), metric, batch_size=batch_size)
+    first_order = {site: (slopes[site] * (clean[site] - run.activations[site])).double().cpu() for site in clean}
+    changes = torch.stack([_share(first_order[place.site], clean.dims(place.site), place) for place in places])
+    if baseline.numel() == 1:  # a scalar metric: its samples' shares add up
+        changes = changes.sum(1, keepdim=True)
+    values = baseline + changes
+    largest = changes.mean(1).abs().argsort(descending=True)[:n_verified].tolist()
+    verified = torch.zeros(len(places))
+    if largest:
+        edits = [[patch(places[index], clean)] for index in largest]
+        measured = measure(model, corrupted, edits, metric, batch_size=batch_size, description="verify")
+        values[largest] = measured.values
+        verified[largest] = 1
+    note = (
+        f"estimated from a gradient, except the {len(largest)} places with the largest estimates, which were measured"
+    )
+    return Measurements(values, baseline, "attribution", (note,)), verified
+
+
+def _share(first_order: torch.Tensor, dims: Sequence[str], place: Place) -> torch.Tensor:
+    """Return what one place contributes, per sample."""
+    axes = [(dims.index(axis_meant(name, dims)), entry) for name, entry in place.entries.items()]
+    for axis, entry in sorted(axes, reverse=True):
+        first_order = first_order.select(axis, entry)
+    return first_order.flatten(1).sum(1) if first_order.ndim > 1 else first_order
