@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 
 from neuros_mechint.adapters.inference.identities import agree
+from neuros_mechint.adapters.replay.fused import Function, fused_activations
 from neuros_mechint.adapters.replay.record import NotReplayableError
 from neuros_mechint.adapters.replay.replay import Replay, Rows
 from neuros_mechint.adapters.tensors import named_tensors
@@ -31,6 +32,8 @@ class Shortcuts:
         Later positions may be run alone, with the recorded keys and values of those before them.
     by_position : bool
         What follows the blocks treats every position alone.
+    fused : mapping of str to callable
+        Kernels that compute what modules inside the blocks do.
     reason : str
         Why not all of it holds.
     """
@@ -38,6 +41,7 @@ class Shortcuts:
     causal: bool
     prefix: bool
     by_position: bool
+    fused: Mapping[str, Function] = field(default_factory=dict)
     reason: str = ""
 
 
@@ -58,6 +62,7 @@ def prove(replay: Replay) -> Shortcuts:
     noise = torch.randn(stream.shape, generator=torch.Generator().manual_seed(0)).to(stream)
     changed = stream.clone()
     changed[:, half:] += _NOISE * stream.std() * noise[:, half:]
+    replay.fused = fused_activations(replay.module, [block.path for block in replay.blocks])
     with replay.running():
         try:
             whole = _through(replay, Rows(torch.cat([stream, changed]), 0, (0, 1))).hidden
@@ -71,7 +76,7 @@ def prove(replay: Replay) -> Shortcuts:
         by_position = _tail_is_by_position(replay)
         causal = half > 0 and agree(moved[:, :half], last[:, :half], loosened=0.1)
         prefix = causal and _prefix_holds(replay, changed, moved, half)
-    return Shortcuts(causal, prefix, by_position, _reason(replay, causal, prefix, by_position))
+    return Shortcuts(causal, prefix, by_position, replay.fused, _reason(replay, causal, prefix, by_position))
 
 
 def _through(replay: Replay, rows: Rows) -> Rows:
@@ -151,7 +156,13 @@ class Proofs:
         self._entries: dict[Hashable, bool] = {}
 
     def shortcuts(self, replay: Replay) -> Shortcuts:
-        """Return what may be taken from recorded runs of this shape; raise `NotReplayableError` where nothing may."""
+        """Return what may be taken from recorded runs of this shape, and let the run use it.
+
+        Raises
+        ------
+        NotReplayableError
+            The blocks cannot be run by themselves.
+        """
         key = _key(replay)
         if key not in self._shortcuts:
             try:
@@ -161,6 +172,7 @@ class Proofs:
         found = self._shortcuts[key]
         if isinstance(found, NotReplayableError):
             raise found
+        replay.fused = found.fused
         return found
 
     def entry(self, replay: Replay, layer: int, site: str, value: torch.Tensor, prefix: bool) -> bool:

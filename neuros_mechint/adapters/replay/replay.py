@@ -79,6 +79,8 @@ class Replay:
         Names the axes of a tensor at a plain module path.
     window : mapping
         Where the samples lie in the whole input.
+    fused : mapping of str to callable
+        Modules inside the blocks in whose place a faster kernel computes the same, see `fused_activations`.
     """
 
     module: nn.Module
@@ -88,6 +90,7 @@ class Replay:
     output: Any
     dims_of: DimsOf
     window: Window
+    fused: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
     _known: dict[str, _Known] = field(default_factory=dict, repr=False)
 
     @property
@@ -107,7 +110,9 @@ class Replay:
     @contextmanager
     def running(self) -> Generator[None]:
         """Run the model as the engine does: alone, in eval mode, without gradients, nothing fused past the hooks."""
-        with alone(self.module), torch.no_grad(), evaluating(self.module), open_kernels():
+        with alone(self.module), torch.no_grad(), evaluating(self.module), open_kernels(), ExitStack() as stack:
+            for path, kernel in self.fused.items():
+                stack.enter_context(standing_in(self.module.get_submodule(path), kernel))
             yield
 
     # -- through the blocks --------------------------------------------------------------------------------------
