@@ -2,10 +2,12 @@
 __version__: str
 
 from .adapters.registry import adapt as adapt
+from .causal.ablation.study import AblationStudy as AblationStudy
+from .causal.attribution.attribute import attribute as attribute
 from .causal.metrics import kl_divergence as kl_divergence
 from .causal.metrics import log_probability as log_probability
 from .causal.metrics import logit_difference as logit_difference
-from .causal.patching import ActivationPatcher as ActivationPatcher
+from .causal.patching.patcher import ActivationPatcher as ActivationPatcher
 from .core import errors as errors
 from .core.ablations import Mean as Mean
 from .core.ablations import Resample as Resample

@@ -346,8 +346,9 @@ class TorchAdapter(BaseAdapter):
         return Replay(self.module, again, taps, blocks, run.output, self._native_dims, batch.window), run
 
     def _block_paths(self, batch: Batch) -> list[str]:
-        table = self._table([], batch)
-        taps = [self._tap(name) for name in table if re.fullmatch(r"blocks\.\d+\.resid_pre", name)]
+        self._prove(batch)
+        named = {} if self._map is None else self._map.taps
+        taps = [tap for name, tap in named.items() if re.fullmatch(r"blocks\.\d+\.resid_pre", name)]
         if not taps or any(tap.side != "in" for tap in taps):
             raise NotReplayableError("no stack of blocks was proven on this model")
         return [tap.path for tap in taps]

@@ -123,16 +123,16 @@ def fingerprint_module(module: torch.nn.Module) -> str:
 
 def _plain_settings(part: Any) -> str:
     """Return what a module keeps in plain attributes, such as its number of heads or its activation function."""
-    settings: dict[str, str] = {}
+    settings: list[str] = []
     for name, value in vars(part).items():
-        if name.startswith("_") or name == "training":
+        if name[0] == "_" or name == "training":
             continue
         items = value if isinstance(value, (tuple, list)) else (value,)
         if all(isinstance(item, (bool, int, float, str, type(None))) for item in items):
-            settings[name] = repr(value)
+            settings.append(f"{name}={value!r}")
         elif callable(value) and hasattr(value, "__qualname__"):
-            settings[name] = _stable_text(value)
-    return json.dumps(settings, sort_keys=True)
+            settings.append(f"{name}={_stable_text(value)}")
+    return "\n".join(sorted(settings))
 
 
 def _update_with_tensor(digest: Any, tensor: Any, full_bytes: int) -> None:
@@ -146,8 +146,9 @@ def _update_with_tensor(digest: Any, tensor: Any, full_bytes: int) -> None:
         values = values.to_dense()
     if values.numel() * values.element_size() > full_bytes:
         values = _evenly_spaced(values)
-    values = values.reshape(-1).cpu().resolve_conj().resolve_neg().contiguous()
-    digest.update(values.view(torch.uint8).numpy().tobytes())
+    if values.is_conj() or values.is_neg() or values.dtype is torch.bfloat16 or not values.is_contiguous():
+        values = values.resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
+    digest.update(values.cpu().numpy())
 
 
 def _evenly_spaced(values: Any) -> Any:

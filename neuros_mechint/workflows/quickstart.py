@@ -13,7 +13,7 @@ import xarray as xr
 
 from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.causal.metrics import log_probability
-from neuros_mechint.causal.patching import ActivationPatcher, PatchingEffects
+from neuros_mechint.causal.patching.patcher import ActivationPatcher, PatchingEffects
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator

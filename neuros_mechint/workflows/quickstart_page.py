@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from neuros_mechint.causal.patching import PatchingEffects
+from neuros_mechint.causal.patching.patcher import PatchingEffects
 from neuros_mechint.core.result import Result
 from neuros_mechint.report.report import Report
 

@@ -213,3 +213,132 @@ def test_the_summary_tells_changes_and_shares(patcher, partners):
     share = effects.normalized().sel(site="a").item()
     change = effects.values.sel(site="a").item() - effects.corrupted
     assert f"a: {change:+.4g} ({share:.1%})" in effects.summary()
+
+
+# -- estimates from a gradient ---------------------------------------------------------------------------------------
+
+
+def test_estimates_are_exact_where_the_model_is_linear(patcher, partners):
+    exact = patcher.sweep(*partners, ["a", "b", "idle"], by=())
+    estimated = patcher.sweep(*partners, ["a", "b", "idle"], by=(), engine="attribution", verify=0)
+    np.testing.assert_allclose(estimated.values, exact.values, atol=1e-6)
+    np.testing.assert_allclose(estimated.data["per_sample"], exact.data["per_sample"], atol=1e-5)
+    assert not estimated.data["exact"].any()
+    assert "estimated" in estimated.title
+    assert any("estimated from a gradient" in text for text in estimated.warnings)
+
+
+class Saturated(torch.nn.Module):
+    """``y = tanh(20 a) + b``: at a corrupted value far from zero the gradient with respect to ``a`` vanishes."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Identity(), torch.nn.Identity()
+
+    def forward(self, x):
+        return torch.tanh(20 * self.a(x[:, :1])) + self.b(x[:, 1:])
+
+
+def test_what_is_verified_is_exact_and_the_rest_is_marked_as_an_estimate():
+    patcher = nm.ActivationPatcher(nm.adapt(Saturated()), lambda output: output[:, 0])
+    clean, corrupted = torch.tensor([[1.0, 1.0], [1.0, 0.5]]), torch.tensor([[-1.0, 0.0], [-1.0, 0.0]])
+    exact = patcher.sweep(clean, corrupted, ["a", "b"], by=())
+    found = patcher.sweep(clean, corrupted, ["a", "b"], by=(), engine="attribution", verify=1)
+    assert found.data["exact"].values.tolist() == [False, True]  # the saturated site looks unimportant
+    assert found.values.sel(site="b").item() == pytest.approx(exact.values.sel(site="b").item())
+    assert abs(found.values.sel(site="a").item() - found.corrupted) < 1e-3
+    assert exact.values.sel(site="a").item() - exact.corrupted == pytest.approx(2)  # what the estimate misses
+    everything = patcher.sweep(clean, corrupted, ["a", "b"], by=(), engine="attribution", verify=2)
+    np.testing.assert_allclose(everything.values, exact.values, atol=1e-6)
+
+
+def test_the_prescreen_finds_the_head_that_matters(induction, tokens):
+    other = tokens.clone()
+    other[:, 4] = (other[:, 4] % 63) + 1
+    patcher = nm.ActivationPatcher(induction, nm.log_probability(tokens[:, 5], position=4))
+    exact = patcher.sweep(tokens, other, "blocks.*.z", by=("head",))
+    found = patcher.sweep(tokens, other, "blocks.*.z", by=("head",), engine="attribution", verify=3)
+    assert int(found.data["exact"].sum()) == 3
+    verified = found.data["exact"].values
+    np.testing.assert_allclose(found.values.values[verified], exact.values.values[verified], atol=1e-5)
+
+
+# -- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda p, x: p.sweep(x, x[:, :5], "blocks.0.z"), nm.errors.InputError, "not partners"),
+        (lambda p, x: p.sweep(x, x[:2], "blocks.0.z"), nm.errors.InputError, "not partners"),
+        (lambda p, x: p.joint(x, x[:2], "blocks.0.z"), nm.errors.InputError, "not partners"),
+        (lambda p, x: p.sweep(x, x, []), nm.errors.InputError, "no sites"),
+        (lambda p, x: p.sweep(x, x, "blocks.7.z"), nm.errors.SiteError, "blocks.0.z"),
+        (lambda p, x: p.sweep(x, x, "blocks.0.z", by="haed"), nm.errors.SiteError, "cannot be taken apart"),
+        (lambda p, x: p.sweep(x, x, "blocks.0.z[head=1]", by="head"), nm.errors.SiteError, "head"),
+        (lambda p, x: p.sweep(x, x, "blocks.0.z", engine="fast"), nm.errors.OptionError, "unknown engine"),
+        (lambda p, x: p.sweep(x, x, "blocks.0.z", verify=3), nm.errors.OptionError, "belongs to engine='attribution'"),
+        (
+            lambda p, x: p.sweep(x, x, "blocks.0.z", engine="attribution", verify=-1),
+            nm.errors.OptionError,
+            "bad `verify`",
+        ),
+        (lambda p, x: p.sweep(x, x, "blocks.0.z", batch_size=0), nm.errors.InputError, "bad batch_size"),
+        (lambda p, x: p.sweep(x, x, "blocks.0.z").normalized(), nm.errors.InputError, "hardly differ"),
+    ],
+)
+def test_bad_input_is_refused(induction, tokens, call, error, message):
+    patcher = nm.ActivationPatcher(induction, nm.log_probability(7))
+    with pytest.raises(error, match=message):
+        call(patcher, tokens)
+
+
+@pytest.mark.parametrize("engine", ["auto", "loop", "batched", "suffix"])
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (lambda output: output[:, -1, 0] * float("nan"), "not finite"),
+        (lambda output: torch.ones(output.shape[0]), "does not depend on the model's output"),
+        (lambda output: output[:, -1], "too many axes"),
+        (nm.log_probability(7, position=30), "position out of range"),
+        (nm.log_probability(torch.tensor([1, 2])), "does not match the samples"),
+    ],
+    ids=["not finite", "constant", "too many axes", "out of range", "another batch"],
+)
+def test_metrics_that_measure_nothing_are_refused(induction, tokens, metric, message, engine):
+    with pytest.raises(nm.errors.InputError, match=message):
+        nm.ActivationPatcher(induction, metric).sweep(tokens, tokens.flip(0), "blocks.*.z", by=("head",), engine=engine)
+
+
+def test_answers_at_different_positions_are_refused():
+    from tests.conformance.architectures import ARCHITECTURES
+
+    module, inputs = ARCHITECTURES["GPT2"].build()
+    masks = torch.ones(2, *inputs["input_ids"].shape, dtype=torch.long)
+    masks[1, 0, :2] = 0
+    clean, corrupted = ({**inputs, "attention_mask": mask} for mask in masks)
+    with pytest.raises(nm.errors.InputError, match="padded differently"):
+        nm.ActivationPatcher(nm.adapt(module), nm.log_probability(5)).sweep(clean, corrupted, "blocks.0.z", by="head")
+
+
+def test_a_sweep_holds_no_more_rows_at_once_than_it_should(monkeypatch):
+    """Interventions are planned in slabs: with a tiny budget the numbers are the same."""
+    from neuros_mechint.causal.engines import suffix
+    from tests.conformance.architectures import ARCHITECTURES
+
+    module, inputs = ARCHITECTURES["GPT2"].build()
+    model, other = nm.adapt(module), {"input_ids": inputs["input_ids"].flip(0)}
+    patcher = nm.ActivationPatcher(model, nm.log_probability(5))
+    whole = patcher.sweep(other, inputs, "blocks.*.resid_pre")
+    monkeypatch.setattr(suffix, "_BYTES_AT_ONCE", 1)
+    monkeypatch.setattr("neuros_mechint.causal.engines.cost._FLOATS_PER_CALL", 1)
+    largest = []
+    run_block = suffix.Replay._run_block
+    monkeypatch.setattr(
+        suffix.Replay,
+        "_run_block",
+        lambda self, layer, hidden, span: largest.append(hidden.shape[0]) or run_block(self, layer, hidden, span),
+    )
+    parts = patcher.sweep(other, inputs, "blocks.*.resid_pre")
+    np.testing.assert_allclose(parts.values, whole.values, atol=1e-5)
+    assert max(largest) == 3  # one copy of the three samples

@@ -10,11 +10,11 @@ import torch
 import xarray as xr
 
 from neuros_mechint.adapters.base import BaseAdapter
-from neuros_mechint.causal.effects import PatchingEffects
 from neuros_mechint.causal.interventions import ENGINES, Measurements, check_can_intervene, measure
 from neuros_mechint.causal.metrics import check_dependence, metric_values
+from neuros_mechint.causal.patching.effects import PatchingEffects
+from neuros_mechint.causal.patching.prescreen import prescreen
 from neuros_mechint.causal.places import as_array, patch, places_at
-from neuros_mechint.causal.prescreen import prescreen
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Replace
@@ -145,7 +145,8 @@ class ActivationPatcher:
         return _Baselines(run.activations, metric_values(self.metric, run.output), run.output)
 
     def _check_partners(self, clean: Any, corrupted: Any) -> None:
-        if not isinstance(self.model, BaseAdapter):
+        plain = isinstance(clean, torch.Tensor) and isinstance(corrupted, torch.Tensor)
+        if not isinstance(self.model, BaseAdapter) or (plain and clean.shape == corrupted.shape):
             return
         ours, theirs = (self.model.prepared(inputs, ())[0] for inputs in (clean, corrupted))
         if ours.shapes() != theirs.shapes():
@@ -176,8 +177,8 @@ class ActivationPatcher:
         units = getattr(self.metric, "units", "metric")
         labels = {"units": units, "long_name": "metric after patching"}
         variables: dict[str, Any] = {
-            "metric": per_sample.mean("sample").assign_attrs(labels),
-            "per_sample": per_sample.assign_attrs(labels),
+            "metric": (per_sample.dims[:-1], per_sample.values.mean(-1), labels),
+            "per_sample": (per_sample.dims, per_sample.values, labels),
             "clean": ("sample", baselines.clean.numpy()),
             "corrupted": ("sample", measured.baseline.numpy()),
         }
@@ -190,7 +191,8 @@ class ActivationPatcher:
         provenance = Provenance.record(model=self.model.fingerprint(), arguments=arguments)
         attributes = {"by": list(by), "engine": measured.engine, "engine_notes": list(measured.notes)}
         warnings = _warnings(baselines.clean, measured.baseline, measured)
-        return PatchingEffects(xr.Dataset(variables), title, attributes, provenance, CITATIONS, warnings)
+        data = xr.Dataset(variables, coords=per_sample.coords)
+        return PatchingEffects(data, title, attributes, provenance, CITATIONS, warnings)
 
 
 @dataclass(frozen=True)

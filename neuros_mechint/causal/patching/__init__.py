@@ -1,0 +1,1 @@
+"""Activation patching: activations of one run put into another."""
