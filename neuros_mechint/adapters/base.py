@@ -106,6 +106,19 @@ class BaseAdapter(ABC):
         SiteError, InputError, CapabilityError
             Unknown sites, values that do not fit, or a model that cannot be edited.
         """
+        found = self.observe(inputs, edits, capture, batch_size)
+        if not len(found.activations):
+            return found
+        return Run(found.output, found.activations.with_provenance(Provenance.record(model=self.fingerprint())))
+
+    def observe(
+        self,
+        inputs: Any,
+        edits: Edit | Sequence[Edit] = (),
+        capture: Any = (),
+        batch_size: int | None = None,
+    ) -> Run:
+        """Do what `run` does for an analysis that records the provenance itself: hashing the weights takes time."""
         batch = self._prepare(inputs)
         edits = self._expand_edits([edits] if isinstance(edits, Edit) else list(edits), batch)
         references = self._expand(capture, batch)
@@ -117,7 +130,8 @@ class BaseAdapter(ABC):
             outputs.append(output)
             pieces.append(activations)
             sizes.append(part.n_samples)
-        return Run(self._join_outputs(outputs, sizes, batch.sample_axis), self._joined(pieces, references))
+        activations = _samples_picked(Activations.concatenate(pieces), references)
+        return Run(self._join_outputs(outputs, sizes, batch.sample_axis), activations)
 
     def capture(
         self,

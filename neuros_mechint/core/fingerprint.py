@@ -16,7 +16,7 @@ from neuros_mechint.core.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-_DIGEST_BYTES = 16
+_DIGITS = 32
 _SAMPLE = 4096
 _FULL_TENSOR_BYTES = 2**20
 _FULL_ARRAY_BYTES = 2**24
@@ -51,10 +51,10 @@ def fingerprint_array(array: object) -> str:
     >>> fingerprint_array(np.arange(3)) == fingerprint_array(np.arange(3.0))
     False
     """
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest = hashlib.sha256()
     if _is_tensor(array):
         _update_with_tensor(digest, array, _FULL_ARRAY_BYTES)
-        return digest.hexdigest()
+        return digest.hexdigest()[:_DIGITS]
     values = np.asarray(array)
     if values.dtype.hasobject or values.dtype.kind == "T":
         values = _as_fixed_width(values)
@@ -62,7 +62,7 @@ def fingerprint_array(array: object) -> str:
     if values.nbytes > _FULL_ARRAY_BYTES:
         values = values.reshape(-1)[:: -(-values.size // _SAMPLE)]
     digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:_DIGITS]
 
 
 def fingerprint_module(module: torch.nn.Module) -> str:
@@ -100,7 +100,7 @@ def fingerprint_module(module: torch.nn.Module) -> str:
 
     if not isinstance(module, torch.nn.Module):
         raise InputError("only torch modules have a fingerprint", expected="torch.nn.Module", got=type(module).__name__)
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest = hashlib.sha256()
     for name, part in module.named_modules(remove_duplicate=False):
         # extra_repr holds the settings of modules without parameters (a dropout rate, an RNN's nonlinearity).
         digest.update(f"{name}|{type(part).__module__}.{type(part).__qualname__}|{part.extra_repr()}\n".encode())
@@ -118,7 +118,7 @@ def fingerprint_module(module: torch.nn.Module) -> str:
                 )
             digest.update(name.encode())
             _update_with_tensor(digest, tensor, _FULL_TENSOR_BYTES)
-    return digest.hexdigest()
+    return digest.hexdigest()[:_DIGITS]
 
 
 def _plain_settings(part: Any) -> str:

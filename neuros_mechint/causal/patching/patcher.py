@@ -139,7 +139,8 @@ class ActivationPatcher:
 
     def _baselines(self, clean: Any, corrupted: Any, sites: Any, batch_size: int | None) -> _Baselines:
         self._check_partners(clean, corrupted)
-        run = self.model.run(clean, capture=sites, batch_size=batch_size)
+        observe = self.model.observe if isinstance(self.model, BaseAdapter) else self.model.run
+        run = observe(clean, capture=sites, batch_size=batch_size)
         if not len(run.activations):
             raise InputError("no sites to patch", expected="at least one name or pattern, see `model.sites()`")
         return _Baselines(run.activations, metric_values(self.metric, run.output), run.output)
