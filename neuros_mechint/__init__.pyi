@@ -8,6 +8,11 @@ from .causal.metrics import kl_divergence as kl_divergence
 from .causal.metrics import log_probability as log_probability
 from .causal.metrics import logit_difference as logit_difference
 from .causal.patching.patcher import ActivationPatcher as ActivationPatcher
+from .causal.paths.analyzer import PathAnalyzer as PathAnalyzer
+from .causal.paths.flow import attention_rollout as attention_rollout
+from .causal.paths.flow import direct_logit_attribution as direct_logit_attribution
+from .causal.paths.flow import logit_lens as logit_lens
+from .causal.paths.graph import CausalGraph as CausalGraph
 from .core import errors as errors
 from .core.ablations import Mean as Mean
 from .core.ablations import Resample as Resample
@@ -28,4 +33,5 @@ from .core.sites import SiteTable as SiteTable
 from .core.store import ActivationStore as ActivationStore
 from .datasets.embedded import load_model as load_model
 from .report.report import Report as Report
+from .workflows.induction import induction_check as induction_check
 from .workflows.quickstart import quickstart as quickstart

@@ -48,7 +48,7 @@ def fused_activations(module: nn.Module, paths: Sequence[str]) -> Mapping[str, F
 
 
 def _holds_anything(part: nn.Module) -> bool:
-    return any(True for _ in part.children()) or any(True for _ in part.parameters()) or any(True for _ in part.buffers())
+    return any(True for held in (part.children, part.parameters, part.buffers) for _ in held())
 
 
 def _kernel_of(part: nn.Module) -> Function | None:

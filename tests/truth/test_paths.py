@@ -1,0 +1,602 @@
+"""Edges and paths against a circuit written into the weights, path patching by hand, and closed forms."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+import neuros_mechint as nm
+from neuros_mechint.causal.paths.graph import CausalGraph
+from tests.conformance.architectures import ARCHITECTURES
+from tests.truth.edges_by_hand import EdgesByHand, HookedEdges, answer, language_model
+from tests.truth.hand_weighted import (
+    ALL_EDGES,
+    COMPOSITION,
+    DECOYS,
+    TOKEN_EDGES,
+    accuracy,
+    hand_weighted,
+    partners,
+)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The 'utils' module has been deprecated:DeprecationWarning"),
+]
+MODELS = [(10.0, 0.0, 0), (30.0, 0.0, 0), (10.0, 0.02, 0), (10.0, 0.02, 1), (10.0, 0.02, 2)]
+each_model = pytest.mark.parametrize(("gain", "noise", "seed"), MODELS)
+
+
+@pytest.fixture(scope="module")
+def circuit():
+    """Edge effects of a hand-weighted model, each computed once."""
+    known: dict[tuple, nm.Result] = {}
+
+    def effects(gain, noise, seed, method="exact", ablation="resample", **options):
+        key = (gain, noise, seed, method, ablation, *options.items())
+        if key not in known:
+            clean, corrupted, correct, wrong = partners(seed=seed + 1)
+            model = nm.adapt(hand_weighted(gain, noise, seed))
+            analyzer = nm.PathAnalyzer(model, nm.logit_difference(correct, wrong))
+            known[key] = analyzer.edges(clean, corrupted, method, ablation, **options)
+        return known[key]
+
+    return effects
+
+
+def separation(effects, edges):
+    """Area under the ROC curve of the size of the effects as a sign of belonging to ``edges``."""
+    names = effects.data["edge"].values
+    return roc_auc_score([name in edges for name in names], np.abs(effects.data["effect"].values))
+
+
+def value(effects, edge, variable="effect"):
+    return float(effects.data[variable].sel(edge=edge))
+
+
+# -- a circuit that is known -----------------------------------------------------------------------------------------
+
+
+@each_model
+def test_the_hand_weighted_model_predicts_every_repeated_token(gain, noise, seed):
+    assert accuracy(hand_weighted(gain, noise, seed)) == 1.0
+
+
+@each_model
+def test_resampling_finds_the_token_edges_and_zeroing_all_edges(circuit, gain, noise, seed):
+    resampled = circuit(gain, noise, seed)
+    assert resampled.data.sizes["edge"] == 81
+    assert separation(resampled, TOKEN_EDGES) == pytest.approx(1, abs=1e-12)
+    assert separation(resampled, ALL_EDGES) < 0.9  # positions are the same in both inputs: two edges cannot be seen
+    assert separation(circuit(gain, noise, seed, ablation="zero"), ALL_EDGES) == pytest.approx(1, abs=1e-12)
+
+
+def test_without_noise_only_the_circuit_has_an_effect(circuit):
+    effects = circuit(10.0, 0.0, 0, ablation="zero")
+    found = {
+        str(name) for name, size in zip(effects.data["edge"].values, effects.values.values, strict=True) if size > 1
+    }
+    assert found == ALL_EDGES
+    others = effects.values.sel(edge=[name for name in effects.data["edge"].values if name not in ALL_EDGES])
+    assert np.abs(others).max() < 1e-4
+
+
+def test_decoys_have_no_effect_and_what_does_not_communicate_exactly_none(circuit):
+    effects = circuit(10.0, 0.0, 0)
+    touching = [name for name in effects.data["edge"].values if any(decoy in str(name) for decoy in DECOYS)]
+    assert len(touching) == 29  # 3 + 15 into the two decoys, 13 + 1 out of them, 3 of these between the two
+    assert np.abs(effects.values.sel(edge=touching)).max() < 1e-5
+    # the decoys see tokens and move their heads, but what they write is read nowhere
+    assert value(effects, "input->a0.h1<k>", "change") > 0.1
+    for silent in ("a0.h1->a1.h0<k>", "a0.h0->a1.h0<q>", "input->a0.h0<q>"):
+        assert value(effects, silent) == 0
+        assert value(effects, silent, "change") == 0
+        assert not effects.data["per_sample"].sel(edge=silent).values.any()
+    assert effects.effect("a1.h0", "a0.h0<k>") == 0  # later nodes send nothing to earlier ones
+
+
+@pytest.mark.parametrize("ablation", ["resample", "zero", "mean"])
+def test_exact_effects_equal_path_patching_by_hand(circuit, ablation):
+    clean, corrupted, correct, wrong = partners(seed=2)
+    metric = nm.logit_difference(correct, wrong)
+    by_hand = HookedEdges(
+        hand_weighted(10.0, 0.02, 1), clean, corrupted if ablation == "resample" else ablation, metric
+    )
+    effects = nm.PathAnalyzer(nm.adapt(hand_weighted(10.0, 0.02, 1)), metric).edges(
+        clean, corrupted if ablation == "resample" else None, "exact", ablation
+    )
+    for edge in effects.data["edge"].values:
+        got = effects.data["per_sample"].sel(edge=edge).values
+        np.testing.assert_allclose(got, by_hand.exact(str(edge)), atol=2e-4, rtol=1e-4, err_msg=edge)
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_estimates_equal_edge_attribution_patching_by_hand(circuit, steps):
+    clean, corrupted, correct, wrong = partners(seed=3)
+    effects = circuit(10.0, 0.02, 2, "eap-ig" if steps else "eap")
+    by_hand = HookedEdges(hand_weighted(10.0, 0.02, 2), clean, corrupted, nm.logit_difference(correct, wrong))
+    for edge, expected in by_hand.estimates([str(edge) for edge in effects.data["edge"].values], steps).items():
+        got = effects.data["per_sample"].sel(edge=edge).values
+        np.testing.assert_allclose(got, expected, atol=5e-4, rtol=1e-3, err_msg=edge)
+
+
+# -- saturation ------------------------------------------------------------------------------------------------------
+
+
+def test_sharp_attention_hides_the_composition_edge_from_gradients(circuit):
+    exact, estimated = circuit(10.0, 0.0, 0), circuit(10.0, 0.0, 0, "eap")
+    assert value(exact, COMPOSITION) > 50 * abs(value(estimated, COMPOSITION))
+    assert separation(estimated, TOKEN_EDGES) == pytest.approx(1, abs=1e-12)  # ranks alone would not tell
+
+
+@each_model
+def test_saturation_is_flagged_and_verified_edges_carry_their_exact_effect(circuit, gain, noise, seed):
+    exact, estimated = circuit(gain, noise, seed), circuit(gain, noise, seed, "eap")
+    assert COMPOSITION in estimated.saturated
+    assert any("saturation" in text for text in estimated.warnings)
+    assert value(estimated, COMPOSITION, "exact") == pytest.approx(value(exact, COMPOSITION), rel=1e-4)
+    assert estimated.effect("a0.h0", "a1.h0<k>") == pytest.approx(value(exact, COMPOSITION), rel=1e-4)
+    verified = estimated.data["exact"].dropna("edge")
+    np.testing.assert_allclose(verified, exact.data["effect"].sel(edge=verified["edge"]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_saturated_edge_is_found_although_its_estimate_is_small(circuit):
+    estimated = circuit(30.0, 0.02, 2, "eap", verify=2)
+    inner = estimated.data["effect"].where(estimated.data["change"] > 0, drop=True)
+    larger = int((np.abs(inner) > np.abs(inner.sel(edge=COMPOSITION))).sum())
+    assert larger > 16  # the default number to verify: the largest estimates alone would not include it
+    assert estimated.saturated == [COMPOSITION]
+
+
+def test_soft_attention_is_not_flagged(circuit):
+    exact, estimated = circuit(4.0, 0.0, 0), circuit(4.0, 0.0, 0, "eap")
+    assert value(estimated, COMPOSITION) == pytest.approx(value(exact, COMPOSITION), rel=0.1)
+    assert estimated.data["exact"].notnull().sum() >= 5
+    assert estimated.saturated == []
+    assert not any("saturation" in text for text in estimated.warnings)
+
+
+def test_verifying_nothing_is_possible_and_says_so(circuit):
+    effects = circuit(10.0, 0.0, 0, "eap", verify=0)
+    assert "exact" not in effects.data
+    assert effects.saturated == []
+
+
+# -- language models -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "n_edges"), [("GPT2", 110), ("Llama", 82), ("GPTNeoX", 102)])
+def test_every_edge_of_a_language_model_equals_path_patching_by_hand(name, n_edges):
+    model, clean, corrupted = language_model(name, 1.0)
+    effects = nm.PathAnalyzer(nm.adapt(model, example=clean), answer).edges(clean, corrupted, "exact")
+    by_hand = EdgesByHand(name, model, clean, corrupted, answer)
+    assert effects.data.sizes["edge"] == n_edges
+    for edge in effects.data["edge"].values:
+        got = effects.data["per_sample"].sel(edge=edge).values
+        np.testing.assert_allclose(got, by_hand.effect(str(edge)), atol=1e-9, err_msg=edge)
+    assert np.abs(effects.values).max() > 0.1
+    parallel = name == "GPTNeoX"
+    assert ("a0.h0->m0" in effects.data["edge"].values) is not parallel
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Llama", "GPTNeoX"])
+def test_edges_of_one_sender_add_up_to_changing_it_as_a_whole(name):
+    """To first order: halving the change quarters what is left over. No path is missing, none counted twice."""
+
+    def left_over(size, without=()):
+        model, clean, corrupted = language_model(name, size)
+        effects = nm.PathAnalyzer(nm.adapt(model, example=clean), answer).edges(clean, corrupted, "exact")
+        names = effects.data["receiver"].values
+        counted = effects.data["per_sample"].isel(edge=[str(one) not in without for one in names])
+        sums = counted.groupby("sender").sum("edge")
+        adapter = nm.adapt(model, example=clean)
+        baseline = answer(adapter.run(clean).output)
+        found = {}
+        for sender, site in (
+            ("input", "blocks.0.resid_pre"),
+            ("a0.h1", "blocks.0.z[head=1]"),
+            ("m0", "blocks.0.mlp_out"),
+        ):
+            other = adapter.capture(corrupted, site)[site]
+            total = baseline - answer(adapter.run(clean, edits=nm.Replace(site, other)).output)
+            assert total.abs().max() > 1e-3 * size
+            found[sender] = np.abs(sums.sel(sender=sender).values - total.detach().numpy()).max()
+        return found
+
+    coarse, fine = left_over(2e-3), left_over(1e-3)
+    for sender in coarse:
+        assert fine[sender] < 0.3 * coarse[sender], sender
+    assert left_over(1e-3, without=("m1",))["m0"] > 20 * fine["m0"]  # the check sees a missing edge
+
+
+@pytest.mark.parametrize("name", ["GPT2", "GPTNeoX"])  # Llama's norm computes in single precision
+def test_gradients_of_small_changes_equal_exact_effects(name):
+    model, clean, corrupted = language_model(name, 1e-5)
+    analyzer = nm.PathAnalyzer(nm.adapt(model, example=clean), answer)
+    exact, estimated = analyzer.edges(clean, corrupted, "exact"), analyzer.edges(clean, corrupted, "eap")
+    scale = float(np.abs(exact.data["effect"]).max())
+    difference = exact.data["effect"] - estimated.data["effect"].sel(edge=exact.data["edge"])
+    assert float(np.abs(difference).max()) < 1e-3 * scale
+    assert estimated.saturated == []
+
+
+def test_heads_whose_queries_are_not_proven_receive_as_a_whole(monkeypatch):
+    model, clean, corrupted = language_model("GPT2", 1.0)
+    adapter = nm.adapt(model, example=clean)
+    proven = [site for name, site in adapter.sites().items() if name != "blocks.1.q"]
+    monkeypatch.setattr(adapter, "sites", lambda pattern=None: nm.SiteTable(proven, {"blocks.1.q": "for this test"}))
+    effects = nm.PathAnalyzer(adapter, answer).edges(clean, corrupted, "exact")
+    by_hand = EdgesByHand("GPT2", model, clean, corrupted, answer)
+    for sender in ("input", "a0.h1", "m0"):
+        expected = by_hand.effect(f"{sender}->a1.h2<q>", f"{sender}->a1.h2<k>", f"{sender}->a1.h2<v>")
+        np.testing.assert_allclose(effects.data["per_sample"].sel(edge=f"{sender}->a1.h2"), expected, atol=1e-9)
+        assert expected.abs().max() > 1e-4
+
+
+def test_norms_on_the_stream_are_pointed_out():
+    model, inputs = ARCHITECTURES["BERT"].build()
+    other = {"input_ids": inputs["input_ids"].flip(1)}
+    effects = nm.PathAnalyzer(nm.adapt(model, example=inputs), answer).edges(inputs, other, receivers="logits")
+    assert any("residual stream is not the sum" in text for text in effects.warnings)
+    model, inputs = ARCHITECTURES["GPT2"].build()
+    effects = nm.PathAnalyzer(nm.adapt(model, example=inputs), answer).edges(inputs, other, receivers="logits")
+    assert not any("residual stream" in text for text in effects.warnings)
+
+
+# -- other models ----------------------------------------------------------------------------------------------------
+
+
+class Parallel(nn.Module):
+    """``o = a(x) b(x)`` with ``a(x) = 2 x_0`` and ``b(x) = 3 x_1``; ``idle`` runs but nobody reads it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.o, self.idle = nn.Identity(), nn.Identity(), nn.Identity(), nn.Identity()
+
+    def forward(self, x):
+        self.idle(x)
+        a = self.a(2 * x[:, :1])
+        b = self.b(3 * x[:, 1:])
+        return self.o(a * b)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    random = torch.Generator().manual_seed(0)
+    return torch.randn(6, 2, generator=random), torch.randn(6, 2, generator=random)
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_parallel_branches_have_edges_to_their_product_and_none_between_them(pair, batch_size):
+    clean, corrupted = pair
+    analyzer = nm.PathAnalyzer(nm.adapt(Parallel()), lambda output: output[:, 0])
+    effects = analyzer.edges(clean, corrupted, nodes=["a", "b", "o", "idle"], batch_size=batch_size)
+    product = 6 * clean.prod(1)
+    by_hand = {
+        "input->a": product - 6 * corrupted[:, 0] * clean[:, 1],
+        "input->b": product - 6 * clean[:, 0] * corrupted[:, 1],
+        "a->o": product - 6 * corrupted[:, 0] * clean[:, 1],
+        "b->o": product - 6 * clean[:, 0] * corrupted[:, 1],
+        "input->idle": torch.zeros(6),
+        "o->output": product - 6 * corrupted.prod(1),
+    }
+    assert set(effects.data["edge"].values) == set(by_hand)
+    for edge, expected in by_hand.items():
+        np.testing.assert_allclose(effects.data["per_sample"].sel(edge=edge), expected, atol=1e-5, err_msg=edge)
+    assert effects.graph().paths("input", "output") == [["input", "a", "o", "output"], ["input", "b", "o", "output"]]
+
+
+def test_a_sequence_of_modules_has_edges_between_neighbours_only(pair):
+    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 1))
+    analyzer = nm.PathAnalyzer(nm.adapt(model), lambda output: output[:, 0])
+    effects = analyzer.edges(*pair, nodes={"first": "0", "second": "2", "last": "3"})
+    assert effects.data["edge"].values.tolist() == ["input->first", "first->second", "second->last", "last->output"]
+    whole = effects.data["per_sample"].sel(edge="last->output")
+    for edge in effects.data["edge"].values:  # one chain: each link carries all there is
+        np.testing.assert_allclose(effects.data["per_sample"].sel(edge=edge), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["exact", "eap", "eap-ig"])
+def test_states_of_a_linear_recurrent_network_follow_the_powers_of_its_matrix(method):
+    random = torch.Generator().manual_seed(1)
+    network = nn.RNN(2, 3, batch_first=True, nonlinearity="relu", bias=False)
+    with torch.no_grad():  # nothing negative anywhere: the rectifier is the identity
+        for parameter in network.parameters():
+            parameter.copy_(torch.rand(parameter.shape, generator=random) / 2)
+    clean, corrupted = torch.rand(5, 4, 2, generator=random), torch.rand(5, 4, 2, generator=random)
+    weights = torch.tensor([1.0, -2.0, 0.5])
+    analyzer = nm.PathAnalyzer(nm.adapt(network), lambda output: output[0][:, -1] @ weights)
+    effects = analyzer.edges(clean, corrupted, method)
+    states = {True: network(clean)[0].detach(), False: network(corrupted)[0].detach()}
+    recurrent, entering = network.weight_hh_l0.detach(), network.weight_ih_l0.detach()
+    expected = {}
+    for time in range(4):
+        passed_on = weights @ torch.linalg.matrix_power(recurrent, 3 - time)
+        expected[f"input->hidden[time={time}]"] = (clean - corrupted)[:, time] @ entering.T @ passed_on
+        target = f"hidden[time={time + 1}]" if time < 3 else "output"
+        expected[f"hidden[time={time}]->{target}"] = (states[True] - states[False])[:, time] @ passed_on
+    assert set(effects.data["edge"].values) == set(expected)
+    for edge, values in expected.items():
+        np.testing.assert_allclose(effects.data["per_sample"].sel(edge=edge), values, atol=1e-5, err_msg=edge)
+
+
+@pytest.mark.parametrize("kind", [nn.GRUCell, nn.LSTM])
+def test_gated_recurrent_networks_have_edges_from_each_step_to_the_next_only(kind):
+    random = torch.Generator().manual_seed(2)
+    network = kind(2, 3) if kind is nn.GRUCell else kind(2, 3, batch_first=True)
+    clean, corrupted = torch.randn(4, 3, 2, generator=random), torch.randn(4, 3, 2, generator=random)
+    states = ("hidden",) if kind is nn.GRUCell else ("hidden", "cell")
+    output = (lambda given: given[:, -1, 0]) if kind is nn.GRUCell else (lambda given: given[0][:, -1, 0])
+    effects = nm.PathAnalyzer(nm.adapt(network), output).edges(clean, corrupted, batch_size=3)
+    steps = {f"{one}[time={time}]->{two}[time={time + 1}]" for time in range(2) for one in states for two in states}
+    entering = {f"input->{state}[time={time}]" for time in range(3) for state in states}
+    assert set(effects.data["edge"].values) == steps | entering | {"hidden[time=2]->output"}
+
+
+# -- gradients along the way -----------------------------------------------------------------------------------------
+
+
+def test_integrated_gradients_are_exact_for_a_square_and_plain_gradients_are_not(pair):
+    class Square(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.node = nn.Identity()
+
+        def forward(self, x):
+            return self.node(x).square()
+
+    clean, corrupted = pair
+    analyzer = nm.PathAnalyzer(nm.adapt(Square()), lambda output: output.sum(1))
+    exact = (clean.square() - corrupted.square()).sum(1)
+    plain = (2 * clean * (clean - corrupted)).sum(1)
+    for method, steps, expected in (("exact", 5, exact), ("eap-ig", 1, exact), ("eap-ig", 7, exact), ("eap", 5, plain)):
+        effects = analyzer.edges(clean, corrupted, method, nodes=["node"], steps=steps)
+        np.testing.assert_allclose(effects.data["per_sample"].sel(edge="input->node"), expected, rtol=1e-4)
+    scalar = nm.PathAnalyzer(nm.adapt(Square()), lambda output: output.sum())
+    effects = scalar.edges(clean, corrupted, "eap", nodes=["node"])
+    assert value(effects, "input->node") == pytest.approx(plain.sum().item(), rel=1e-4)
+
+
+# -- paths -----------------------------------------------------------------------------------------------------------
+
+
+class Skips(nn.Module):
+    """``a = f(x)``, ``b = g(a + x)``, output ``a + b + x``."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.a, self.b = nn.Identity(), nn.Identity()
+        self.function = function
+
+    def forward(self, x):
+        a = self.a(self.function(x))
+        b = self.b(self.function(a + x))
+        return a + b + x
+
+
+CHAINS = (["input"], ["input", "a"], ["input", "b"], ["input", "a", "b"])
+
+
+def test_effects_of_all_paths_of_a_linear_network_add_up_to_the_whole_effect(pair):
+    clean, corrupted = pair
+    analyzer = nm.PathAnalyzer(nm.adapt(Skips(lambda x: 3 * x)), lambda output: output.sum(1))
+    paths = [analyzer.path(clean, corrupted, chain, nodes=["a", "b"]).data["per_sample"] for chain in CHAINS]
+    difference = (clean - corrupted).sum(1)
+    for got, gain in zip(paths, (1, 3, 3, 9), strict=True):
+        np.testing.assert_allclose(got, gain * difference, atol=1e-4)
+    np.testing.assert_allclose(sum(paths), 16 * difference, atol=1e-4)
+
+
+def test_a_path_through_nonlinear_nodes_equals_its_closed_form(pair):
+    clean, corrupted = pair
+    analyzer = nm.PathAnalyzer(nm.adapt(Skips(torch.tanh)), lambda output: output.sum(1))
+    a, other = torch.tanh(clean), torch.tanh(corrupted)
+    by_hand = {
+        ("input", "a", "b"): torch.tanh(a + clean) - torch.tanh(other + clean),
+        ("input", "b"): torch.tanh(a + clean) - torch.tanh(a + corrupted),
+        ("a",): a - other,
+        ("a", "b", "output"): torch.tanh(a + clean) - torch.tanh(other + clean),
+    }
+    for chain, expected in by_hand.items():
+        got = analyzer.path(clean, corrupted, list(chain), nodes=["a", "b"])
+        np.testing.assert_allclose(got.data["per_sample"], expected.sum(1), atol=1e-5)
+        assert not any("nothing passes" in text for text in got.warnings)
+
+
+def test_the_circuit_is_one_path_and_the_wrong_channel_none(circuit):
+    clean, corrupted, correct, wrong = partners(seed=1)
+    analyzer = nm.PathAnalyzer(nm.adapt(hand_weighted()), nm.logit_difference(correct, wrong))
+    through_keys = analyzer.path(clean, corrupted, ["a0.h0", "a1.h0<k>"])
+    assert float(through_keys.main) == pytest.approx(value(circuit(10.0, 0.0, 0), COMPOSITION), rel=1e-5)
+    from_input = analyzer.path(clean, corrupted, ["input", "a0.h0<v>", "a1.h0<k>", "logits"])
+    assert float(from_input.main) == pytest.approx(float(through_keys.main), rel=1e-4)
+    for chain in (["a0.h0", "a1.h0<q>"], ["a0.h0", "a1.h1"], ["a1.h0", "a0.h0"], ["a0.h0"]):
+        silent = analyzer.path(clean, corrupted, chain)
+        assert float(silent.main) == 0
+        assert any("nothing passes" in text for text in silent.warnings)
+
+
+def test_a_path_can_enter_shared_keys_for_one_query_head_alone():
+    model, clean, corrupted = language_model("Llama", 1.0)
+    analyzer = nm.PathAnalyzer(nm.adapt(model, example=clean), answer)
+    one, two = (analyzer.path(clean, corrupted, ["input", f"a1.h{head}<k>"]) for head in (0, 1))
+    assert abs(float(one.main)) > 1e-6
+    assert float(one.main) != pytest.approx(float(two.main), rel=1e-3)  # both read a1.kv0<k>
+
+
+# -- the result and its graph ----------------------------------------------------------------------------------------
+
+
+def test_the_graph_contains_the_circuit_as_paths_and_exports(circuit, tmp_path):
+    effects = circuit(10.0, 0.0, 0)
+    graph = effects.graph(top=5)
+    assert isinstance(graph.graph, nx.DiGraph)
+    assert {f"{sender}->{receiver}" for sender, receiver in graph.effects} == TOKEN_EDGES
+    assert ["input", "a0.h0<v>", "a0.h0", "a1.h0<k>", "a1.h0", "logits"] in graph.paths()
+    assert len(graph.paths()) == 3
+    read = nx.read_graphml(graph.to_graphml(tmp_path / "graph.graphml"))
+    assert set(read.edges) == set(graph.graph.edges)
+    assert read.edges["a0.h0", "a1.h0<k>"]["effect"] == pytest.approx(value(effects, COMPOSITION))
+    again = CausalGraph.from_json(graph.to_json(tmp_path / "graph.json"))
+    assert nx.utils.graphs_equal(again.graph, graph.graph)
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(nm.errors.StorageError, match="holds no causal graph"):
+        CausalGraph.from_json(tmp_path / "other.json")
+    assert len(effects.graph(minimum=1.0).effects) == 5
+
+
+def test_graph_and_matrix_are_drawn(circuit):
+    from matplotlib.figure import Figure
+
+    effects = circuit(10.0, 0.0, 0, "eap")
+    axes = effects.graph(top=8).plot(Figure().subplots())
+    drawn = {text.get_text() for text in axes.texts}
+    assert {"input", "a0.h0", "a1.h0", "logits"} <= drawn
+    assert len(axes.patches) == 8
+    assert effects.plot(Figure().subplots()).get_xlabel() == "receiver"
+    assert COMPOSITION in effects.summary()
+
+
+def test_results_are_saved_and_loaded_whole(circuit, tmp_path):
+    effects = circuit(10.0, 0.02, 0, "eap")
+    loaded = nm.load_result(effects.save(tmp_path / "edges.nc"))
+    assert loaded == effects
+    assert loaded.graph().effects == effects.graph().effects
+    assert loaded.saturated == effects.saturated
+
+
+def test_intervals_hold_the_mean_and_normalized_effects_are_fractions(circuit):
+    effects = circuit(10.0, 0.0, 0)
+    bounds = effects.interval()
+    for edge in TOKEN_EDGES:
+        low, high = (float(bounds[bound].sel(edge=edge)) for bound in ("low", "high"))
+        assert 0 < low < value(effects, edge) < high
+    assert float(effects.normalized().sel(edge="a1.h0->logits")) == pytest.approx(1, abs=0.01)
+    with pytest.raises(nm.errors.InputError, match="no corrupted run"):
+        _analyzer().edges(partners()[0], ablation="zero", receivers="logits").normalized()
+
+
+def test_chosen_senders_and_receivers_have_the_effects_they_have_among_all(circuit):
+    clean, corrupted, correct, wrong = partners(seed=1)
+    analyzer = nm.PathAnalyzer(nm.adapt(hand_weighted()), nm.logit_difference(correct, wrong))
+    few = analyzer.edges(clean, corrupted, "exact", senders="a0.*", receivers=["a1.h0<?>", "logits"])
+    assert few.data.sizes["edge"] == 4 * 4
+    whole = circuit(10.0, 0.0, 0).data["effect"].sel(edge=few.data["edge"])
+    np.testing.assert_allclose(few.data["effect"], whole, atol=1e-5)
+    in_parts = analyzer.edges(clean, corrupted, "exact", senders="a0.h0", batch_size=5)
+    whole = circuit(10.0, 0.0, 0).data["effect"].sel(edge=in_parts.data["edge"])
+    np.testing.assert_allclose(in_parts.data["effect"], whole, atol=1e-5)
+
+
+def test_edges_are_measured_in_chunks_where_memory_is_short(circuit, monkeypatch):
+    monkeypatch.setattr("neuros_mechint.causal.paths.measuring._MOST_BYTES_WAITING", 100_000)
+    clean, corrupted, correct, wrong = partners(seed=1)
+    analyzer = nm.PathAnalyzer(nm.adapt(hand_weighted()), nm.logit_difference(correct, wrong))
+    in_chunks = analyzer.edges(clean, corrupted, "exact")
+    np.testing.assert_allclose(in_chunks.data["per_sample"], circuit(10.0, 0.0, 0).data["per_sample"], atol=1e-5)
+
+
+def test_only_small_graphs_are_measured_exactly_by_default(monkeypatch):
+    clean, corrupted, _, _ = partners()
+    assert _analyzer().edges(clean, corrupted).attributes["method"] == "exact"
+    monkeypatch.setattr("neuros_mechint.causal.paths.analyzer._MOST_EXACT_EDGES", 80)
+    assert _analyzer().edges(clean, corrupted).attributes["method"] == "eap-ig"
+    assert _analyzer().edges(clean, corrupted, receivers="logits").attributes["method"] == "exact"
+
+
+# -- bad input -------------------------------------------------------------------------------------------------------
+
+
+def _analyzer():
+    _, _, correct, wrong = partners()
+    return nm.PathAnalyzer(nm.adapt(hand_weighted()), nm.logit_difference(correct, wrong))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"method": "exat"}, nm.errors.OptionError, "did you mean 'exact'"),
+        ({"ablation": "noise"}, nm.errors.OptionError, "unknown ablation"),
+        ({"steps": 0, "method": "eap-ig"}, nm.errors.OptionError, "steps is no count"),
+        ({"verify": -1}, nm.errors.OptionError, "verify is no count"),
+        ({"senders": "a9.*"}, nm.errors.InputError, "no sender matches"),
+        ({"receivers": ["a1.h0"]}, nm.errors.InputError, "no receiver matches 'a1.h0'"),
+        ({"senders": []}, nm.errors.InputError, "no senders are chosen"),
+        ({"senders": "a1.h0", "receivers": "a0.h0<k>"}, nm.errors.InputError, "no edge leads"),
+        ({"nodes": []}, nm.errors.InputError, "nodes are needed"),
+        ({"nodes": ["blocks.0", "blocks.0"]}, nm.errors.InputError, "each once"),
+        ({"nodes": ["blocks.0.z", "blocks.0.z[head=1]"]}, nm.errors.InputError, "part of another"),
+        ({"nodes": {"output": "blocks.0.z"}}, nm.errors.InputError, "cannot be called 'output'"),
+        ({"nodes": ["blocks.0.zz"]}, nm.errors.SiteError, "no site"),
+    ],
+)
+def test_bad_options_are_refused(options, error, message):
+    clean, corrupted, _, _ = partners()
+    with pytest.raises(error, match=message):
+        _analyzer().edges(clean, corrupted, **options)
+
+
+def test_bad_inputs_are_refused():
+    clean, corrupted, _, _ = partners()
+    with pytest.raises(nm.errors.InputError, match="needs a second input"):
+        _analyzer().edges(clean)
+    with pytest.raises(nm.errors.InputError, match="not partners"):
+        nm.PathAnalyzer(nm.adapt(hand_weighted()), lambda output: output[:, -1, 3]).edges(clean, corrupted[:, :-1])
+    with pytest.raises(nm.errors.InputError, match="not finite"):
+        nm.PathAnalyzer(nm.adapt(hand_weighted()), lambda output: output[:, -1, 3] / 0).edges(clean, corrupted)
+    for method in ("exact", "eap"):
+        with pytest.raises(nm.errors.InputError, match="does not depend on"):
+            nm.PathAnalyzer(nm.adapt(hand_weighted()), lambda output: torch.ones(len(output))).edges(
+                clean, corrupted, method
+            )
+    with pytest.raises(nm.errors.CapabilityError, match="cannot be edited"):
+        nm.PathAnalyzer(nm.adapt(nm.Recording(np.zeros((2, 3)), dims=("stimulus", "unit"))), lambda output: output)
+    with pytest.raises(nm.errors.InputError, match="which parts of"):
+        nm.PathAnalyzer(nm.adapt(Parallel()), lambda output: output[:, 0]).edges(torch.ones(2, 2), torch.zeros(2, 2))
+    with pytest.raises(nm.errors.InputError, match="does not depend"):
+        nm.PathAnalyzer(nm.adapt(hand_weighted()), lambda output: output[:, -1, 3].detach()).edges(
+            clean, corrupted, "eap"
+        )
+    for chain in ([], "a0.h0", ["logits"]):
+        with pytest.raises(nm.errors.InputError, match="chain of nodes"):
+            _analyzer().path(clean, corrupted, chain)
+    with pytest.raises(nm.errors.SiteError, match=r"no node 'a7\.h0'"):
+        _analyzer().path(clean, corrupted, ["a7.h0"])
+    with pytest.raises(nm.errors.InputError, match="nothing is received at"):
+        _analyzer().path(clean, corrupted, ["a0.h0", "input"])
+    with pytest.raises(nm.errors.InputError, match="starts with what a node sends"):
+        _analyzer().path(clean, corrupted, ["a0.h0<k>"])
+
+
+def test_a_corruption_that_hardly_matters_is_pointed_out():
+    clean, _, correct, wrong = partners()
+    effects = nm.PathAnalyzer(nm.adapt(hand_weighted()), nm.logit_difference(correct, wrong)).edges(clean, clean)
+    assert any("hardly changes the metric" in text for text in effects.warnings)
+    with pytest.raises(nm.errors.InputError, match="hardly differ"):
+        effects.normalized()
+
+
+def test_nothing_of_the_model_is_left_changed_even_after_an_error():
+    model = hand_weighted()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    clean, corrupted, correct, wrong = partners()
+    metric = nm.logit_difference(correct, wrong)
+    state = torch.get_rng_state()
+    calls = iter(range(10**6))
+
+    def fails(output):
+        if next(calls) == 5:
+            raise ZeroDivisionError
+        return metric(output)
+
+    with pytest.raises(ZeroDivisionError):
+        nm.PathAnalyzer(nm.adapt(model), fails).edges(clean, corrupted, "exact")
+    nm.PathAnalyzer(nm.adapt(model), metric).edges(clean, corrupted, "eap", senders="a0.h0")
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
