@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.causal.partners import difference_between
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.plotting import draw
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_SMALLEST_RELATIVE_DENOMINATOR = 1e-4
 
 
 class PatchingEffects(Result):
@@ -47,16 +46,7 @@ class PatchingEffects(Result):
         InputError
             Clean and corrupted hardly differ in the metric, so that the ratio would be noise.
         """
-        difference = self.clean - self.corrupted
-        scale = max(abs(self.clean), abs(self.corrupted))
-        if abs(difference) <= _SMALLEST_RELATIVE_DENOMINATOR * scale or difference == 0:
-            raise InputError(
-                "clean and corrupted hardly differ in the metric, so effects cannot be normalized",
-                expected="a clear difference between the two baselines",
-                got=f"clean {self.clean:.6g}, corrupted {self.corrupted:.6g}",
-                fix="choose a corruption that changes the answer, or read `.values`",
-            )
-        normalized = (self.values - self.corrupted) / difference
+        normalized = (self.values - self.corrupted) / difference_between(self.clean, self.corrupted)
         return normalized.assign_attrs(units="fraction of the difference", long_name="effect")
 
     def _draw(self, ax: Axes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import xarray as xr
 from neuros_mechint.adapters.base import BaseAdapter
 from neuros_mechint.causal.interventions import ENGINES, Measurements, check_can_intervene, measure
 from neuros_mechint.causal.metrics import check_dependence, metric_values
+from neuros_mechint.causal.partners import check_partners, difference_warnings
 from neuros_mechint.causal.patching.effects import PatchingEffects
 from neuros_mechint.causal.patching.prescreen import prescreen
 from neuros_mechint.causal.places import as_array, patch, places_at
@@ -138,31 +139,12 @@ class ActivationPatcher:
         return self._effects(per_sample, measured, baselines, "Joint activation patching", ())
 
     def _baselines(self, clean: Any, corrupted: Any, sites: Any, batch_size: int | None) -> _Baselines:
-        self._check_partners(clean, corrupted)
+        check_partners(self.model, clean, corrupted)
         observe = self.model.observe if isinstance(self.model, BaseAdapter) else self.model.run
         run = observe(clean, capture=sites, batch_size=batch_size)
         if not len(run.activations):
             raise InputError("no sites to patch", expected="at least one name or pattern, see `model.sites()`")
         return _Baselines(run.activations, metric_values(self.metric, run.output), run.output)
-
-    def _check_partners(self, clean: Any, corrupted: Any) -> None:
-        plain = isinstance(clean, torch.Tensor) and isinstance(corrupted, torch.Tensor)
-        if not isinstance(self.model, BaseAdapter) or (plain and clean.shape == corrupted.shape):
-            return
-        ours, theirs = (self.model.prepared(inputs, ())[0] for inputs in (clean, corrupted))
-        if ours.shapes() != theirs.shapes():
-            raise InputError(
-                "clean and corrupted inputs are not partners",
-                expected=f"inputs of shape {_shapes_text(ours.shapes())}, as in the clean run",
-                got=_shapes_text(theirs.shapes()),
-                fix="give as many samples, of the same length",
-            )
-        masks = [batch.kwargs.get("attention_mask") for batch in (ours, theirs)]
-        if masks[0] is not None and not torch.equal(torch.as_tensor(masks[0]), torch.as_tensor(masks[1])):
-            raise InputError(
-                "clean and corrupted inputs are padded differently, so that their answers stand at different positions",
-                fix="pair inputs of the same number of tokens",
-            )
 
     def _effects(
         self,
@@ -185,13 +167,11 @@ class ActivationPatcher:
         }
         if exact is not None:
             variables["exact"] = exact
-        # its fields one by one, so that a tensor of tokens is recorded as its shape and hash
-        metric_arguments = dict(vars(self.metric)) if hasattr(self.metric, "__dict__") else {}
-        name = getattr(self.metric, "__qualname__", type(self.metric).__qualname__)
-        arguments = {"metric": name, **metric_arguments, "sites": list(per_sample["site"].values), "by": list(by)}
+        arguments = {"metric": self.metric, "sites": list(per_sample["site"].values), "by": list(by)}
         provenance = Provenance.record(model=self.model.fingerprint(), arguments=arguments)
         attributes = {"by": list(by), "engine": measured.engine, "engine_notes": list(measured.notes)}
-        warnings = _warnings(baselines.clean, measured.baseline, measured)
+        estimated = tuple(note for note in measured.notes if note.startswith("estimated"))
+        warnings = (*estimated, *difference_warnings(baselines.clean, measured.baseline))
         data = xr.Dataset(variables, coords=per_sample.coords)
         return PatchingEffects(data, title, attributes, provenance, CITATIONS, warnings)
 
@@ -203,23 +183,3 @@ class _Baselines:
     activations: Activations
     clean: torch.Tensor
     output: Any
-
-
-def _warnings(clean: torch.Tensor, corrupted: torch.Tensor, measured: Measurements) -> tuple[str, ...]:
-    """Warn where the two runs differ less than their differences vary: fractions of that difference are noise."""
-    estimated = tuple(note for note in measured.notes if note.startswith("estimated"))
-    paired = clean - corrupted
-    if paired.numel() < 2:
-        return estimated
-    mean, error = float(paired.mean()), float(paired.std() / paired.numel() ** 0.5)
-    if abs(mean) >= 2 * error:
-        return estimated
-    return (
-        *estimated,
-        f"the two runs differ by {mean:.3g} with a standard error of {error:.3g} over {paired.numel()} samples: "
-        "normalized effects are not to be trusted",
-    )
-
-
-def _shapes_text(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name}: {shape}" for name, shape in shapes.items())

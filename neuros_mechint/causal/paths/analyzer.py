@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 
 from neuros_mechint.causal.interventions import check_can_intervene
 from neuros_mechint.causal.metrics import check_dependence, metric_values
+from neuros_mechint.causal.partners import check_partners, difference_warnings
 from neuros_mechint.causal.paths.chains import along_chain
 from neuros_mechint.causal.paths.direct import DirectRuns, ablation_edits
 from neuros_mechint.causal.paths.effects import EdgeEffects, edge_name
@@ -215,6 +215,8 @@ class PathAnalyzer:
         nodes: Sequence[str] | Mapping[str, str] | None,
         batch_size: int | None,
     ) -> _Problem:
+        if corrupted is not None:
+            check_partners(self.model, clean, corrupted)
         output = self.model.run(clean, batch_size=batch_size).output
         baseline = metric_values(self.metric, output)
         wiring = find_wiring(self.model, clean, nodes)
@@ -226,7 +228,7 @@ class PathAnalyzer:
         alternatives = ablation_edits(runs, wiring.nodes, ablation, reference)
         warnings = _stream_warning(runs, alternatives)
         if ablation == "resample" and other is not None:
-            warnings += _difference_warning(baseline, other)
+            warnings += difference_warnings(baseline, other)
         return _Problem(wiring, runs, alternatives, output, baseline, other, warnings)
 
     def _effects(
@@ -272,10 +274,7 @@ class PathAnalyzer:
         return EdgeEffects(dataset, title, attributes, provenance, _CITATIONS[settings["method"]], warnings)
 
     def _provenance(self, settings: Mapping[str, Any]) -> Provenance:
-        # the metric's fields one by one, so that a tensor of tokens is recorded as its shape and hash
-        fields = dict(vars(self.metric)) if hasattr(self.metric, "__dict__") else {}
-        name = getattr(self.metric, "__qualname__", type(self.metric).__qualname__)
-        return Provenance.record(model=self.model.fingerprint(), arguments={"metric": name, **fields, **settings})
+        return Provenance.record(model=self.model.fingerprint(), arguments={"metric": self.metric, **settings})
 
 
 @dataclass(frozen=True)
@@ -359,18 +358,4 @@ def _stream_warning(runs: DirectRuns, alternatives: Mapping[str, Edit]) -> tuple
     return (
         "the residual stream is not the sum of the input and what the nodes add (norms on the stream, or parts that "
         "are no nodes): an edge's effect includes what passes through those",
-    )
-
-
-def _difference_warning(clean: torch.Tensor, corrupted: torch.Tensor) -> tuple[str, ...]:
-    """Warn where the two runs differ less than their differences vary."""
-    if clean.shape != corrupted.shape or clean.numel() < 2:
-        return ()
-    paired = (clean - corrupted).numpy()
-    mean, error = float(paired.mean()), float(np.std(paired, ddof=1) / paired.size**0.5)
-    if abs(mean) >= 2 * error and mean != 0:
-        return ()
-    return (
-        f"the two runs differ by {mean:.3g} with a standard error of {error:.3g} over {paired.size} samples: "
-        "on average this corruption hardly changes the metric",
     )

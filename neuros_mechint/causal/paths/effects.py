@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.causal.partners import difference_between
 from neuros_mechint.causal.paths.graph import CausalGraph, graph_of
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.plotting import heat_map
@@ -17,7 +18,6 @@ from neuros_mechint.core.statistics import bootstrap_interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SMALLEST_RELATIVE_DENOMINATOR = 1e-4
 _EDGES_AT_ONCE = 1000
 _MOST_NAMED = 8
 
@@ -92,14 +92,9 @@ class EdgeEffects(Result):
         if "corrupted" not in self.data:
             raise InputError("there is no corrupted run to compare with", fix="read `.values`")
         clean, corrupted = float(self.data["clean"].mean()), float(self.data["corrupted"].mean())
-        difference = clean - corrupted
-        if abs(difference) <= _SMALLEST_RELATIVE_DENOMINATOR * max(abs(clean), abs(corrupted)):
-            raise InputError(
-                "clean and corrupted hardly differ in the metric, so effects cannot be normalized",
-                got=f"clean {clean:.6g}, corrupted {corrupted:.6g}",
-                fix="choose a corruption that changes the answer, or read `.values`",
-            )
-        return (self.values / difference).assign_attrs(units="fraction of the difference", long_name="effect")
+        return (self.values / difference_between(clean, corrupted)).assign_attrs(
+            units="fraction of the difference", long_name="effect"
+        )
 
     def graph(self, top: int | None = None, minimum: float = 0.0) -> CausalGraph:
         """Return the edges along which something passes as a graph.

@@ -296,6 +296,4 @@ def _attribution(contributions: dict[str, torch.Tensor], clean: torch.Tensor, mo
 
 
 def _provenance(model: Adapter, metric: Metric, names: Sequence[str]) -> Provenance:
-    fields = dict(vars(metric)) if hasattr(metric, "__dict__") else {}
-    name = getattr(metric, "__qualname__", type(metric).__qualname__)
-    return Provenance.record(model=model.fingerprint(), arguments={"metric": name, **fields, "read": list(names)})
+    return Provenance.record(model=model.fingerprint(), arguments={"metric": metric, "read": list(names)})
