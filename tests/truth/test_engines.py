@@ -97,6 +97,24 @@ def test_engines_agree_wherever_the_answer_stands(name, position):
     assert_engines_agree(model, inputs, every_kind_of_intervention(model, inputs, donors), metric)
 
 
+@pytest.mark.parametrize("position", [-1, torch.tensor([6, 2, 4])], ids=["last", "per sample"])
+@pytest.mark.parametrize("name", ["GPT2", "Qwen2"])
+def test_engines_agree_where_every_place_runs_by_itself(name, position, monkeypatch):
+    """With free calls nothing is joined: every place starts at its own position, after some samples' answers."""
+    monkeypatch.setattr("neuros_mechint.causal.engines.cost._OPERATIONS_PER_CALL", 0.0)
+    monkeypatch.setattr("neuros_mechint.causal.engines.cost._WASTE", 0.0)
+    model, inputs = adapted(name)
+    donors = {key: value.roll(1, 0) for key, value in inputs.items()}
+    interventions = every_kind_of_intervention(model, inputs, donors)
+    metric = nm.logit_difference(torch.tensor([5, 8, 1]), 3, position)
+    assert_engines_agree(model, inputs, interventions, metric, engines=("suffix",))
+
+    def mean(output):  # of all samples: none may be taken for another
+        return metric(output).mean()
+
+    assert_engines_agree(model, inputs, interventions, mean, engines=("suffix",))
+
+
 def test_engines_agree_on_the_embedded_transformer():
     model = nm.adapt(nm.load_model("induction"))
     tokens = torch.randint(1, 64, (4, 12), generator=torch.Generator().manual_seed(3))

@@ -14,6 +14,8 @@ _FLOATS_PER_CALL = 4e5
 """Stream entries that still fit the cache of one core: of 512 positions in a model of GPT-2's width."""
 _OPERATIONS_PER_CALL = 8e6
 """Multiplications of a block that take as long as calling it."""
+_WASTE = 0.1
+"""Share of a call that may go to positions that need not have been run: larger calls are faster by the position."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def grouped(starts: Sequence[int], stop: int, n_samples: int, costs: Costs) -> l
         first = starts[groups[-1][0]] if groups else 0
         waste = (start - first) * n_samples
         fits = groups and (len(groups[-1]) + 1) * n_samples * (stop - first) <= costs.most
-        if fits and wasted + waste <= max(costs.call, 0.1 * len(groups[-1]) * n_samples * (stop - first)):
+        if fits and wasted + waste <= max(costs.call, _WASTE * len(groups[-1]) * n_samples * (stop - first)):
             groups[-1].append(index)
             wasted += waste
         else:

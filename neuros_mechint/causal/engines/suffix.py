@@ -106,9 +106,10 @@ class SuffixEngine:
         entries: list[Entry] = []
         elsewhere: list[int] = []
         for label, edits in enumerate(interventions):
+            if not edits:
+                continue
             if any(places[edit.reference.name] is None for edit in edits):
                 elsewhere.append(label)
-            if label in elsewhere[-1:] or not edits:
                 continue
             first = min((edit.reference.name for edit in edits), key=order.__getitem__)
             own = tuple(edit for edit in edits if edit.reference.name == first)
@@ -136,10 +137,9 @@ class SuffixEngine:
 
     # -- entering ------------------------------------------------------------------------------------------------
 
-    def groups(self, entries: Sequence[Entry]) -> tuple[list[Group], list[int]]:
-        """Return the groups in which interventions run, and those that change nothing."""
+    def groups(self, entries: Sequence[Entry]) -> list[Group]:
+        """Return the groups in which interventions run; those that change nothing are in none."""
         groups: list[Group] = []
-        unchanged: list[int] = []
         for site in dict.fromkeys(entry.site for entry in entries):
             here = [entry for entry in entries if entry.site == site]
             values = torch.stack([self._edited(entry) for entry in here])
@@ -148,9 +148,6 @@ class SuffixEngine:
             ]
             stop = self._stop(here)
             running = sorted((start, rank) for rank, start in enumerate(starts) if start is not None and start < stop)
-            unchanged += [
-                entry.label for entry, start in zip(here, starts, strict=True) if start is None or start >= stop
-            ]
             for ranks in grouped([start for start, _ in running], stop, self.replay.n_samples, self.costs):
                 start, members = running[ranks[0]][0], [running[rank][1] for rank in ranks]
                 chosen = values[members].flatten(0, 1)
@@ -158,7 +155,7 @@ class SuffixEngine:
                 if axis is not None:
                     chosen = chosen.narrow(axis, start, stop - start).contiguous()
                 groups.append(Group(tuple(here[member] for member in members), chosen, start, stop))
-        return groups, unchanged
+        return groups
 
     def _edited(self, entry: Entry) -> torch.Tensor:
         values, dims = self.recorded.tensors[entry.site], self.recorded.dims[entry.site]
@@ -278,13 +275,18 @@ class SuffixEngine:
                 whole = torch.cat([span.of(self.replay.blocks[-1].after), rows.hidden], 1)
                 yield rows.labels, self.reading.of_output(self.replay.output_of(whole), len(rows.labels))
             return
-        samples = torch.arange(self.replay.n_samples, device=self.reading.positions.device)
-        pending: list[tuple[tuple[int, ...], torch.Tensor]] = []
-        for rows in active:
-            by_copy = rows.hidden.unflatten(0, (len(rows.labels), -1))
-            pending.append((rows.labels, by_copy[:, samples, self.reading.positions - rows.start].flatten(0, 1)))
+        pending = [(rows.labels, self._read_positions(rows, self.reading.positions)) for rows in active]
         for labels, tokens in self._packed(pending):
             yield labels, self.reading.of_logits(self.replay.logits(tokens), len(labels))
+
+    def _read_positions(self, rows: Rows, positions: torch.Tensor) -> torch.Tensor:
+        """Return the stream at the position read of each sample, ``(n_copies * n_samples, width)``."""
+        samples, recorded = torch.arange(self.replay.n_samples), self.replay.blocks[-1].after
+        here = positions.to(recorded.device) - rows.start
+        by_copy = rows.hidden.unflatten(0, (len(rows.labels), -1))[:, samples, here.clamp(min=0)]
+        # a sample that is read before the first position that was run again is as it was
+        unchanged = recorded[samples, here + rows.start]
+        return torch.where((here >= 0)[:, None], by_copy, unchanged).flatten(0, 1)
 
     def _packed(
         self, pending: Sequence[tuple[tuple[int, ...], torch.Tensor]]
@@ -327,8 +329,7 @@ def measure_by_suffix(
     with engine.replay.running():
         entries, elsewhere = engine.entries(interventions)
         for slab in _slabs(entries, engine):
-            groups, _ = engine.groups(slab)
-            for labels, measured in engine.run(groups, description):
+            for labels, measured in engine.run(engine.groups(slab), description):
                 values[list(labels)] = measured
     return values, elsewhere
 
