@@ -83,6 +83,7 @@ _MOST_TICKS = 24
 _MOST_TICK_CHARACTERS = 70
 _CHARACTERS_PER_INCH = 13
 _MOST_LINES_NAMED = 10
+_LONGEST_NAME = 40
 _FIGURE_WIDTH = 6.6
 
 
@@ -335,6 +336,12 @@ def _upright_label(array: xr.DataArray, ax: Axes) -> str:
     return textwrap.fill(axis_label(array), max(12, int(inches * _CHARACTERS_PER_INCH)))
 
 
+def _shortened(text: str) -> str:
+    """Return a name that leaves room for the drawing: its beginning and its end tell it from others."""
+    half = _LONGEST_NAME // 2
+    return text if len(text) <= _LONGEST_NAME else f"{text[:half]} … {text[-half:]}"
+
+
 def real_numbers(values: xr.DataArray) -> xr.DataArray:
     """Return ``values`` as floats, or raise `InputError` where they cannot be drawn.
 
@@ -373,7 +380,7 @@ def _label_ticks(ax: Axes, axis: str, labels: np.ndarray) -> None:
         # Counting by 5, 10, 20 reads better than by 3 or 7.
         step = next((s for s in (2, 5, 10, 20, 25, 50, 100, 200, 250, 500) if s >= step), step)
     shown = range(0, len(labels), step)
-    texts = [f"{labels[i]:.3g}" if labels.dtype.kind == "f" else str(labels[i]) for i in shown]
+    texts = [f"{labels[i]:.3g}" if labels.dtype.kind == "f" else _shortened(str(labels[i])) for i in shown]
     crowded = axis == "x" and sum(map(len, texts)) > _MOST_TICK_CHARACTERS
     turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     getattr(ax, f"set_{axis}ticks")(list(shown), texts, **turn)

@@ -272,7 +272,7 @@ def test_a_sweep_through_traces_equals_one_through_hooks(
     gpt2: Any, remote: NNsightTraceAdapter, tokens: torch.Tensor, corrupted: torch.Tensor
 ) -> None:
     ours, traced = (
-        nm.ActivationPatcher(model, difference).sweep(tokens, corrupted, sites="blocks.*.z", by=("head",))
+        nm.ActivationPatcher(model, difference).sweep(tokens, corrupted, "blocks.*.z", by=("head",), engine="loop")
         for model in (adapt_nnsight(gpt2), remote)
     )
     assert (ours.values - traced.values).max() == 0
