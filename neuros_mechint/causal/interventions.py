@@ -15,6 +15,7 @@ from neuros_mechint.adapters.replay.record import NotReplayableError
 from neuros_mechint.adapters.torch_module import TorchAdapter
 from neuros_mechint.causal.engines.batched import measure_batched
 from neuros_mechint.causal.engines.cost import Costs, copies_per_call
+from neuros_mechint.causal.engines.plan import Planner
 from neuros_mechint.causal.engines.reading import Reading, find_reading
 from neuros_mechint.causal.engines.suffix import SuffixEngine, measure_by_suffix
 from neuros_mechint.causal.metrics import PositionMetric, metric_values
@@ -180,7 +181,7 @@ def _measure_part(
         except NotReplayableError as error:
             notes.append(f"run from the start: {error.problem}")
         else:
-            notes += [suffix.shortcuts.reason] if suffix.shortcuts.reason else []
+            notes += [suffix.plan.shortcuts.reason] if suffix.plan.shortcuts.reason else []
             values, elsewhere = measure_by_suffix(interventions, suffix, description)
             if elsewhere:
                 notes.append(f"{len(elsewhere)} interventions touch sites outside of the blocks and ran from the start")
@@ -210,4 +211,4 @@ def _suffix_engine(
     baseline = reading.of_output(replay.output, copies=1)[0]
     stream = replay.blocks[0].stream
     costs = Costs.of_blocks(model.module, [block.path for block in replay.blocks], stream.shape[-1], stream.device)
-    return SuffixEngine(model, replay, recorded, shortcuts, reading, baseline, costs)
+    return SuffixEngine(Planner(replay, recorded, shortcuts, model.proofs, reading, costs), baseline)
