@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from neuros_mechint.core.errors import SiteError, SiteWithheldError, near_names
@@ -110,20 +111,7 @@ class SiteReference:
             raise SiteError(
                 "a site is named by a string", expected="a name such as 'blocks.0.resid_pre'", got=repr(text)
             )
-        text = text.strip()
-        start = _INDEX_START.search(text)  # `module:out[1]` names an item of a tuple output, not an index
-        if start is None:
-            if "=" in text:
-                raise _unreadable(text, text)
-            return cls(canonical_name(text))
-        name, inside = text[: start.start()], text[start.end() :]
-        if not inside.endswith("]"):
-            raise SiteError(f"the index of {text!r} is not closed", fix=f"write {text + ']'!r}")
-        parts = re.split(r",\s*(?=\w+\s*=)", inside[:-1])
-        index = dict(_parse_index_part(part, text) for part in parts)
-        if len(index) < len(parts):
-            raise SiteError(f"the index of {text!r} names an axis twice", fix="give one range or list per axis")
-        return cls(canonical_name(name), index)
+        return _parsed(text.strip())
 
     def __str__(self) -> str:
         if not self.index:
@@ -167,6 +155,23 @@ class SiteReference:
             if isinstance(index, int):
                 dropped.append(actual)
         return Selection.of(dims, shape, window, chosen, tuple(dropped))
+
+
+@lru_cache(maxsize=8192)  # a sweep names the same places several times on their way
+def _parsed(text: str) -> SiteReference:
+    start = _INDEX_START.search(text)  # `module:out[1]` names an item of a tuple output, not an index
+    if start is None:
+        if "=" in text:
+            raise _unreadable(text, text)
+        return SiteReference(canonical_name(text))
+    name, inside = text[: start.start()], text[start.end() :]
+    if not inside.endswith("]"):
+        raise SiteError(f"the index of {text!r} is not closed", fix=f"write {text + ']'!r}")
+    parts = re.split(r",\s*(?=\w+\s*=)", inside[:-1])
+    index = dict(_parse_index_part(part, text) for part in parts)
+    if len(index) < len(parts):
+        raise SiteError(f"the index of {text!r} names an axis twice", fix="give one range or list per axis")
+    return SiteReference(canonical_name(name), index)
 
 
 @dataclass(frozen=True)
