@@ -108,15 +108,12 @@ class SiteReference:
         if isinstance(text, SiteReference):
             return text
         if not isinstance(text, str):
-            raise SiteError(
-                "a site is named by a string", expected="a name such as 'blocks.0.resid_pre'", got=repr(text)
-            )
+            raise SiteError("a site is named by a string", expected="'blocks.0.resid_pre', say", got=repr(text))
         return _parsed(text.strip())
 
     def __str__(self) -> str:
-        if not self.index:
-            return self.name
-        return f"{self.name}[{', '.join(f'{axis}={_index_text(value)}' for axis, value in self.index.items())}]"
+        index = ", ".join(f"{axis}={_index_text(value)}" for axis, value in self.index.items())
+        return f"{self.name}[{index}]" if index else self.name
 
     def __hash__(self) -> int:
         return hash(str(self))
@@ -157,13 +154,13 @@ class SiteReference:
         return Selection.of(dims, shape, window, chosen, tuple(dropped))
 
 
-@lru_cache(maxsize=8192)  # a sweep names the same places several times on their way
+@lru_cache(maxsize=8192)  # a sweep names the same places over and over
 def _parsed(text: str) -> SiteReference:
     start = _INDEX_START.search(text)  # `module:out[1]` names an item of a tuple output, not an index
-    if start is None:
-        if "=" in text:
-            raise _unreadable(text, text)
+    if start is None and "=" not in text:
         return SiteReference(canonical_name(text))
+    if start is None:
+        raise _unreadable(text, text)
     name, inside = text[: start.start()], text[start.end() :]
     if not inside.endswith("]"):
         raise SiteError(f"the index of {text!r} is not closed", fix=f"write {text + ']'!r}")
