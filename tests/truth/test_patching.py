@@ -334,11 +334,12 @@ def test_a_sweep_holds_no_more_rows_at_once_than_it_should(monkeypatch):
     monkeypatch.setattr("neuros_mechint.causal.engines.cost._FLOATS_PER_CALL", 1)
     largest = []
     run_block = suffix.Replay._run_block
-    monkeypatch.setattr(
-        suffix.Replay,
-        "_run_block",
-        lambda self, layer, hidden, span: largest.append(hidden.shape[0]) or run_block(self, layer, hidden, span),
-    )
+
+    def watched(self, layer, hidden, *rest):
+        largest.append(hidden.shape[0])
+        return run_block(self, layer, hidden, *rest)
+
+    monkeypatch.setattr(suffix.Replay, "_run_block", watched)
     parts = patcher.sweep(other, inputs, "blocks.*.resid_pre")
     np.testing.assert_allclose(parts.values, whole.values, atol=1e-5)
     assert max(largest) == 3  # one copy of the three samples

@@ -1,70 +1,51 @@
-"""Stand in for PyTorch's fused attention while a block runs on a part of the sequence."""
+"""Take part in attention while a block runs on a part of the sequence: earlier positions are put in its sight.
+
+A block's attention shows its keys and values where it calls PyTorch's fused kernel, or where it asks a TransformerLens
+key-value cache to append them. Either way a `Meeting` is told, and says with which keys and values to go on.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 
+CACHE_ARGUMENT = "past_kv_cache_entry"
+"""By this name TransformerLens hands each block its key-value cache."""
+
 
 class KeysSeenError(Exception):
     """Raised inside a block once its keys and values are known and nothing else is wanted of it."""
 
 
-class Attention(TorchFunctionMode):
-    """See, and take part in, every call of ``scaled_dot_product_attention`` while the context lasts.
+class Meeting(ABC):
+    """What happens when keys and values ``(batch, head, position, unit)`` are about to be attended to."""
 
-    Subclasses override `attend`.
-    """
+    n_before: int = 0
+    """How many earlier positions are put in front."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
-        return self.attend(*args, **(kwargs or {}))
-
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any) -> torch.Tensor:
-        """Return the attention's output."""
-        return F.scaled_dot_product_attention(query, key, value, **options)
+    @abstractmethod
+    def meet(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the keys and values to attend to."""
 
 
-class SeenAttention(Attention):
-    """Keep keys, values and outputs of every attention call, in order.
+class KeysWanted(Meeting):
+    """Keep keys and values, and stop the block there."""
 
-    Parameters
-    ----------
-    stop : bool
-        Raise `KeysSeenError` as soon as the keys and values are there.
+    def __init__(self) -> None:
+        self.seen: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    Examples
-    --------
-    >>> x = torch.zeros(1, 2, 3, 4)
-    >>> with SeenAttention() as seen:
-    ...     _ = F.scaled_dot_product_attention(x, x, x)
-    >>> seen.calls[0][0].shape
-    torch.Size([1, 2, 3, 4])
-    """
-
-    def __init__(self, stop: bool = False) -> None:
-        super().__init__()
-        self.stop = stop
-        self.calls: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any) -> torch.Tensor:
-        """Keep the keys and values, and return the attention's output."""
-        if self.stop:
-            self.calls.append((key, value, key))
-            raise KeysSeenError
-        output = super().attend(query, key, value, **options)
-        self.calls.append((key, value, output))
-        return output
+    def meet(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keep them; raise `KeysSeenError`."""
+        self.seen = (keys, values)
+        raise KeysSeenError
 
 
-class PrefixedAttention(Attention):
-    """Let the positions at hand also attend to those before them, whose keys and values are known.
+class EarlierKeys(Meeting):
+    """Put the keys and values of earlier positions in front.
 
     Parameters
     ----------
@@ -75,15 +56,47 @@ class PrefixedAttention(Attention):
     --------
     >>> q, k, v = torch.randn(3, 1, 2, 5, 4).unbind()
     >>> whole = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    >>> with PrefixedAttention(k[:, :, :3], v[:, :, :3]):
+    >>> with FusedAttention(EarlierKeys(k[:, :, :3], v[:, :, :3])):
     ...     part = F.scaled_dot_product_attention(q[:, :, 3:], k[:, :, 3:], v[:, :, 3:], is_causal=True)
     >>> torch.allclose(part, whole[:, :, 3:], atol=1e-6)
     True
     """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        super().__init__()
         self.keys, self.values = keys, values
+        self.n_before = keys.shape[-2]
+
+    def meet(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return earlier and present ones together."""
+        return joined(self.keys, keys), joined(self.values, values)
+
+
+class _Attention(TorchFunctionMode):
+    """See every call of ``scaled_dot_product_attention`` while the context lasts."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        return self.attend(*args, **(kwargs or {}))
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any) -> torch.Tensor:
+        """Return the attention's output."""
+        raise NotImplementedError
+
+
+class FusedAttention(_Attention):
+    """Hold a meeting at every call of the fused kernel.
+
+    Parameters
+    ----------
+    meeting : Meeting
+    """
+
+    def __init__(self, meeting: Meeting) -> None:
+        super().__init__()
+        self.meeting = meeting
 
     def attend(
         self,
@@ -96,18 +109,51 @@ class PrefixedAttention(Attention):
         **options: Any,
     ) -> torch.Tensor:
         """Return the attention's output with the earlier positions in sight."""
-        own, before = key.shape[-2], self.keys.shape[-2]
-        key, value = joined(self.keys, key), joined(self.values, value)
-        if is_causal:
+        own, before = key.shape[-2], self.meeting.n_before
+        key, value = self.meeting.meet(key, value)
+        if is_causal and before:
             attn_mask = torch.ones(own, before + own, dtype=torch.bool, device=key.device).tril(before)
-        elif attn_mask is not None and attn_mask.shape[-1] == own:
+        elif attn_mask is not None and before and attn_mask.shape[-1] == own:
             visible = attn_mask.new_ones if attn_mask.dtype == torch.bool else attn_mask.new_zeros
             attn_mask = torch.cat([visible(*attn_mask.shape[:-1], before), attn_mask], -1)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, False, **options)
+        causal = is_causal and not before
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, causal, **options)
 
 
-class KnownAttention(Attention):
-    """Answer each attention call, as long as outputs are at hand, with the next of them.
+class CacheEntry:
+    """Hold a meeting where a TransformerLens block asks its key-value cache to append.
+
+    Parameters
+    ----------
+    meeting : Meeting
+    """
+
+    def __init__(self, meeting: Meeting) -> None:
+        self.meeting = meeting
+        self.past_keys = torch.empty(1, meeting.n_before)  # asked only for its size
+
+    def append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return keys and values ``(batch, position, head, unit)`` to attend to."""
+        keys, values = self.meeting.meet(keys.transpose(1, 2), values.transpose(1, 2))
+        return keys.transpose(1, 2), values.transpose(1, 2)
+
+
+class SeenOutputs(_Attention):
+    """Keep the output of every call of the fused kernel, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: list[torch.Tensor] = []
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **options: Any) -> Any:
+        """Keep the attention's output, and return it."""
+        output = F.scaled_dot_product_attention(query, key, value, *args, **options)
+        self.outputs.append(output)
+        return output
+
+
+class KnownOutputs(_Attention):
+    """Answer each call of the fused kernel, as long as outputs are at hand, with the next of them.
 
     Parameters
     ----------
@@ -119,10 +165,10 @@ class KnownAttention(Attention):
         super().__init__()
         self.outputs = iter(outputs)
 
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any) -> torch.Tensor:
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **options: Any) -> Any:
         """Return what is known, or else the attention's output."""
         known = next(self.outputs, None)
-        return super().attend(query, key, value, **options) if known is None else known
+        return F.scaled_dot_product_attention(query, key, value, *args, **options) if known is None else known
 
 
 def joined(before: torch.Tensor, now: torch.Tensor) -> torch.Tensor:

@@ -76,7 +76,8 @@ def prove(replay: Replay) -> Shortcuts:
         by_position = _tail_is_by_position(replay)
         causal = half > 0 and agree(moved[:, :half], last[:, :half], loosened=0.1)
         prefix = causal and _prefix_holds(replay, changed, moved, half)
-    return Shortcuts(causal, prefix, by_position, replay.fused, _reason(replay, causal, prefix, by_position))
+        reason = _reason(replay, causal, prefix, by_position)
+    return Shortcuts(causal, prefix, by_position, replay.fused, reason)
 
 
 def _through(replay: Replay, rows: Rows) -> Rows:
@@ -87,7 +88,7 @@ def _through(replay: Replay, rows: Rows) -> Rows:
 
 def _prefix_holds(replay: Replay, changed: torch.Tensor, moved: torch.Tensor, half: int) -> bool:
     """Return whether the second half alone, without its last position, gives what it gives within the whole."""
-    if any(len(block.attention) != 1 for block in replay.blocks) or half + 1 >= replay.n_positions:
+    if half + 1 >= replay.n_positions:
         return False
     stop = replay.n_positions - 1 if half + 2 < replay.n_positions else replay.n_positions
     rows = Rows(changed[:, half:stop], half, (0,))
@@ -193,7 +194,10 @@ def _reason(replay: Replay, causal: bool, prefix: bool, by_position: bool) -> st
     if not causal:
         return "positions depend on later ones, so all are run again"
     if not prefix:
-        open_attention = any(not block.attention for block in replay.blocks)
-        why = "attention is not computed by scaled_dot_product_attention" if open_attention else "the proof failed"
+        why = "run without the earlier ones, later positions give other numbers"
+        try:
+            replay.recorded_keys(0)
+        except NotReplayableError as error:
+            why = error.problem
         return f"earlier positions are run again too: {why}"
     return "" if by_position else "the output mixes positions, so all of it is computed"

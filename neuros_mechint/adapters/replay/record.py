@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuros_mechint.adapters.replay.attention import SeenAttention
 from neuros_mechint.adapters.tensors import Where, pick
 from neuros_mechint.core.errors import CapabilityError
 
@@ -40,8 +39,6 @@ class BlockCall:
         Where in it the residual stream lies.
     after : torch.Tensor of shape (n_samples, n_positions, width)
         The residual stream it returned.
-    attention : sequence of tuple
-        Keys, values and output of every call of fused attention.
     """
 
     path: str
@@ -52,7 +49,6 @@ class BlockCall:
     output: Any
     where_after: Where
     after: torch.Tensor
-    attention: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
 class Recorder:
@@ -68,9 +64,8 @@ class Recorder:
 
     def __init__(self, module: nn.Module, paths: Sequence[str]) -> None:
         self.module, self.paths = module, paths
-        self.seen = SeenAttention()
-        self._given: dict[str, tuple[Any, int]] = {}
-        self._calls: list[tuple[str, Any, Any, int, int]] = []
+        self._given: dict[str, Any] = {}
+        self._calls: list[tuple[str, Any, Any]] = []
 
     @contextmanager
     def recording(self) -> Generator[None]:
@@ -81,18 +76,16 @@ class Recorder:
                 block = self.module.get_submodule(path)
                 handles.append(block.register_forward_pre_hook(partial(self._before, path), with_kwargs=True))
                 handles.append(block.register_forward_hook(partial(self._after, path)))
-            with self.seen:
-                yield
+            yield
         finally:
             for handle in handles:
                 handle.remove()
 
     def _before(self, path: str, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._given[path] = ((args, dict(kwargs)), len(self.seen.calls))
+        self._given[path] = (args, dict(kwargs))
 
     def _after(self, path: str, _module: nn.Module, _args: Any, output: Any) -> None:
-        given, begin = self._given[path]
-        self._calls.append((path, given, output, begin, len(self.seen.calls)))
+        self._calls.append((path, self._given[path], output))
 
     def blocks(self) -> list[BlockCall]:
         """Return the recorded calls.
@@ -105,13 +98,12 @@ class Recorder:
         if [call[0] for call in self._calls] != list(self.paths):
             raise NotReplayableError("the blocks of this model do not run once each, in order")
         calls: list[BlockCall] = []
-        for path, (args, kwargs), output, begin, end in self._calls:
+        for path, (args, kwargs), output in self._calls:
             where, stream = pick((args, kwargs), None, path)
             where_after, after = pick(output, None, path)
             if stream.ndim != 3 or stream.shape != after.shape:
                 raise NotReplayableError(f"block {path!r} does not map (sample, position, unit) to the same shape")
             if calls and not torch.equal(calls[-1].after, stream):
                 raise NotReplayableError(f"block {path!r} is not given what the block before it returns")
-            attention = self.seen.calls[begin:end]
-            calls.append(BlockCall(path, args, kwargs, where, stream, output, where_after, after, attention))
+            calls.append(BlockCall(path, args, kwargs, where, stream, output, where_after, after))
         return calls

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,13 +14,18 @@ from torch import nn
 from neuros_mechint.adapters.copies import edits_by_site
 from neuros_mechint.adapters.hooks import DimsOf, EditFunction, run_hooked
 from neuros_mechint.adapters.replay.attention import (
+    CACHE_ARGUMENT,
+    CacheEntry,
+    EarlierKeys,
+    FusedAttention,
     KeysSeenError,
-    KnownAttention,
-    PrefixedAttention,
-    SeenAttention,
+    KeysWanted,
+    KnownOutputs,
+    Meeting,
+    SeenOutputs,
     joined,
 )
-from neuros_mechint.adapters.replay.record import BlockCall
+from neuros_mechint.adapters.replay.record import BlockCall, NotReplayableError
 from neuros_mechint.adapters.replay.span import Span
 from neuros_mechint.adapters.running import alone, evaluating, open_kernels, standing_in
 from neuros_mechint.adapters.taps import Tap
@@ -92,6 +97,7 @@ class Replay:
     window: Window
     fused: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
     _known: dict[str, _Known] = field(default_factory=dict, repr=False)
+    _recorded_keys: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False)
 
     @property
     def n_samples(self) -> int:
@@ -130,12 +136,9 @@ class Replay:
             The edits of each copy at sites of this block; none at all by default.
         """
         span = self.span(len(rows.labels), rows.start, rows.stop)
-        call = partial(self._run_block, layer, rows.hidden, span)
-        with self._prefixed(layer, rows.start):
-            if any(edits):
-                output = self._hooked(call, self._by_site(edits, rows.start), rows.hidden.shape[0])
-            else:
-                output = call()
+        call = partial(self._run_block, layer, rows.hidden, span, self._earlier(layer, rows.start))
+        by_site = self._by_site(edits, rows.start) if any(edits) else {}
+        output = self._hooked(call, by_site, rows.hidden.shape[0]) if by_site else call()
         return Rows(pick(output, None, self.blocks[layer].path)[1], rows.start, rows.labels)
 
     def enter(
@@ -170,42 +173,63 @@ class Replay:
         """
         span = self.span(len(labels), start, stop)
         hidden = span.of(self.blocks[layer].stream)
-        known = self._before(layer, site) if remember else _Known((), ())
+        known = self._before(layer, site) if remember else _Known((), (), False)
+        meeting = None if known.attention else self._earlier(layer, start)  # before any module is stood in for
         with ExitStack() as stack:
             for path, output in known.leaves:
                 answer = span.of(output)
                 stack.enter_context(
                     standing_in(self.module.get_submodule(path), lambda *_, _answer=answer, **__: _answer)
                 )
-            answers = KnownAttention([span.of(output, axis=2) for output in known.attention])
-            stack.enter_context(answers if known.attention else self._prefixed(layer, start))
+            if known.attention:
+                stack.enter_context(KnownOutputs([span.of(output, axis=2) for output in known.attention]))
             by_site = {site: [lambda *_: values], **self._by_site(edits, start)}
-            output = self._hooked(partial(self._run_block, layer, hidden, span), by_site, hidden.shape[0])
+            output = self._hooked(partial(self._run_block, layer, hidden, span, meeting), by_site, hidden.shape[0])
         return Rows(pick(output, None, self.blocks[layer].path)[1], start, labels)
 
     def read_last(self, rows: Rows, first: int) -> Rows:
         """Run the last block for the positions from ``first`` on; of the others only keys and values are needed."""
         layer, split = len(self.blocks) - 1, first - rows.start
         span = self.span(len(rows.labels), rows.start, rows.stop)
-        seen = SeenAttention(stop=True)
-        try:
-            with seen:
-                self._run_block(layer, rows.hidden, span)
-        except KeysSeenError:
-            pass
-        keys, values = (own[:, :, :split] for own in seen.calls[0][:2])
-        recorded = self.blocks[layer].attention[0]
+        keys, values = (own[:, :, :split] for own in self._keys(layer, rows.hidden, span))
         if rows.start:
-            keys = joined(recorded[0][:, :, : rows.start], keys)
-            values = joined(recorded[1][:, :, : rows.start], values)
+            before = self.recorded_keys(layer)
+            keys, values = (
+                joined(old[:, :, : rows.start], new) for old, new in zip(before, (keys, values), strict=True)
+            )
         part = self.span(len(rows.labels), first, rows.stop)
-        with PrefixedAttention(keys, values):
-            output = self._run_block(layer, rows.hidden[:, split:], part)
+        output = self._run_block(layer, rows.hidden[:, split:], part, EarlierKeys(keys, values))
         return Rows(pick(output, None, self.blocks[layer].path)[1], first, rows.labels)
 
     def after_attention(self, layer: int, site: str) -> bool:
         """Return whether a site comes after the attention of its block."""
-        return bool(self._before(layer, site).attention)
+        return self._before(layer, site).attended
+
+    def recorded_keys(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the keys and values of a block in the recorded run, ``(n_samples, head, position, unit)``.
+
+        Raises
+        ------
+        NotReplayableError
+            They do not show.
+        """
+        if layer not in self._recorded_keys:
+            whole = self.span(1, 0, self.n_positions)
+            self._recorded_keys[layer] = self._keys(layer, self.blocks[layer].stream, whole)
+        return self._recorded_keys[layer]
+
+    def _keys(self, layer: int, hidden: torch.Tensor, span: Span) -> tuple[torch.Tensor, torch.Tensor]:
+        wanted = KeysWanted()
+        with suppress(KeysSeenError):
+            self._run_block(layer, hidden, span, wanted)
+        if wanted.seen is None:
+            raise NotReplayableError("attention shows neither to PyTorch's fused kernel nor to a key-value cache")
+        return wanted.seen
+
+    def _earlier(self, layer: int, start: int) -> Meeting | None:
+        if not start:
+            return None
+        return EarlierKeys(*(one[:, :, :start] for one in self.recorded_keys(layer)))
 
     def _by_site(self, edits: Sequence[Sequence[Edit]], start: int) -> dict[str, list[EditFunction]]:
         seen = {**self.window, "position": (start, self.n_positions)}
@@ -220,20 +244,21 @@ class Replay:
     def _observe(self, layer: int, site: str) -> _Known:
         block = self.blocks[layer]
         leaves: list[tuple[str, torch.Tensor]] = []
-        seen = SeenAttention()
-        counted: list[tuple[int, int]] = []
+        seen, passed = SeenOutputs(), _Passed()
+        counted: list[tuple[int, int, bool]] = []
 
         def keep(path: str, _module: nn.Module, _args: Any, output: Any) -> None:
             if isinstance(output, torch.Tensor) and output.shape[:2] == block.stream.shape[:2]:
                 leaves.append((path, output))
 
         def reached(values: torch.Tensor, *_: Any) -> torch.Tensor:
-            counted.append((len(leaves), len(seen.calls)))
+            counted.append((len(leaves), len(seen.outputs), passed.met or bool(seen.outputs)))
             return values
 
         def call() -> Any:
+            meeting = passed if CACHE_ARGUMENT in block.kwargs else None
             with seen:
-                return self._run_block(layer, block.stream, self.span(1, 0, self.n_positions))
+                return self._run_block(layer, block.stream, self.span(1, 0, self.n_positions), meeting)
 
         handles = [
             part.register_forward_hook(partial(keep, f"{block.path}.{name}"))
@@ -245,24 +270,21 @@ class Replay:
         finally:
             for handle in handles:
                 handle.remove()
-        n_leaves, n_calls = counted[0]
+        n_leaves, n_calls, attended = counted[0]
         before = leaves[:n_leaves]
         once = {path for path, _ in leaves if sum(other == path for other, _ in leaves) == 1}
-        return _Known([pair for pair in before if pair[0] in once], [call[2] for call in seen.calls[:n_calls]])
+        return _Known([pair for pair in before if pair[0] in once], seen.outputs[:n_calls], attended)
 
-    @contextmanager
-    def _prefixed(self, layer: int, start: int) -> Generator[None]:
-        if not start:
-            yield
-            return
-        keys, values, _ = self.blocks[layer].attention[0]
-        with PrefixedAttention(keys[:, :, :start], values[:, :, :start]):
-            yield
-
-    def _run_block(self, layer: int, hidden: torch.Tensor, span: Span) -> Any:
+    def _run_block(self, layer: int, hidden: torch.Tensor, span: Span, meeting: Meeting | None = None) -> Any:
         block = self.blocks[layer]
         args, kwargs = put(span.arguments((block.args, dict(block.kwargs))), block.where, hidden)
-        return self.module.get_submodule(block.path)(*args, **kwargs)
+        module = self.module.get_submodule(block.path)
+        if meeting is None:
+            return module(*args, **kwargs)
+        if CACHE_ARGUMENT in kwargs:
+            return module(*args, **{**kwargs, CACHE_ARGUMENT: CacheEntry(meeting)})
+        with FusedAttention(meeting):
+            return module(*args, **kwargs)
 
     def _hooked(self, call: Callable[[], Any], by_site: Mapping[str, Sequence[EditFunction]], n_rows: int) -> Any:
         return run_hooked(self.module, call, self.taps, by_site, n_samples=n_rows, dims_of=self.dims_of).output
@@ -291,9 +313,20 @@ class Replay:
         return logits_of(self.output_of(packed.unflatten(0, (n_rows, length)))).flatten(0, 1)[:n_tokens]
 
 
+class _Passed(Meeting):
+    """Notice that a block has come to its attention, and change nothing."""
+
+    met = False
+
+    def meet(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.met = True
+        return keys, values
+
+
 @dataclass(frozen=True)
 class _Known:
     """What runs in a block before a site: leaf modules and fused attention, with what they returned."""
 
     leaves: Sequence[tuple[str, torch.Tensor]]
     attention: Sequence[torch.Tensor]
+    attended: bool
