@@ -257,20 +257,17 @@ class BaseAdapter(ABC):
     def run_copies(self, batch: Batch, interventions: Sequence[Sequence[Edit]]) -> Any:
         """Return the output for copies of the samples, each under its own edits, from one call of the model.
 
-        Parameters
-        ----------
-        batch : Batch
-            The samples, from `prepared`.
-        interventions : sequence of sequence of Edit
-            The edits of each copy, from `prepared`.
-
-        Returns
-        -------
-        object
-            The model's output, copy by copy (see `neuros_mechint.adapters.copies`).
+        The samples and the edits of each copy come from `prepared`; rows of the output are ordered copy by copy (see
+        `neuros_mechint.adapters.copies`).
         """
+        return self.observe_copies(batch, interventions, ())[0]
+
+    def observe_copies(
+        self, batch: Batch, interventions: Sequence[Sequence[Edit]], capture: Sequence[str]
+    ) -> tuple[Any, Tensors]:
+        """Return what `run_copies` does, and the tensors at the sites to capture, with their rows in the same order."""
         edits = edits_by_site(interventions, batch.window, batch.n_samples)
-        return self._execute(repeated(batch, len(interventions)), edits, ())[0]
+        return self._execute(repeated(batch, len(interventions)), edits, capture)[:2]
 
     def generate(
         self,
@@ -351,7 +348,7 @@ class BaseAdapter(ABC):
             if not isinstance(edit, Edit):
                 raise InputError(
                     "edits must be edit objects",
-                    expected="nm.Zero, Replace, Mean, Resample, Add, Scale, Project, Clamp or Apply",
+                    expected="nm.Zero, Replace, Mean, Resample, Add, Scale, Project, SetComponent, Clamp or Apply",
                     got=type(edit).__name__,
                 )
             self._require("intervene")

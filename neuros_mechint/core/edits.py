@@ -11,6 +11,13 @@ from typing import Any, ClassVar
 
 import torch
 
+from neuros_mechint.core.directions import (
+    along_features,
+    check_width,
+    feature_axis,
+    one_direction,
+    orthonormal_directions,
+)
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.sites import Selection, SiteReference, Window
 
@@ -235,40 +242,56 @@ class Project(Edit):
     remove: bool = True
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
-        directions = self._orthonormal.to(block.device)
-        axes = list(selection.sizes)
-        features = next((axis for axis in ("unit", "channel") if axis in axes), None)
-        if features is None:
-            raise InputError(
-                f"Project({self.site!r}) finds no features to project",
-                expected="a site with an axis 'unit' or 'channel' that the index keeps whole",
-                got=", ".join(axes),
-            )
-        wide = block.to(directions.dtype).movedim(axes.index(features), -1)
-        if directions.shape[0] != wide.shape[-1]:
-            raise InputError(
-                f"Project({self.site!r}) got directions of another width than the site",
-                expected=f"({wide.shape[-1]},) or (n_directions, {wide.shape[-1]})",
-                got=f"width {directions.shape[0]}",
-            )
+        directions, who = self._orthonormal.to(block.device), f"Project({self.site!r})"
+        features = feature_axis(selection.sizes, who)
+        wide = block.to(directions.dtype).movedim(features, -1)
+        check_width(directions, wide.shape[-1], who)
         inside = (wide @ directions) @ directions.T
-        return (wide - inside if self.remove else inside).movedim(-1, axes.index(features))
+        return (wide - inside if self.remove else inside).movedim(-1, features)
 
     @cached_property
     def _orthonormal(self) -> torch.Tensor:
-        """Orthonormal directions of the span, ``(n_units, rank)``, in double precision."""
-        basis = torch.atleast_2d(torch.as_tensor(self.basis).double())
-        if basis.ndim > 2 or not bool(torch.isfinite(basis).all()) or not basis.numel():
-            raise InputError(
-                f"Project({self.site!r}) got no directions",
-                expected="finite numbers, (n_units,) or (n_directions, n_units)",
-                got=f"shape {tuple(basis.shape)}",
-            )
-        _, singular, directions = torch.linalg.svd(basis, full_matrices=False)
-        spanned = singular > singular.max() * max(basis.shape) * torch.finfo(basis.dtype).eps
-        if not spanned.any():
-            raise InputError(f"Project({self.site!r}) got only zero directions", expected="a nonzero direction")
-        return directions[spanned].T
+        return orthonormal_directions(self.basis, f"Project({self.site!r})")
+
+
+@dataclass(frozen=True, eq=False)
+class SetComponent(Edit):
+    """Set how far the activation reaches along a direction, and leave all that is orthogonal to it alone.
+
+    Parameters
+    ----------
+    direction : array of shape (n_units,)
+        Only where it points counts, not its length.
+    value : float or array
+        The new component ``a . d / |d|``, in units of the activation: a number, or values of the shape of the
+        selected block without its feature axis, or that broadcast to it.
+
+    Examples
+    --------
+    >>> SetComponent("h", [2.0, 0.0], 7.0).apply(torch.tensor([[3.0, 4.0]]), ("sample", "unit"))
+    tensor([[7., 4.]])
+    """
+
+    by_position = True
+    direction: Array
+    value: Array
+
+    def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
+        axes, who = list(selection.sizes), f"SetComponent({self.site!r})"
+        features = feature_axis(axes, who)
+        check_width(self._unit, block.shape[features], who)
+        unit = along_features(self._unit, axes, who).to(block.device)
+        value = torch.as_tensor(self.value)
+        behind = len(axes) - 1 - features  # axes behind that of the features
+        if value.ndim >= behind:
+            value = value.unsqueeze(value.ndim - behind)
+        now = (block * unit).sum(features, keepdim=True)
+        return block + (self._fit(value, block, selection) - now) * unit
+
+    @cached_property
+    def _unit(self) -> torch.Tensor:
+        direction = one_direction(self.direction, f"SetComponent({self.site!r})").double()
+        return direction / direction.norm()
 
 
 @dataclass(frozen=True, eq=False)

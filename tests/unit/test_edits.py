@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from neuros_mechint.core.ablations import Mean, Resample
 from neuros_mechint.core.activations import Activations
-from neuros_mechint.core.edits import Add, Apply, Clamp, Project, Replace, Scale, Zero
+from neuros_mechint.core.edits import Add, Apply, Clamp, Project, Replace, Scale, SetComponent, Zero
 from neuros_mechint.core.errors import InputError, SiteError
 
 DIMS = ("sample", "position", "unit")
@@ -178,7 +178,7 @@ def test_resample_of_one_sample_takes_one_reference_sample(values):
     assert torch.equal(edited[[0, 2]], values[[0, 2]])
 
 
-# -- Project, Clamp, Apply -------------------------------------------------------------------------------------------
+# -- Project, SetComponent, Clamp, Apply -----------------------------------------------------------------------------
 
 
 def test_project_removes_or_keeps_a_subspace(values):
@@ -195,6 +195,49 @@ def test_project_refuses_what_spans_nothing_or_does_not_fit(values):
         Project("h", torch.zeros(5)).apply(values, DIMS)
     with pytest.raises(InputError, match="width"):
         Project("h", torch.ones(4)).apply(values, DIMS)
+
+
+def test_set_component_moves_along_the_direction_only(values):
+    direction = torch.tensor([0.0, 3.0, 0, -4.0, 0])
+    unit = direction / 5
+    edited = SetComponent("h", direction, 7.0).apply(values, DIMS)
+    torch.testing.assert_close(edited @ unit, torch.full((3, 4), 7.0))
+    torch.testing.assert_close(Project("h", unit).apply(edited, DIMS), Project("h", unit).apply(values, DIMS))
+    by_hand = values + (7 - values @ unit)[..., None] * unit
+    torch.testing.assert_close(edited, by_hand)
+
+
+def test_set_component_takes_a_value_for_each_entry_of_the_block(values):
+    direction, wanted = torch.tensor([1.0, 1.0, 0, 0, 0]), torch.arange(12.0).reshape(3, 4)
+    reached = SetComponent("h", direction, wanted).apply(values, DIMS) @ direction / 2**0.5
+    torch.testing.assert_close(reached, wanted)
+    reached = SetComponent("h", direction, torch.tensor([[1.0], [2.0], [3.0]])).apply(values, DIMS) @ direction / 2**0.5
+    torch.testing.assert_close(reached, torch.tensor([1.0, 2.0, 3.0])[:, None].expand(3, 4))
+    reached = SetComponent("h[position=2]", direction, torch.tensor([1.0, 2.0, 3.0])).apply(values, DIMS)
+    torch.testing.assert_close(reached[:, 2] @ direction / 2**0.5, torch.tensor([1.0, 2.0, 3.0]))
+    assert torch.equal(reached[:, :2], values[:, :2])
+    part = SetComponent("h", direction, wanted).apply(values[1:], DIMS, {"sample": (1, 3)})
+    torch.testing.assert_close(part @ direction / 2**0.5, wanted[1:])
+
+
+def test_set_component_finds_the_channels_of_images():
+    images = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    dims = ("sample", "channel", "height", "width")
+    wanted = torch.arange(40.0).reshape(2, 4, 5)
+    edited = SetComponent("conv", [0.0, 2.0, 0.0], wanted).apply(images, dims)
+    torch.testing.assert_close(edited[:, 1], wanted)
+    assert torch.equal(edited[:, [0, 2]], images[:, [0, 2]])
+
+
+def test_set_component_refuses_what_does_not_fit(values):
+    with pytest.raises(InputError, match="length zero"):
+        SetComponent("h", torch.zeros(5), 1.0).apply(values, DIMS)
+    with pytest.raises(InputError, match="width"):
+        SetComponent("h", torch.ones(4), 1.0).apply(values, DIMS)
+    with pytest.raises(InputError, match="no features"):
+        SetComponent("h[unit=0]", torch.ones(5), 1.0).apply(values, DIMS)
+    with pytest.raises(InputError, match="do not fit"):
+        SetComponent("h", torch.ones(5), torch.ones(3)).apply(values, DIMS)
 
 
 def test_clamp_needs_bounds_in_order():

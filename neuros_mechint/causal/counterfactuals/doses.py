@@ -1,0 +1,194 @@
+"""Dose-response: the metric as an intervention grows stronger, beside random interventions of the same size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neuros_mechint.causal.counterfactuals.do import as_list
+from neuros_mechint.causal.counterfactuals.dose_results import DoseResponse, curve_summary
+from neuros_mechint.causal.interventions import measure
+from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.edits import Edit, Scale
+from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.statistics import adjust_p, bootstrap_interval, sign_flip_p
+
+EditsAtDose = Callable[[float], Edit | Sequence[Edit]]
+"""``edits(dose)``: what is done to the model at that dose; ``()`` for nothing."""
+
+
+def dose_response(
+    model: Adapter,
+    inputs: Any,
+    edits: EditsAtDose | str,
+    doses: Sequence[float],
+    metric: Metric,
+    *,
+    controls: Sequence[EditsAtDose] = (),
+    dose_name: str = "dose",
+    title: str | None = None,
+    engine: str = "auto",
+    batch_size: int | None = None,
+    seed: SeedLike = 0,
+) -> DoseResponse:
+    """Measure the metric at every dose of an intervention.
+
+    Parameters
+    ----------
+    model : Adapter
+        From ``nm.adapt``; anything that can intervene.
+    inputs : inputs of the model
+    edits : callable or str
+        ``edits(dose)`` returns the edits at a dose: steering by ``lambda c: nm.Add(site, direction, scale=c)``,
+        stimulating a population by ``lambda c: nm.Add("hidden[unit=(3, 7)]", c)``. The name of a site stands for
+        scaling its activation by the dose: 1 leaves it as it is, 0 silences it.
+    doses : sequence of float
+        At least two different ones; the curve is in ascending order.
+    metric : callable
+        ``metric(output)`` gives ``(batch,)`` values or a scalar.
+    controls : sequence of callables
+        Of the same form as ``edits``: random interventions of the same size, one for each random draw.
+    dose_name : str
+        What the dose is, for figures.
+    title : str, optional
+    engine, batch_size
+        See `neuros_mechint.causal.interventions.measure`.
+    seed : int or numpy.random.Generator
+        Draws bootstrap samples and signs.
+
+    Returns
+    -------
+    DoseResponse
+        With one sample only (or a scalar metric) there are no intervals and tests, and a warning says so.
+
+    Raises
+    ------
+    InputError
+        Fewer than two doses, the same dose twice, or one that is not finite.
+    SiteError, CapabilityError, OptionError
+
+    References
+    ----------
+    Turner et al. 2023, Steering language models with activation engineering, doi:10.48550/arXiv.2308.10248
+
+    Examples
+    --------
+    >>> import torch, neuros_mechint as nm
+    >>> model = nm.adapt(torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(2, 1, bias=False)))
+    >>> curve = dose_response(model, torch.ones(4, 2), "0", [0, 0.5, 1], lambda output: output[:, 0])
+    >>> full = model.module[1].weight.sum().item()
+    >>> np.allclose(curve.values, [0, full / 2, full])
+    True
+    """
+    ordered = _checked_doses(doses)
+    make: EditsAtDose = (lambda dose: Scale(edits, dose)) if isinstance(edits, str) else edits
+    if not callable(make) or not all(callable(control) for control in controls):
+        raise InputError("edits and controls must be callable", expected="edits(dose) -> edits, or a site")
+    curves = [make, *controls]
+    interventions = [as_list(curve(dose)) for curve in curves for dose in ordered.tolist()]
+    measured = measure(
+        model, inputs, interventions, metric, engine=engine, batch_size=batch_size, description="dose-response"
+    )
+    values = measured.values.numpy().reshape(len(curves), ordered.size, -1)
+    own_seed = int(generator(seed).integers(2**31))
+    data, warnings = _labelled(ordered, values, measured.baseline.numpy(), dose_name, metric, own_seed)
+    name = edits if isinstance(edits, str) else getattr(edits, "__qualname__", type(edits).__name__)
+    arguments = {"metric": metric, "edits": name, "doses": ordered, "n_controls": len(controls)}
+    provenance = Provenance.record(seed=own_seed, model=model.fingerprint(), arguments=arguments)
+    attributes = {
+        **curve_summary(ordered, values[0], own_seed),
+        **_against_controls(data),
+        "dose_name": dose_name,
+        "engine": measured.engine,
+        "engine_notes": list(measured.notes),
+    }
+    heading = title or (f"Dose-response of {edits}" if isinstance(edits, str) else "Dose-response")
+    return DoseResponse(data, heading, attributes, provenance, ("turner2023",), warnings)
+
+
+def check_n_controls(n_controls: Any) -> None:
+    """Raise `OptionError` unless it is an integer of at least 0."""
+    if type(n_controls) is not int or n_controls < 0:
+        raise OptionError("bad n_controls", expected="an integer >= 0", got=repr(n_controls))
+
+
+def _checked_doses(doses: Any) -> np.ndarray:
+    try:
+        array = np.asarray(doses, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError("doses are no numbers", expected="a sequence of numbers", got=repr(doses)[:60]) from error
+    if array.ndim != 1 or array.size < 2 or not np.isfinite(array).all() or np.unique(array).size < array.size:
+        raise InputError(
+            "these doses give no curve",
+            expected="two or more different, finite numbers",
+            got=str(array.tolist())[:80],
+        )
+    return np.sort(array)
+
+
+def _labelled(
+    doses: np.ndarray, values: np.ndarray, baseline: np.ndarray, dose_name: str, metric: Metric, seed: int
+) -> tuple[xr.Dataset, tuple[str, ...]]:
+    """Return the labelled curve, ``values`` being ``(curve, dose, sample)``, and what to warn of."""
+    labels = {"units": getattr(metric, "units", "metric"), "long_name": "response"}
+    own = values[0]
+    statistics, warnings = _statistics(own, own - baseline, seed)
+    variables: dict[str, Any] = {
+        "response": ("dose", own.mean(-1), labels),
+        "low": ("dose", statistics["low"], labels),
+        "high": ("dose", statistics["high"], labels),
+        "p": ("dose", statistics["p"], {"long_name": "sign-flip p of the change"}),
+        "p_adjusted": ("dose", adjust_p(statistics["p"]), {"long_name": "p after Holm's correction"}),
+        "per_sample": (("dose", "sample"), own, labels),
+        "baseline": ("sample", baseline, labels),
+    }
+    if len(values) > 1:
+        control = values[1:].mean(-1)
+        variables["control"] = (("control", "dose"), control, {**labels, "long_name": "response to random controls"})
+        p = control_p(own.mean(-1) - baseline.mean(), control - baseline.mean())
+        variables["p_control"] = ("dose", p, {"long_name": "share of controls that change as much"})
+    coordinate = xr.DataArray(doses, dims="dose", attrs={"long_name": dose_name})
+    return xr.Dataset(variables, coords={"dose": coordinate}), warnings
+
+
+def _statistics(own: np.ndarray, change: np.ndarray, seed: int) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
+    if own.shape[1] < 2:
+        missing = np.full(own.shape[0], np.nan)
+        text = "one value only: no interval and no test; give several inputs and a metric of one value per sample"
+        return {"low": missing, "high": missing, "p": missing}, (text,)
+    low, high = bootstrap_interval(own, seed=seed)
+    return {"low": low, "high": high, "p": sign_flip_p(change, seed=seed)}, ()
+
+
+def _against_controls(data: xr.Dataset) -> dict[str, float]:
+    """Return the p value of the largest change at any dose, which has been picked in the controls as well."""
+    if "control" not in data:
+        return {}
+    baseline = float(data["baseline"].mean())
+    own, others = (np.abs(data[name].values - baseline).max(-1) for name in ("response", "control"))
+    return {"p_control": float(control_p(own, others))}
+
+
+def control_p(change: np.ndarray, controls: np.ndarray) -> np.ndarray:
+    """Return ``(b + 1) / (n + 1)``, with ``b`` of ``n`` controls changing the metric at least as much.
+
+    Parameters
+    ----------
+    change : numpy.ndarray of shape (...)
+        Mean change by the intervention.
+    controls : numpy.ndarray of shape (n_controls, ...)
+        Mean change by each control.
+
+    Examples
+    --------
+    >>> control_p(np.array(3.0), np.array([1.0, -1.0, 2.0])).item()
+    0.25
+    """
+    # rounding must not make an intervention beat a control that does the same
+    as_much = np.abs(controls) >= np.abs(change) - 1e-9 * (1 + np.abs(change))
+    return (as_much.sum(0) + 1) / (len(controls) + 1)
