@@ -28,6 +28,8 @@ import torch
 from torch import nn
 
 import neuros_mechint as nm
+from neuros_mechint.causal.interventions import measure
+from neuros_mechint.causal.places import patch, places_at
 
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore")
@@ -133,17 +135,24 @@ class Contest:
         return torch.as_tensor(effects.values.values)
 
     def theirs(self) -> torch.Tensor:
-        """TransformerLens's own loop, over the places that are timed."""
+        """The clean run and TransformerLens's own loop, over the places that are timed."""
+        with torch.no_grad():
+            _, cache = self.lens.run_with_cache(self.clean, names_filter=lambda hook: hook.endswith(self.hook))
+            self.metric(self.lens(self.corrupted))
+        return self.their_loop(cache)
+
+    @property
+    def hook(self) -> str:
+        return "resid_pre" if self.by == "position" else "hook_z"
+
+    def their_loop(self, cache: object) -> torch.Tensor:
         from transformer_lens import patching
 
-        setter, name = {
-            "position": (patching.layer_pos_patch_setter, "resid_pre"),
-            "head": (patching.layer_head_vector_patch_setter, "z"),
-        }[self.by]
-        index = pd.DataFrame(self.timed, columns=["layer", "pos" if self.by == "position" else "head"])
+        position = self.by == "position"
+        setter = patching.layer_pos_patch_setter if position else patching.layer_head_vector_patch_setter
+        index = pd.DataFrame(self.timed, columns=["layer", "pos" if position else "head"])
+        name = "resid_pre" if position else "z"
         with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
-            _, cache = self.lens.run_with_cache(self.clean, names_filter=lambda hook: hook.endswith(name))
-            self.metric(self.lens(self.corrupted))
             return patching.generic_activation_patch(
                 self.lens,
                 self.corrupted,
@@ -153,6 +162,18 @@ class Contest:
                 name,
                 index_df=index,
             )
+
+    def loops(self) -> tuple[Callable[[], object], Callable[[], object]]:
+        """Their loop and our engine alone: both are given the clean activations, and give bare numbers."""
+        model = self.patcher.model
+        activations = model.capture(self.clean, self.sites)
+        _, cache = self.lens.run_with_cache(self.clean)
+
+        def ours() -> object:
+            edits = [[patch(place, activations)] for place in places_at(activations, (self.by,))]
+            return measure(model, self.corrupted, edits, self.metric).values
+
+        return lambda: self.their_loop(cache), ours
 
     def check(self) -> float:
         found = self.ours()
@@ -190,6 +211,9 @@ def rows() -> Iterator[tuple[str, str, str, float, float]]:
         difference = contest.check()
         theirs, ours = ratio(contest.theirs, contest.ours, repeats)
         yield "(layer, position)", shape.text, "same object", theirs / ours, difference
+    contest = Contest(TINY, "position")
+    theirs, ours = ratio(*contest.loops(), 31)
+    yield "(layer, position)", TINY.text, "engine alone, given the clean activations", theirs / ours, float("nan")
     contest = Contest(BIG, "position", 12)
     estimate = lambda: contest.ours(engine="attribution", verify=16)  # noqa: E731
     estimate()
