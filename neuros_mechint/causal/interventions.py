@@ -177,24 +177,37 @@ def _measure_part(
 ) -> tuple[torch.Tensor, torch.Tensor, str]:
     if engine != "batched":
         try:
-            suffix = _suffix_engine(model, batch, interventions, metric)
+            return _measure_suffix(model, batch, interventions, metric, description, notes)
         except NotReplayableError as error:
             notes.append(f"run from the start: {error.problem}")
-        else:
-            notes += [suffix.plan.shortcuts.reason] if suffix.plan.shortcuts.reason else []
-            values, elsewhere = measure_by_suffix(interventions, suffix, description)
-            if elsewhere:
-                notes.append(f"{len(elsewhere)} interventions touch sites outside of the blocks and ran from the start")
-                chosen = [interventions[label] for label in elsewhere]
-                values[elsewhere] = measure_batched(
-                    model, batch, chosen, suffix.reading, suffix.baseline, copies_per_call(batch), description
-                )
-            return values, suffix.baseline, "suffix"
+        except (RuntimeError, IndexError) as error:
+            # either a shape that the blocks do not take after all, or an error that will come again
+            notes.append(f"run from the start: the blocks could not be run by themselves ({error})")
     reading = Reading(metric, batch.n_samples, batch.sample_axis)
     baseline = reading.of_output(model.run_copies(batch, [[]]), copies=1)[0]
     copies = copies_per_call(batch)
     values = measure_batched(model, batch, interventions, reading, baseline, copies, description)
     return values, baseline, "batched"
+
+
+def _measure_suffix(
+    model: BaseAdapter,
+    batch: Batch,
+    interventions: Sequence[Sequence[Edit]],
+    metric: Metric,
+    description: str,
+    notes: list[str],
+) -> tuple[torch.Tensor, torch.Tensor, str]:
+    suffix = _suffix_engine(model, batch, interventions, metric)
+    values, elsewhere = measure_by_suffix(interventions, suffix, description)
+    notes += [suffix.plan.shortcuts.reason] if suffix.plan.shortcuts.reason else []
+    if elsewhere:
+        notes.append(f"{len(elsewhere)} interventions touch sites outside of the blocks and ran from the start")
+        chosen = [interventions[label] for label in elsewhere]
+        values[elsewhere] = measure_batched(
+            model, batch, chosen, suffix.reading, suffix.baseline, copies_per_call(batch), description
+        )
+    return values, suffix.baseline, "suffix"
 
 
 def _suffix_engine(

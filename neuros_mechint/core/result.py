@@ -164,6 +164,7 @@ class Result:
 
         with style():
             axes = new_axes(ax, self.figure_size)
+            axes.set_axisbelow(True)  # also where the caller made the axes
             self._draw(axes)
             if not axes.get_title() and not axes.get_title(loc="left"):
                 axes.set_title(self.title)

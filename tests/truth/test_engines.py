@@ -97,6 +97,26 @@ def test_engines_agree_wherever_the_answer_stands(name, position):
     assert_engines_agree(model, inputs, every_kind_of_intervention(model, inputs, donors), metric)
 
 
+@pytest.mark.parametrize(("n_samples", "n_positions"), [(3, 2), (3, 3), (4, 4), (2, 4), (1, 5), (3, 8)])
+@pytest.mark.parametrize("name", ["Phi", "Llama", "Falcon-rw", "BLOOM"])
+def test_engines_agree_where_sizes_coincide(name, n_samples, n_positions):
+    """As many positions as samples, heads or rotated units: which axis is which must not be guessed wrong."""
+    model, _ = adapted(name)
+    generator = torch.Generator().manual_seed(7)
+    ids = torch.randint(3, 97, (2, n_samples, n_positions), generator=generator)
+    mask = torch.ones(n_samples, n_positions, dtype=torch.long)
+    mask[0, 0] = 0
+    inputs, donors = ({"input_ids": one, "attention_mask": mask} for one in ids)
+    donated = model.capture(donors, "blocks.*.resid_pre")
+    interventions = [
+        [nm.Replace(f"{site}[position={position}]", donated[site][:, position])]
+        for site in donated
+        for position in range(n_positions)
+    ]
+    interventions += [[nm.Zero("blocks.0.z[head=1]")], [nm.Scale("blocks.1.mlp_out", 0.5)]]
+    assert_engines_agree(model, inputs, interventions, nm.log_probability(5, position=n_positions - 2))
+
+
 @pytest.mark.parametrize("position", [-1, torch.tensor([6, 2, 4])], ids=["last", "per sample"])
 @pytest.mark.parametrize("name", ["GPT2", "Qwen2"])
 def test_engines_agree_where_every_place_runs_by_itself(name, position, monkeypatch):

@@ -248,6 +248,8 @@ def test_what_is_verified_is_exact_and_the_rest_is_marked_as_an_estimate():
     assert found.values.sel(site="b").item() == pytest.approx(exact.values.sel(site="b").item())
     assert abs(found.values.sel(site="a").item() - found.corrupted) < 1e-3
     assert exact.values.sel(site="a").item() - exact.corrupted == pytest.approx(2)  # what the estimate misses
+    assert any("not to be trusted at a" in text for text in found.warnings)
+    assert not any("not to be trusted at b" in text for text in found.warnings)
     everything = patcher.sweep(clean, corrupted, ["a", "b"], by=(), engine="attribution", verify=2)
     np.testing.assert_allclose(everything.values, exact.values, atol=1e-6)
 

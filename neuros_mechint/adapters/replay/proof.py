@@ -90,7 +90,7 @@ def _prefix_holds(replay: Replay, changed: torch.Tensor, moved: torch.Tensor, ha
     """Return whether the second half alone, without its last position, gives what it gives within the whole."""
     if half + 1 >= replay.n_positions:
         return False
-    stop = replay.n_positions - 1 if half + 2 < replay.n_positions else replay.n_positions
+    stop = replay.n_positions - 1
     rows = Rows(changed[:, half:stop], half, (0,))
     try:
         for layer in range(len(replay.blocks) - 1):

@@ -61,11 +61,13 @@ class Span:
         return value
 
     def _argument(self, value: torch.Tensor) -> torch.Tensor:
-        axes = [axis for axis, size in enumerate(value.shape) if size == self.n_positions]
-        if value.ndim > 2 or (value.ndim == 2 and len(axes) == 1):
-            axes = [axis for axis in axes if axis or value.ndim == 2]
-        for axis, first in zip(axes[:2], (self.start, 0), strict=False):
+        axes = [axis for axis, size in enumerate(value.shape) if size == self.n_positions and (axis or value.ndim < 3)]
+        # a mask ends in queries and keys; in (sample, position, unit) the width may happen to equal the length
+        square = value.ndim in (2, 4) and axes[-2:] == [value.ndim - 2, value.ndim - 1]
+        for axis, first in zip(axes[-2:] if square else axes[:1], (self.start, 0), strict=False):
             value = value.narrow(axis, first, self.stop - first)
         if value.ndim > 1 and value.shape[0] == self.n_samples > 1 and 0 not in axes:
             return self.repeated(value)
+        if value.ndim == 3 and value.shape[0] > self.n_samples and value.shape[0] % self.n_samples == 0:
+            return value.repeat(self.copies, 1, 1)  # (sample * head, ...), as biases by distance come
         return value

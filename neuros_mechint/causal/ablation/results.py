@@ -40,13 +40,13 @@ class AblationEffects(Result):
     def figure_size(self) -> tuple[float, float]:
         """Width and height in inches."""
         shown = self.values.squeeze()
-        if shown.ndim < 2:
+        if shown.size <= _MOST_BARS or shown.ndim < 2:
             return 6.6, round(float(np.clip(1.2 + 0.24 * min(shown.size, _MOST_BARS), 2.4, 8)), 1)
         return super().figure_size
 
     def _draw(self, ax: Axes) -> None:
         shown = self.values.squeeze()
-        if shown.ndim > 1:
+        if shown.ndim > 1 and shown.size > _MOST_BARS:  # too many for bars with intervals
             draw(shown.to_dataset(name="effect"), ax)
             return
         table = self.ranked().head(_MOST_BARS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,9 @@ from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.errors import CapabilityError, OptionError
 from neuros_mechint.core.sites import axis_meant
+
+_TOLERATED = 0.5
+"""Largest error of a site's summed estimates, as a fraction of the largest effect of a site."""
 
 
 def prescreen(
@@ -81,10 +84,33 @@ def prescreen(
         measured = measure(model, corrupted, edits, metric, batch_size=batch_size, description="verify")
         values[largest] = measured.values
         verified[largest] = 1
-    note = (
-        f"estimated from a gradient, except the {len(largest)} places with the largest estimates, which were measured"
+    note = f"estimated from a gradient, except {len(largest)} places with the largest estimates, which were measured"
+    totals = {site: first_order[site].flatten(1).sum(1) for site in clean}
+    missed = _saturated(model, metric, corrupted, clean, totals, batch_size)
+    return Measurements(values, baseline, "attribution", (note, *missed)), verified
+
+
+def _saturated(
+    model: Adapter,
+    metric: Metric,
+    corrupted: Any,
+    clean: Activations,
+    totals: Mapping[str, torch.Tensor],
+    batch_size: int | None,
+) -> tuple[str, ...]:
+    """Point out sites that change the metric much more, or less, than their estimates add up to."""
+    edits = [[patch(Place(site, {}), clean)] for site in totals]
+    measured = measure(model, corrupted, edits, metric, batch_size=batch_size, description="check estimates")
+    exact = (measured.values - measured.baseline).mean(1)
+    scalar = measured.baseline.numel() == 1  # of a scalar metric, samples' shares add up
+    summed = torch.stack([total.sum() if scalar else total.mean() for total in totals.values()])
+    wrong = (exact - summed).abs() > _TOLERATED * exact.abs().max()
+    return tuple(
+        f"estimated effects are not to be trusted at {site}: they add up to {float(estimate):.3g}, but the site as a "
+        f"whole changes the metric by {float(whole):.3g} (saturation, or places that stand in for each other)"
+        for site, estimate, whole, is_wrong in zip(totals, summed, exact, wrong.tolist(), strict=True)
+        if is_wrong
     )
-    return Measurements(values, baseline, "attribution", (note,)), verified
 
 
 def _share(first_order: torch.Tensor, dims: Sequence[str], place: Place) -> torch.Tensor:
