@@ -379,7 +379,9 @@ def _label_ticks(ax: Axes, axis: str, labels: np.ndarray) -> None:
     if many and labels.dtype.kind in "iu":
         # Counting by 5, 10, 20 reads better than by 3 or 7.
         step = next((s for s in (2, 5, 10, 20, 25, 50, 100, 200, 250, 500) if s >= step), step)
-    shown = range(0, len(labels), step)
+    shown = list(range(0, len(labels), step))
+    if step > 1 and labels.dtype.kind not in "iuf":
+        shown[-1] = len(labels) - 1  # names do not count on: the last one cannot be guessed
     texts = [f"{labels[i]:.3g}" if labels.dtype.kind == "f" else _shortened(str(labels[i])) for i in shown]
     crowded = axis == "x" and sum(map(len, texts)) > _MOST_TICK_CHARACTERS
     turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}

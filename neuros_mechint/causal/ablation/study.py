@@ -55,7 +55,7 @@ class AblationStudy:
 
     Examples
     --------
-    >>> import torch
+    >>> import numpy as np, torch
     >>> import neuros_mechint as nm
     >>> model = nm.adapt(torch.nn.Linear(2, 1, bias=False))
     >>> study = AblationStudy(model, lambda output: output[:, 0], method="zero")
@@ -81,6 +81,7 @@ class AblationStudy:
             raise OptionError("bad n_draws", expected="a positive integer", got=repr(n_draws))
         self.model, self.metric = model, metric
         self.method, self.correction, self.n_draws = method, correction, n_draws
+        self.seed = seed
         self._seed = int(generator(seed).integers(2**31))
 
     def leave_one_out(
@@ -276,7 +277,7 @@ class AblationStudy:
         settings = {"method": self.method, "correction": self.correction, **attributes}
         engine = {"engine": measured.engine, "engine_notes": list(measured.notes)}
         arguments = {"metric": self.metric, **settings}
-        provenance = Provenance.record(seed=self._seed, model=self.model.fingerprint(), arguments=arguments)
+        provenance = Provenance.record(seed=self.seed, model=self.model.fingerprint(), arguments=arguments)
         return {"attributes": {**settings, **engine}, "provenance": provenance, "citations": CITATIONS}
 
 

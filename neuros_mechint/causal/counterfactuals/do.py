@@ -254,6 +254,6 @@ def _effect(
         data[name].attrs.update(units=units, long_name="effect on the metric")
     for name in ("treated", "control"):
         data[name].attrs.update(units=units, long_name="metric")
-    provenance = Provenance.record(seed=own_seed, model=model.fingerprint(), arguments={"metric": metric, **labels})
+    provenance = Provenance.record(seed=seed, model=model.fingerprint(), arguments={"metric": metric, **labels})
     attributes = {**labels, "engine": measured.engine, "engine_notes": list(measured.notes)}
     return DoEffect(data, title, attributes, provenance, CITATIONS, warnings)

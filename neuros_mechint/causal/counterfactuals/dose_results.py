@@ -62,7 +62,7 @@ class DoseResponse(Result):
         ax.set_ylabel(axis_label(self.main))
         ax.grid(axis="y")
         # below, because curves of either direction may fill every corner
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
     def summary(self) -> str:
         """Return the curve, its trend and how it compares with the controls as text."""
@@ -143,6 +143,10 @@ def monotonicity(doses: np.ndarray, mean: np.ndarray) -> float | None:
     return round(float(np.corrcoef(ranks, rankdata(doses))[0, 1]), 12)
 
 
+_ROUNDING = 1e-6
+"""Of single precision: ends that differ by less of their size agree."""
+
+
 def midpoint(doses: np.ndarray, mean: np.ndarray) -> float | None:
     """Return the first dose at which the curve, interpolated, is half way between its ends; ``None`` if they agree.
 
@@ -151,7 +155,7 @@ def midpoint(doses: np.ndarray, mean: np.ndarray) -> float | None:
     >>> midpoint(np.array([0.0, 1.0, 2.0]), np.array([0.0, 0.0, 4.0]))
     1.5
     """
-    if mean[0] == mean[-1]:
+    if abs(mean[-1] - mean[0]) <= _ROUNDING * np.abs(mean).max():
         return None
     progress = (mean - mean[0]) / (mean[-1] - mean[0])
     after = int((progress >= 0.5).argmax())  # the last dose reaches 1, so there is one; the first stands at 0

@@ -99,7 +99,7 @@ def dose_response(
     data, warnings = _labelled(ordered, values, measured.baseline.numpy(), dose_name, metric, own_seed)
     name = edits if isinstance(edits, str) else getattr(edits, "__qualname__", type(edits).__name__)
     arguments = {"metric": metric, "edits": name, "doses": ordered, "n_controls": len(controls)}
-    provenance = Provenance.record(seed=own_seed, model=model.fingerprint(), arguments=arguments)
+    provenance = Provenance.record(seed=seed, model=model.fingerprint(), arguments=arguments)
     attributes = {
         **curve_summary(ordered, values[0], own_seed),
         **_against_controls(data),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,6 +52,13 @@ def mean_difference_direction(acts: Any, labels: Any) -> torch.Tensor:
     """
     import numpy as np
 
+    if isinstance(acts, Mapping):
+        raise InputError(
+            "activations of several sites have no single direction",
+            expected="(n_samples, n_units)",
+            got=type(acts).__name__,
+            fix="pick one site: acts.matrix(name), or acts[name] of one position",
+        )
     matrix = torch.as_tensor(acts).detach().cpu()
     matrix = matrix if matrix.is_floating_point() else matrix.float()
     names = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)

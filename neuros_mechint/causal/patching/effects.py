@@ -16,6 +16,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+def as_picture(values: xr.DataArray) -> xr.DataArray:
+    """Return values ``(site, ...)`` in at most two dimensions; the first ones become rows, named by all of them.
+
+    Examples
+    --------
+    >>> by_head = xr.DataArray(np.zeros((1, 2, 3)), {"site": ["z"], "head": [0, 1]}, ("site", "head", "position"))
+    >>> as_picture(by_head)["place"].values.tolist()
+    ['z, head 0', 'z, head 1']
+    """
+    picture = values.squeeze([axis for axis in values.dims[1:] if values.sizes[axis] == 1])
+    if picture.ndim <= 2:
+        return picture
+    rows = picture.dims[:-1]
+    places = picture.stack(place=rows).transpose("place", ...)
+    names = [
+        ", ".join(str(entry) if axis == "site" else f"{axis} {entry}" for axis, entry in zip(rows, place, strict=True))
+        for place in places["place"].values
+    ]
+    return places.drop_vars(["place", *rows]).assign_coords(place=names)
+
+
 class PatchingEffects(Result):
     """The metric after patching, for each site and index.
 
@@ -54,7 +75,7 @@ class PatchingEffects(Result):
             shown = self.normalized()
         except InputError:
             shown = self.values
-        draw(shown.squeeze([axis for axis in shown.dims[1:] if shown.sizes[axis] == 1]).to_dataset(name="effect"), ax)
+        draw(as_picture(shown).to_dataset(name="effect"), ax)
 
     def summary(self) -> str:
         """Return the baselines and the largest effects as text."""
@@ -68,7 +89,8 @@ class PatchingEffects(Result):
             "largest changes of the metric, and what part of the difference they are:",
         ]
         for one in order:
-            place = ", ".join(str(part) for part in np.atleast_1d(changes["place"].values[one]))
+            entries = zip(self.values.dims, np.atleast_1d(changes["place"].values[one]), strict=True)
+            place = ", ".join(str(entry) if axis == "site" else f"{axis} {entry}" for axis, entry in entries)
             change = float(changes.values[one])
             share = f" ({change / difference:.1%})" if difference else ""
             lines.append(f"  {place}: {change:+.4g}{share}")

@@ -33,7 +33,9 @@ class ActivationPatcher:
     model : Adapter
         From ``nm.adapt``; anything that can intervene.
     metric : callable
-        ``metric(output)`` gives ``(batch,)`` values or a scalar, e.g. from `logit_difference`.
+        ``metric(output)`` gives ``(batch,)`` values or a scalar, e.g. from `logit_difference`. It is given what the
+        model itself returns: for TransformerLens and most plain modules the logits, for HuggingFace models an object
+        with ``.logits``.
 
     References
     ----------
