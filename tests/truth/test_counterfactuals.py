@@ -188,6 +188,9 @@ def test_steering_a_linear_readout_has_the_slope_of_the_readout(seed):
 
 def test_a_direction_that_nobody_reads_does_nothing():
     model = nm.adapt(torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(6, 1)))
+    with torch.no_grad():  # as they come, weights differ from run to run
+        model.module[1].weight.copy_(normal(1, 6))
+        model.module[1].bias.fill_(2.0)
     weight = model.module[1].weight[0].detach()
     blind = nm.Project("h", weight).apply(normal(1, 6), ("sample", "unit"))[0]
     curve = nm.steer(model, normal(8, 6), "0", 10 * blind, [-1, 0, 1], first)

@@ -143,7 +143,7 @@ def monotonicity(doses: np.ndarray, mean: np.ndarray) -> float | None:
     return round(float(np.corrcoef(ranks, rankdata(doses))[0, 1]), 12)
 
 
-_ROUNDING = 1e-6
+_ROUNDING = 1e-5
 """Of single precision: ends that differ by less of their size agree."""
 
 

@@ -20,7 +20,7 @@ ABLATIONS = ("resample", "zero", "mean")
 
 
 @dataclass(frozen=True, eq=False)
-class _Record(Edit):
+class Record(Edit):
     """Leave the activation as it is and keep a copy: what a node would send, before it is held fixed."""
 
     seen: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
@@ -102,7 +102,7 @@ class DirectRuns:
         """
         sites = {one.name: one.site for one in self.receivers if one.is_response}
         sites |= {node.name: node.site for node in respond}
-        records = {name: _Record(site) for name, site in sites.items()}
+        records = {name: Record(site) for name, site in sites.items()}
         edits = [*records.values(), *self._frozen, *changes]
         run = self.model.run(self.inputs, edits=edits, capture=self._reads, batch_size=self.batch_size)
         values = {name: block(run.activations, site)[0] for name, site in self._entering.items()}
@@ -110,7 +110,7 @@ class DirectRuns:
         stream = run.activations[self.wiring.stream] if self.wiring.stream else None
         return Received(values, run.output, stream)
 
-    def _joined(self, record: _Record) -> torch.Tensor:
+    def _joined(self, record: Record) -> torch.Tensor:
         if not record.seen:
             raise CapabilityError(
                 f"what arrives at {record.site!r} cannot be seen while {self.model!r} runs",

@@ -1,0 +1,1 @@
+"""Circuits: sets of edges or nodes that carry a behaviour, found, run on their own, and judged."""
