@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -124,3 +125,19 @@ class Tap:
         if self.view is not None and self.view.layout != "plain":
             text += f"<{self.view.part} of {self.view.layout} qkv>"
         return " + ".join([*(tap.native for tap in self.base), text])
+
+
+def any_overlap(taps: Sequence[Tap]) -> bool:
+    """Return whether two of these taps lie in one tensor and share some of it.
+
+    Examples
+    --------
+    >>> q, k = (Tap("attn", view=HeadView(2, 3, part, "split", 2)) for part in ("q", "k"))
+    >>> any_overlap([q, k]), any_overlap([q, k, Tap("attn")])
+    (False, True)
+    """
+    parts: dict[tuple[object, ...], list[str]] = {}
+    for tap in taps:
+        part = tap.view.part if tap.view is not None else "all"
+        parts.setdefault((tap.path, tap.side, tap.key or 0, tap.call), []).append(part)
+    return any(len(own) > 1 and (len(set(own)) < len(own) or "all" in own) for own in parts.values())

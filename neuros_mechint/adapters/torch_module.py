@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
@@ -23,7 +23,7 @@ from neuros_mechint.adapters.replay.proof import Proofs
 from neuros_mechint.adapters.replay.record import NotReplayableError, Recorder
 from neuros_mechint.adapters.replay.replay import Replay
 from neuros_mechint.adapters.running import evaluating
-from neuros_mechint.adapters.taps import Tap
+from neuros_mechint.adapters.taps import Tap, any_overlap
 from neuros_mechint.adapters.tensors import native_dims
 from neuros_mechint.core.adapter import Metric
 from neuros_mechint.core.edits import Edit
@@ -222,6 +222,10 @@ class TorchAdapter(BaseAdapter):
         assert tap is not None  # `_expand` has looked every name up in the table
         return tap
 
+    def overlap(self, names: Iterable[str]) -> bool:
+        """Return whether some of these sites lie in one tensor: not apart from each other, as q, k and v may."""
+        return any_overlap([self._tap(name) for name in names])
+
     def _prove(self, batch: Batch | None) -> None:
         """Prove the canonical names, once, on the model's own probe or on the first samples of ``batch``."""
         if self._map is not None and self._map.taps:
@@ -341,8 +345,7 @@ class TorchAdapter(BaseAdapter):
         taps = {name: self._tap(name) for name in capture}
         run = self._hooked(batch, taps, {}, capture, call=call)
         taps = taps | (self._map.taps if self._map is not None else {})
-        again = partial(self._call, batch.copied())
-        blocks = recorder.blocks()
+        again, blocks = partial(self._call, batch.copied()), recorder.blocks()
         return Replay(self.module, again, taps, blocks, run.output, self._native_dims, batch.window), run
 
     def _block_paths(self, batch: Batch) -> list[str]:

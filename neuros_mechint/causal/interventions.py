@@ -21,7 +21,7 @@ from neuros_mechint.causal.engines.suffix import SuffixEngine, measure_by_suffix
 from neuros_mechint.causal.metrics import PositionMetric, metric_values
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit
-from neuros_mechint.core.errors import CapabilityError, InputError, check_option
+from neuros_mechint.core.errors import CapabilityError, InputError, NeurosMechintError, check_option
 from neuros_mechint.core.progress import progress_bar
 
 ENGINES = ("auto", "loop", "batched", "suffix")
@@ -150,10 +150,20 @@ def _measure_in_parts(
     if not isinstance(model, BaseAdapter):
         raise UnstackableError("this adapter is not built on BaseAdapter")
     batch, resolved = model.prepared(inputs, interventions)
+    _check_names(model, resolved)
     parts = list(_parts(batch, metric, batch_size))
     measured = [_measure_part(model, part, resolved, one, engine, description, notes) for part, one in parts]
     values, baselines, engines = zip(*measured, strict=True)
     return Measurements(torch.cat(values, 1), torch.cat(baselines), engines[0], tuple(dict.fromkeys(notes)))
+
+
+def _check_names(model: BaseAdapter, interventions: Sequence[Sequence[Edit]]) -> None:
+    """Raise where an intervention edits one tensor under two names: copies would not keep their order of edits."""
+    if not isinstance(model, TorchAdapter):
+        return
+    for edits in interventions:
+        if model.overlap({edit.reference.name for edit in edits}):
+            raise UnstackableError("an intervention edits one tensor under two names")
 
 
 def _parts(batch: Batch, metric: Metric, batch_size: int | None) -> Iterator[tuple[Batch, Metric]]:
@@ -180,7 +190,9 @@ def _measure_part(
             return _measure_suffix(model, batch, interventions, metric, description, notes)
         except NotReplayableError as error:
             notes.append(f"run from the start: {error.problem}")
-        except (RuntimeError, IndexError) as error:
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            if isinstance(error, NeurosMechintError):
+                raise
             # either a shape that the blocks do not take after all, or an error that will come again
             notes.append(f"run from the start: the blocks could not be run by themselves ({error})")
     reading = Reading(metric, batch.n_samples, batch.sample_axis)
@@ -221,6 +233,8 @@ def _suffix_engine(
     reading = find_reading(metric, replay.output, batch.n_samples, batch.sample_axis)
     if not shortcuts.by_position:
         reading = Reading(metric, batch.n_samples, batch.sample_axis)
+    if reading.positions is None and not shortcuts.tail:
+        raise NotReplayableError("the output depends on more than the last residual stream")
     baseline = reading.of_output(replay.output, copies=1)[0]
     stream = replay.blocks[0].stream
     costs = Costs.of_blocks(model.module, [block.path for block in replay.blocks], stream.shape[-1], stream.device)

@@ -32,11 +32,16 @@ def metric_values(metric: Metric, output: Any) -> torch.Tensor:
     tensor([1.], dtype=torch.float64)
     """
     with torch.no_grad():
-        value = torch.as_tensor(metric(output)).detach().double().cpu()
+        found = metric(output)
+        if found is None or isinstance(found, str) or (isinstance(found, torch.Tensor) and found.is_complex()):
+            raise InputError(
+                "the metric returned no real number", expected="(batch,) or a scalar", got=repr(found)[:80]
+            )
+        value = torch.as_tensor(found).detach().double().cpu()
     if value.ndim > 1:
         raise InputError("the metric has too many axes", expected="(batch,) or a scalar", got=tuple(value.shape))
-    if not bool(torch.isfinite(value).all()):
-        raise InputError("the metric is not finite", got=str(value.tolist()[:8]))
+    if not value.numel() or not bool(torch.isfinite(value).all()):
+        raise InputError("the metric is not finite", got=str(value.tolist()[:8]) if value.numel() else "no values")
     return value.reshape(-1)
 
 

@@ -64,6 +64,8 @@ def places_at(activations: Activations, by: Sequence[str]) -> list[Place]:
     >>> [place.name for place in places_at(heads, ["head"])]
     ['z[head=0]', 'z[head=1]']
     """
+    if len(set(by)) < len(by):
+        raise SiteError("`by` names an axis twice", got=tuple(by), fix="name each axis once")
     places: list[Place] = []
     for site in activations:
         axes = [_axis(activations, site, name) for name in by]

@@ -79,7 +79,7 @@ class Edit(ABC):
                 expected=f"shape {tuple(block.shape)}",
                 got=f"shape {tuple(after.shape)}",
             )
-        return after.to(block.dtype)
+        return _in_type_of(block, after, f"{type(self).__name__}({self.site!r})")
 
     @abstractmethod
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
@@ -87,7 +87,7 @@ class Edit(ABC):
 
     def _fit(self, value: Array, block: torch.Tensor, selection: Selection) -> torch.Tensor:
         """Return ``value`` cut to this piece of the selected block, on its device and in its dtype."""
-        tensor = torch.as_tensor(value).to(device=block.device, dtype=block.dtype)
+        tensor = _in_type_of(block, torch.as_tensor(value), f"{type(self).__name__}({self.site!r})").to(block.device)
         axes = list(selection.sizes)
         expected = tuple(selection.sizes.values())
         fits = tensor.ndim <= len(expected) and all(
@@ -103,6 +103,19 @@ class Edit(ABC):
             if tensor.shape[position] > 1:
                 tensor = tensor[(slice(None),) * position + (selection.inside[axis],)]
         return tensor
+
+
+def _in_type_of(block: torch.Tensor, values: torch.Tensor, who: str) -> torch.Tensor:
+    """Return values in the type of the activation; raise where that would cut fractions off."""
+    fractions = values.is_floating_point() and not block.is_floating_point() and not block.is_complex()
+    if fractions and not torch.equal(values, values.round()):
+        raise InputError(
+            f"{who} puts fractions into whole numbers",
+            expected=f"values of type {block.dtype}, as the activation is",
+            got=f"{values.dtype} with fractions",
+            fix="edit a site of real numbers: the embedding rather than the token ids",
+        )
+    return values.to(block.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -121,6 +121,24 @@ def fingerprint_module(module: torch.nn.Module) -> str:
     return digest.hexdigest()[:_DIGITS]
 
 
+def module_settings(module: torch.nn.Module) -> str:
+    """Return a hash of what a module and its parts keep in plain attributes, without their weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> dropout = torch.nn.Dropout(0.1)
+    >>> before = module_settings(dropout)
+    >>> dropout.p = 0.2
+    >>> module_settings(dropout) == before
+    False
+    """
+    digest = hashlib.sha256()
+    for name, part in module.named_modules():
+        digest.update(f"{name}|{type(part).__qualname__}|{_plain_settings(part)}\n".encode())
+    return digest.hexdigest()[:_DIGITS]
+
+
 def _plain_settings(part: Any) -> str:
     """Return what a module keeps in plain attributes, such as its number of heads or its activation function."""
     settings: list[str] = []

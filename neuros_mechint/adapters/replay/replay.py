@@ -289,6 +289,32 @@ class Replay:
     def _hooked(self, call: Callable[[], Any], by_site: Mapping[str, Sequence[EditFunction]], n_rows: int) -> Any:
         return run_hooked(self.module, call, self.taps, by_site, n_samples=n_rows, dims_of=self.dims_of).output
 
+    def whole_run(self, stream: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """Run the whole model with another residual stream before the first block.
+
+        Returns
+        -------
+        output : object
+            What the model returns.
+        after : torch.Tensor
+            The residual stream after the last block.
+        """
+        first, last = self.blocks[0], self.blocks[-1]
+        after: list[torch.Tensor] = []
+        handles = [
+            self.module.get_submodule(first.path).register_forward_pre_hook(
+                lambda _, args, kwargs: put((args, kwargs), first.where, stream), with_kwargs=True
+            ),
+            self.module.get_submodule(last.path).register_forward_hook(
+                lambda _module, _args, output: after.append(pick(output, None, last.path)[1])
+            ),
+        ]
+        try:
+            return self.call(), after[-1]
+        finally:
+            for handle in handles:
+                handle.remove()
+
     # -- after the blocks ----------------------------------------------------------------------------------------
 
     def output_of(self, hidden: torch.Tensor) -> Any:

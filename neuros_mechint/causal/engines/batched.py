@@ -14,6 +14,7 @@ from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.progress import progress_bar
 
 _TOLERANCE = 1e-4
+"""Of the metric's size. An intervention that shifts others by less than that goes unnoticed."""
 
 
 def measure_batched(
@@ -37,7 +38,7 @@ def measure_batched(
     reading : Reading
         The metric.
     baseline : torch.Tensor of shape (n_samples,)
-        The metric without edits: the first call carries a copy that must give it.
+        The metric without edits.
     copies_per_call : int
         How many copies to stack.
     description : str
@@ -48,16 +49,22 @@ def measure_batched(
     UnstackableError
         Stacked copies do not keep apart.
     """
-    control: list[Sequence[Edit]] = [[]]
-    stacked = control + list(interventions)
-    calls = [stacked[start : start + copies_per_call] for start in range(0, len(stacked), copies_per_call)]
-    values = [
-        reading.of_output(model.run_copies(batch, call), len(call))
-        for call in progress_bar(calls, description=description)
-    ]
-    measured = torch.cat(values)
-    # rounding differs between batch sizes; what one sample does to another is another order of magnitude
-    size = float(baseline.abs().max()) + float(measured.std() if measured.numel() > 1 else 0)
-    if float((measured[0] - baseline).abs().max()) > _TOLERANCE * max(size, 1e-3):
+    calls = [interventions[start : start + copies_per_call] for start in range(0, len(interventions), copies_per_call)]
+    values: list[torch.Tensor] = []
+    for call in progress_bar(calls, description=description):
+        # the first call carries a copy without edits at either end, the first of which must give the baseline
+        guarded = [[], *call, []] if not values else call
+        measured = reading.of_output(model.run_copies(batch, guarded), len(guarded))
+        if not values:
+            alone = reading.of_output(model.run_copies(batch, call[:1]), 1)
+            _check_apart(measured[[0, -1, 1]], torch.stack([baseline, baseline, alone[0]]))
+            measured = measured[1:-1]
+        values.append(measured)
+    return torch.cat(values) if values else baseline.new_zeros(0, baseline.numel())
+
+
+def _check_apart(stacked: torch.Tensor, alone: torch.Tensor) -> None:
+    """Raise unless copies in one call give what they give alone: rounding differs between batch sizes, no more."""
+    size = float(alone.abs().max())
+    if stacked.shape != alone.shape or float((stacked - alone).abs().max()) > _TOLERANCE * max(size, 1e-2):
         raise UnstackableError("copies of the samples in one batch influence each other in this model")
-    return measured[1:]

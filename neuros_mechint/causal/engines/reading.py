@@ -16,6 +16,9 @@ from neuros_mechint.core.adapter import Metric
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.outputs import logits_of
 
+_POISONS = (float("nan"), 1e4, -1e4)
+"""NaN shows in whatever is computed with it, but not in comparisons, which large numbers of either sign turn over."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -72,8 +75,8 @@ def find_reading(metric: Metric, output: Any, n_samples: int, sample_axis: int =
     """Find out which positions of the logits a metric reads.
 
     A `PositionMetric` says it. Any other callable is tried: where its gradient is zero at all but one position of each
-    sample, and NaN in all other positions, and in whatever else the model returns, leaves its value alone, it is
-    given no more than that. In doubt it gets everything.
+    sample, and NaN and large numbers in all other positions, and in whatever else the model returns, leave its value
+    alone, it is given no more than that. In doubt it gets everything.
 
     Parameters
     ----------
@@ -108,10 +111,11 @@ def find_reading(metric: Metric, output: Any, n_samples: int, sample_axis: int =
     positions = _positions_with_gradient(metric, output, where, logits)
     if positions is None:
         return everything
-    template = _poisoned(output, where, logits, positions)
-    with suppress(Exception):  # whatever a metric raises on NaN, it has looked there
-        if torch.equal(torch.as_tensor(metric(template)), torch.as_tensor(metric(output))):
-            return Reading(metric, n_samples, sample_axis, positions, template, where)
+    templates = [_poisoned(output, where, logits, positions, poison) for poison in _POISONS]
+    with suppress(Exception):  # whatever a metric raises on such numbers, it has looked there
+        expected = torch.as_tensor(metric(output))
+        if all(torch.equal(torch.as_tensor(metric(one)), expected) for one in templates):
+            return Reading(metric, n_samples, sample_axis, positions, templates[0], where)
     return everything
 
 
@@ -128,14 +132,14 @@ def _positions_with_gradient(metric: Metric, output: Any, where: Where, logits: 
     return read.int().argmax(1) if bool((read.sum(1) == 1).all()) else None
 
 
-def _poisoned(output: Any, where: Where, logits: torch.Tensor, positions: torch.Tensor) -> Any:
-    """Return the output with NaN everywhere but at the logits that are read."""
+def _poisoned(output: Any, where: Where, logits: torch.Tensor, positions: torch.Tensor, poison: float) -> Any:
+    """Return the output with other numbers everywhere but at the logits that are read."""
     for place, tensor in _floating(output):
-        poison = torch.full_like(tensor, float("nan"))
+        other = torch.full_like(tensor, poison)
         if place == where:
             samples = torch.arange(logits.shape[0], device=logits.device)
-            poison[samples, positions] = logits[samples, positions]
-        output = put(output, place, poison)
+            other[samples, positions] = logits[samples, positions]
+        output = put(output, place, other)
     return output
 
 

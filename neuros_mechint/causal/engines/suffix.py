@@ -107,7 +107,9 @@ class SuffixEngine:
             for rows in active:
                 span = self.replay.span(len(rows.labels), 0, rows.start)
                 whole = torch.cat([span.of(self.replay.blocks[-1].after), rows.hidden], 1)
-                yield rows.labels, self.reading.of_output(self.replay.output_of(whole), len(rows.labels))
+                # copy by copy: what follows the blocks may look at the inputs, which are there once
+                outputs = map(self.replay.output_of, whole.split(self.replay.n_samples))
+                yield rows.labels, torch.cat([self.reading.of_output(output, 1) for output in outputs])
             return
         pending = [(rows.labels, self._read_positions(rows, self.reading.positions)) for rows in active]
         for labels, tokens in self._packed(pending):

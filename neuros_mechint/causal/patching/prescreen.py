@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from neuros_mechint.adapters.base import BaseAdapter
 from neuros_mechint.causal.interventions import Measurements, measure
 from neuros_mechint.causal.metrics import metric_values
 from neuros_mechint.causal.places import Place, patch
@@ -15,6 +16,7 @@ from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.errors import CapabilityError, OptionError
 from neuros_mechint.core.sites import axis_meant
 
+_MOST_CHECKED = 6
 _TOLERATED = 0.5
 """Largest error of a site's summed estimates, as a fraction of the largest effect of a site."""
 
@@ -69,7 +71,8 @@ def prescreen(
         raise CapabilityError(
             f"{model!r} has no gradients, so effects cannot be estimated", fix="use another engine, such as 'auto'"
         )
-    run = model.run(corrupted, capture=list(clean), batch_size=batch_size)
+    observe = model.observe if isinstance(model, BaseAdapter) else model.run
+    run = observe(corrupted, capture=list(clean), batch_size=batch_size)
     baseline = metric_values(metric, run.output)
     slopes = model.gradients(corrupted, list(clean), metric, batch_size=batch_size)
     first_order = {site: (slopes[site] * (clean[site] - run.activations[site])).double().cpu() for site in clean}
@@ -86,7 +89,11 @@ def prescreen(
         verified[largest] = 1
     note = f"estimated from a gradient, except {len(largest)} places with the largest estimates, which were measured"
     totals = {site: first_order[site].flatten(1).sum(1) for site in clean}
-    missed = _saturated(model, metric, corrupted, clean, totals, batch_size)
+    moved = {site: float((clean[site] - run.activations[site]).norm() / clean[site].norm()) for site in clean}
+    # where much changes and little is expected of it, the estimate is most suspicious
+    suspects = sorted(totals, key=lambda site: float(totals[site].abs().mean()) / (moved[site] + 1e-12))[:_MOST_CHECKED]
+    checked = {site: totals[site] for site in suspects}
+    missed = _saturated(model, metric, corrupted, clean, checked, batch_size)
     return Measurements(values, baseline, "attribution", (note, *missed)), verified
 
 
