@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from neuros_mechint.core.errors import SiteError, SiteWithheldError, near_names
@@ -154,7 +153,6 @@ class SiteReference:
         return Selection.of(dims, shape, window, chosen, tuple(dropped))
 
 
-@lru_cache(maxsize=8192)  # a sweep names the same places over and over
 def _parsed(text: str) -> SiteReference:
     start = _INDEX_START.search(text)  # `module:out[1]` names an item of a tuple output, not an index
     if start is None and "=" not in text:

@@ -520,7 +520,7 @@ def test_the_model_is_left_as_it_was_after_errors_too(models):
     calls = iter(range(10**6))
 
     def fails(output):
-        if next(calls) == 4:
+        if next(calls) >= 4:
             raise ZeroDivisionError
         return metric(output)
 

@@ -129,8 +129,9 @@ def test_the_console_script_points_at_the_command_line(project):
 
 def test_the_example_of_the_readme_runs():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
     names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    for code in blocks:
+        exec(compile(code, "README.md", "exec"), names)
     strongest = names["effects"].normalized().max()
     assert 0.1 < float(strongest) <= 1.2, "one head brings part of the answer back"
