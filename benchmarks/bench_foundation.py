@@ -94,7 +94,7 @@ def capture_ratio(module: torch.nn.Module, tokens: torch.Tensor) -> float:
 
 
 def head_sweep_ratio(module: torch.nn.Module, tokens: torch.Tensor) -> float:
-    """Time of TransformerLens's patching of every head over that of `ActivationPatcher.sweep` (a plain loop so far)."""
+    """Time of TransformerLens's patching of every head over that of `ActivationPatcher.sweep`."""
     from transformer_lens import patching
 
     corrupted = tokens.clone()
