@@ -157,7 +157,7 @@ def test_results_do_not_depend_on_how_circuits_are_stacked_and_blocks_run(models
 
     together = values()
     monkeypatch.setattr("neuros_mechint.causal.circuits.running._MOST_CIRCUITS", 1)
-    monkeypatch.setattr("neuros_mechint.causal.circuits.calls._VALUES_PER_CALL", 1)
+    monkeypatch.setattr("neuros_mechint.causal.engines.cost._FLOATS_PER_CALL", 1)
     np.testing.assert_allclose(values(), together, atol=2e-5)
     monkeypatch.setattr("neuros_mechint.causal.circuits.calls._replay", lambda model, batch: None)
     np.testing.assert_allclose(values(), together, atol=2e-5)  # whole models instead of single blocks

@@ -530,3 +530,18 @@ def test_fractions_are_not_put_into_token_ids():
         with pytest.raises(nm.errors.InputError, match="whole numbers"):
             model.run(IDS, edits=edit)
     assert model.run(IDS, edits=nm.Replace("transformer.wte:in", 7)).output.logits.shape == (3, 8, 50)
+
+
+def test_each_run_asks_for_the_proofs_of_its_own_circumstances(monkeypatch):
+    """Two recorded runs of one model may be in use at once: what was proven on the one says nothing of the other."""
+    from neuros_mechint.adapters.replay import proof
+
+    model, site = nm.adapt(gpt2()), "blocks.1.mlp_out"
+    runs = [model.replay(model.prepared(ids, ())[0], [site]) for ids in (IDS, IDS[:2, :5])]
+    proven = []
+    monkeypatch.setattr(proof, "prove_entry", lambda replay, *_: proven.append(replay) or True)
+    for replay, _ in runs:
+        model.proofs.shortcuts(replay)
+    for replay, recorded in (*runs, *runs):
+        model.proofs.entry(replay, 1, site, recorded.tensors[site], True)
+    assert proven == [replay for replay, _ in runs]

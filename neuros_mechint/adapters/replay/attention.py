@@ -71,7 +71,7 @@ class EarlierKeys(Meeting):
         return joined(self.keys, keys), joined(self.values, values)
 
 
-class _Attention(TorchFunctionMode):
+class _Attention(TorchFunctionMode, ABC):
     """See every call of ``scaled_dot_product_attention`` while the context lasts."""
 
     def __torch_function__(
@@ -81,9 +81,9 @@ class _Attention(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         return self.attend(*args, **(kwargs or {}))
 
+    @abstractmethod
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any) -> torch.Tensor:
         """Return the attention's output."""
-        raise NotImplementedError
 
 
 class FusedAttention(_Attention):

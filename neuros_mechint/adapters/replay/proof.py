@@ -188,7 +188,6 @@ class Proofs:
     def __init__(self) -> None:
         self._shortcuts: dict[Hashable, Shortcuts | NotReplayableError] = {}
         self._entries: dict[Hashable, bool] = {}
-        self._present: Hashable = None
 
     def shortcuts(self, replay: Replay) -> Shortcuts:
         """Return what may be taken from recorded runs of this shape, and let the run use it.
@@ -198,7 +197,7 @@ class Proofs:
         NotReplayableError
             The blocks cannot be run by themselves.
         """
-        key = self._present = _key(replay)
+        key = replay.circumstances = _key(replay)
         if key not in self._shortcuts:
             try:
                 self._shortcuts[key] = prove(replay)
@@ -211,8 +210,8 @@ class Proofs:
         return found
 
     def entry(self, replay: Replay, layer: int, site: str, value: torch.Tensor, prefix: bool) -> bool:
-        """Return whether a block may be entered at a site, see `prove_entry`."""
-        key = (self._present, site)
+        """Return whether a block may be entered at a site, see `prove_entry`; ask for `shortcuts` first."""
+        key = (replay.circumstances, site)
         if key not in self._entries:
             self._entries[key] = prove_entry(replay, layer, site, value, prefix)
         return self._entries[key]

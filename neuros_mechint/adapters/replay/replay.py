@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -86,6 +86,8 @@ class Replay:
         Where the samples lie in the whole input.
     fused : mapping of str to callable
         Modules inside the blocks in whose place a faster kernel computes the same, see `fused_activations`.
+    circumstances : hashable
+        All that a proof on this run depends on, see `Proofs`.
     """
 
     module: nn.Module
@@ -96,6 +98,7 @@ class Replay:
     dims_of: DimsOf
     window: Window
     fused: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
+    circumstances: Hashable = None
     _known: dict[str, _Known] = field(default_factory=dict, repr=False)
     _recorded_keys: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False)
 

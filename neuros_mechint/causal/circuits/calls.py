@@ -12,14 +12,11 @@ from neuros_mechint.adapters.batches import Batch
 from neuros_mechint.adapters.replay.record import NotReplayableError
 from neuros_mechint.adapters.replay.replay import Replay, Rows
 from neuros_mechint.adapters.torch_module import TorchAdapter
-from neuros_mechint.causal.engines.cost import copies_per_call
+from neuros_mechint.causal.engines.cost import copies_per_call, positions_per_call
 from neuros_mechint.causal.paths.direct import Record
 from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import CapabilityError
-
-_VALUES_PER_CALL = 4e5
-"""Entries of the stream in one call."""
 
 
 class Calls:
@@ -42,7 +39,7 @@ class Calls:
         self.model, self.inputs = model, inputs
         self.batch: Batch = model.prepared(inputs, [])[0]
         self.n_samples = self.batch.n_samples
-        self._copies = copies_per_call(self.batch, most=int(_VALUES_PER_CALL / stream.shape[-1]))
+        self._copies = copies_per_call(self.batch, most=positions_per_call(stream.shape[-1]))
         self._replay = _replay(model, self.batch)
 
     def captured(self, interventions: Sequence[Sequence[Edit]], site: str) -> torch.Tensor:

@@ -38,9 +38,18 @@ class Costs:
         """Return the costs of a stack of blocks."""
         size = sum(parameter.numel() for path in paths for parameter in module.get_submodule(path).parameters())
         faster = 1 if device.type == "cpu" else 64  # an accelerator needs more work to be busy
-        return cls(
-            max(1, int(faster * _FLOATS_PER_CALL / width)), faster * _OPERATIONS_PER_CALL * len(paths) / max(size, 1)
-        )
+        return cls(faster * positions_per_call(width), faster * _OPERATIONS_PER_CALL * len(paths) / max(size, 1))
+
+
+def positions_per_call(width: int) -> int:
+    """Return how many positions times samples of a stream of this width to put into one call.
+
+    Examples
+    --------
+    >>> positions_per_call(768)
+    520
+    """
+    return max(1, int(_FLOATS_PER_CALL / width))
 
 
 def copies_per_call(batch: Batch, most: int = 512) -> int:

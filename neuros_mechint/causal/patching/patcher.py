@@ -104,12 +104,12 @@ class ActivationPatcher:
         title = f"Activation patching by {' and '.join(by)}" if by else "Activation patching"
         if engine == "attribution":
             n_verified = 16 if verify is None else verify
-            measured, verified = prescreen(
+            measured, verified, warnings = prescreen(
                 self.model, self.metric, corrupted, baselines.activations, places, n_verified, batch_size
             )
             exact = as_array(places, verified[:, None], by).isel(sample=0, drop=True) == 1
             per_sample = as_array(places, measured.values, by)
-            return self._effects(per_sample, measured, baselines, f"{title} (estimated)", by, exact)
+            return self._effects(per_sample, measured, baselines, f"{title} (estimated)", by, exact, warnings)
         edits = [[patch(place, baselines.activations)] for place in places]
         measured = measure(
             self.model, corrupted, edits, self.metric, engine=engine, batch_size=batch_size, description="patch"
@@ -156,6 +156,7 @@ class ActivationPatcher:
         title: str,
         by: tuple[str, ...],
         exact: xr.DataArray | None = None,
+        warnings: tuple[str, ...] = (),
     ) -> PatchingEffects:
         if bool((measured.values == baselines.clean).all()):  # nothing ever changed it: is it a metric at all?
             check_dependence(self.metric, baselines.output)
@@ -172,8 +173,7 @@ class ActivationPatcher:
         arguments = {"metric": self.metric, "sites": list(per_sample["site"].values), "by": list(by)}
         provenance = Provenance.record(model=self.model.fingerprint(), arguments=arguments)
         attributes = {"by": list(by), "engine": measured.engine, "engine_notes": list(measured.notes)}
-        estimated = tuple(note for note in measured.notes if note.startswith("estimated"))
-        warnings = (*estimated, *difference_warnings(baselines.clean, measured.baseline))
+        warnings = (*warnings, *difference_warnings(baselines.clean, measured.baseline))
         data = xr.Dataset(variables, coords=per_sample.coords)
         return PatchingEffects(data, title, attributes, provenance, CITATIONS, warnings)
 

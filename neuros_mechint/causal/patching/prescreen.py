@@ -29,7 +29,7 @@ def prescreen(
     places: Sequence[Place],
     n_verified: int,
     batch_size: int | None = None,
-) -> tuple[Measurements, torch.Tensor]:
+) -> tuple[Measurements, torch.Tensor, tuple[str, ...]]:
     """Return the estimated metric at every place, measured where its estimated change is largest.
 
     The estimate is the first order of the effect, ``gradient . (clean - corrupted)``, with the gradient taken in the
@@ -55,6 +55,8 @@ def prescreen(
     measurements : Measurements
     verified : torch.Tensor of shape (n_places,)
         1 where the effect was measured, 0 where it is an estimate.
+    warnings : tuple of str
+        That these are estimates, and at which sites they are not to be trusted.
 
     Raises
     ------
@@ -82,40 +84,38 @@ def prescreen(
     values = baseline + changes
     largest = changes.mean(1).abs().argsort(descending=True)[:n_verified].tolist()
     verified = torch.zeros(len(places))
-    if largest:
-        edits = [[patch(places[index], clean)] for index in largest]
-        measured = measure(model, corrupted, edits, metric, batch_size=batch_size, description="verify")
-        values[largest] = measured.values
-        verified[largest] = 1
-    note = f"estimated from a gradient, except {len(largest)} places with the largest estimates, which were measured"
+    verified[largest] = 1
     totals = {site: first_order[site].flatten(1).sum(1) for site in clean}
     moved = {site: float((clean[site] - run.activations[site]).norm() / clean[site].norm()) for site in clean}
     # where much changes and little is expected of it, the estimate is most suspicious
     suspects = sorted(totals, key=lambda site: float(totals[site].abs().mean()) / (moved[site] + 1e-12))[:_MOST_CHECKED]
-    checked = {site: totals[site] for site in suspects}
-    missed = _saturated(model, metric, corrupted, clean, checked, batch_size)
-    return Measurements(values, baseline, "attribution", (note, *missed)), verified
+    measured_places = [*(places[index] for index in largest), *(Place(site, {}) for site in suspects)]
+    edits = [[patch(place, clean)] for place in measured_places]
+    measured = measure(model, corrupted, edits, metric, batch_size=batch_size, description="verify")
+    values[largest] = measured.values[: len(largest)]
+    whole = measured.values[len(largest) :] - measured.baseline
+    note = f"estimated from a gradient, except {len(largest)} places with the largest estimates, which were measured"
+    warnings = (note, *_saturated({site: totals[site] for site in suspects}, whole))
+    return Measurements(values, baseline, "attribution", measured.notes), verified, warnings
 
 
-def _saturated(
-    model: Adapter,
-    metric: Metric,
-    corrupted: Any,
-    clean: Activations,
-    totals: Mapping[str, torch.Tensor],
-    batch_size: int | None,
-) -> tuple[str, ...]:
-    """Point out sites that change the metric much more, or less, than their estimates add up to."""
-    edits = [[patch(Place(site, {}), clean)] for site in totals]
-    measured = measure(model, corrupted, edits, metric, batch_size=batch_size, description="check estimates")
-    exact = (measured.values - measured.baseline).mean(1)
-    scalar = measured.baseline.numel() == 1  # of a scalar metric, samples' shares add up
+def _saturated(totals: Mapping[str, torch.Tensor], whole: torch.Tensor) -> tuple[str, ...]:
+    """Point out sites that change the metric much more, or less, than their estimates add up to.
+
+    Parameters
+    ----------
+    totals : mapping of str to torch.Tensor of shape (n_samples,)
+        The summed estimates of each site.
+    whole : torch.Tensor of shape (n_sites, n_samples)
+        The change of the metric when each site is patched as a whole.
+    """
+    exact, scalar = whole.mean(1), whole.shape[1] == 1  # of a scalar metric, samples' shares add up
     summed = torch.stack([total.sum() if scalar else total.mean() for total in totals.values()])
     wrong = (exact - summed).abs() > _TOLERATED * exact.abs().max()
     return tuple(
         f"estimated effects are not to be trusted at {site}: they add up to {float(estimate):.3g}, but the site as a "
-        f"whole changes the metric by {float(whole):.3g} (saturation, or places that stand in for each other)"
-        for site, estimate, whole, is_wrong in zip(totals, summed, exact, wrong.tolist(), strict=True)
+        f"whole changes the metric by {float(change):.3g} (saturation, or places that stand in for each other)"
+        for site, estimate, change, is_wrong in zip(totals, summed, exact, wrong.tolist(), strict=True)
         if is_wrong
     )
 
