@@ -120,7 +120,7 @@ class BaseAdapter(ABC):
     ) -> Run:
         """Do what `run` does for an analysis that records the provenance itself: hashing the weights takes time."""
         batch = self._prepare(inputs)
-        edits = self._expand_edits([edits] if isinstance(edits, Edit) else list(edits), batch)
+        edits = self._expand_edits(edits, batch)
         references = self._expand(capture, batch)
         outputs: list[Any] = []
         pieces: list[Activations] = []
@@ -131,6 +131,7 @@ class BaseAdapter(ABC):
             pieces.append(activations)
             sizes.append(part.n_samples)
         activations = _samples_picked(Activations.concatenate(pieces), references)
+        activations = activations.with_attention_mask(batch.attention_mask)
         return Run(self._join_outputs(outputs, sizes, batch.sample_axis), activations)
 
     def capture(
@@ -169,7 +170,7 @@ class BaseAdapter(ABC):
         if to is not None:
             return self._capture_to_store(batch, references, batch_size, to)
         parts = self._progress(batch, batch_size, "capture")
-        return self._joined([self._run_part(part, [], references)[1] for part in parts], references)
+        return self._joined([self._run_part(part, [], references)[1] for part in parts], references, batch)
 
     def gradients(
         self,
@@ -208,7 +209,7 @@ class BaseAdapter(ABC):
         """
         self._require("gradient")
         batch = self._prepare(inputs)
-        by_site = _by_site(self._expand_edits([edits] if isinstance(edits, Edit) else list(edits), batch))
+        by_site = _by_site(self._expand_edits(edits, batch))
         references = self._expand(sites, batch)
         pieces: list[Activations] = []
         split = batch_size is not None and batch_size < batch.n_samples
@@ -218,15 +219,14 @@ class BaseAdapter(ABC):
             if split and isinstance(value, torch.Tensor) and value.ndim == 0:
                 raise InputError(
                     "a scalar metric cannot be differentiated batch by batch",
-                    expected="a metric that gives one value per sample, (batch,)",
-                    fix="return one value per sample, or leave batch_size out",
+                    expected="a metric that gives (batch,) values, or no batch_size",
                 )
             return value
 
         for part in self._progress(batch, batch_size, "gradients"):
             tensors, dims = self._differentiate(part, by_site, _base_names(references), per_sample)
             pieces.append(_picked(tensors, dims, references))
-        return self._joined(pieces, references)
+        return self._joined(pieces, references, batch)
 
     def prepared(self, inputs: Any, interventions: Sequence[Sequence[Edit]]) -> tuple[Batch, list[list[Edit]]]:
         """Return the inputs as the model takes them, and the edits of each intervention on single sites that exist.
@@ -313,8 +313,10 @@ class BaseAdapter(ABC):
             return begun
         writer = None if done < batch.n_samples else ActivationStore.resume(to)
         parts = self._progress(batch.rows(done, batch.n_samples), batch_size, "capture") if writer is None else ()
+        mask = batch.attention_mask  # of all parts, some of which may have no padding
         for part in parts:
-            _, activations = self._run_part(part, [], references)
+            here = None if mask is None else mask[part.start : part.start + part.n_samples]
+            activations = self._run_part(part, [], references)[1].with_attention_mask(here)
             if writer is None:
                 writer = ActivationStore.for_activations(to, activations, batch.total, provenance)
             writer.append(activations)
@@ -342,9 +344,9 @@ class BaseAdapter(ABC):
                 found[str(one)] = one
         return list(found.values())
 
-    def _expand_edits(self, edits: Iterable[Any], batch: Batch) -> list[Edit]:
+    def _expand_edits(self, edits: Any, batch: Batch) -> list[Edit]:
         expanded: list[Edit] = []
-        for edit in edits:
+        for edit in [edits] if isinstance(edits, Edit) else edits:
             if not isinstance(edit, Edit):
                 raise InputError(
                     "edits must be edit objects",
@@ -373,8 +375,9 @@ class BaseAdapter(ABC):
     def _join_outputs(self, outputs: Sequence[Any], sizes: Sequence[int], sample_axis: int) -> Any:
         return join_outputs(outputs, sizes, sample_axis)
 
-    def _joined(self, pieces: Sequence[Activations], references: Sequence[SiteReference]) -> Activations:
+    def _joined(self, pieces: Sequence[Activations], references: Sequence[SiteReference], batch: Batch) -> Activations:
         joined = _samples_picked(Activations.concatenate(pieces), references)
+        joined = joined.with_attention_mask(batch.attention_mask)
         return joined.with_provenance(Provenance.record(model=self.fingerprint())) if references else joined
 
     def _require(self, capability: str) -> None:

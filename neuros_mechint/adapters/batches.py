@@ -103,6 +103,15 @@ class Batch:
         """Where these samples lie in the whole input, as edits and indices need to know."""
         return {"sample": (self.start, self.total)}
 
+    @property
+    def attention_mask(self) -> torch.Tensor | None:
+        """``(n_samples, n_positions)``, false at padding; ``None`` where no argument of that name says so."""
+        mask = self.kwargs.get("attention_mask")
+        if mask is None or not hasattr(mask, "shape") or tuple(mask.shape[:-1]) != (self.n_samples,):
+            return None
+        tokens = torch.as_tensor(mask).bool().cpu()
+        return None if bool(tokens.all()) else tokens
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every array among the arguments."""
         named = [*enumerate(self.args), *self.kwargs.items()]
@@ -192,3 +201,31 @@ def _check_finite(name: str, array: Any, mask: bool) -> None:
             f"the inputs are not finite: {name} holds NaN or infinity",
             fix="clean or mask these samples before running",
         )
+
+
+def at_least_two_samples(batch: Batch) -> Batch:
+    """Add to a single sample one that is shifted along its positions: proofs need two that differ."""
+    if batch.n_samples > 1 or batch.sample_axis:
+        return batch
+
+    def doubled(name: str, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not value.ndim or value.shape[0] != 1:
+            return value
+        shifts = value.ndim > 1 and "mask" not in name
+        return torch.cat([value, value.roll(1, 1) if shifts else value])
+
+    return Batch.of(
+        tuple(doubled("", value) for value in batch.args),
+        {name: doubled(name, value) for name, value in batch.kwargs.items()},
+    )
+
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """Return an array as a tensor on a device, and anything else as it is; raise where it holds no numbers."""
+    if hasattr(value, "__array__") and not isinstance(value, torch.Tensor):
+        try:
+            value = torch.as_tensor(value)
+        except (TypeError, ValueError) as error:
+            got = f"{type(value).__name__} of {getattr(value, 'dtype', 'unknown type')}"
+            raise InputError("this array holds no numbers", expected="an array of numbers", got=got) from error
+    return value.to(device) if isinstance(value, torch.Tensor) else value

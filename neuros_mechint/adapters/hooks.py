@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,12 @@ from torch import nn
 
 from neuros_mechint.adapters.running import alone, count_calls, evaluating, open_kernels, standing_in
 from neuros_mechint.adapters.softmax import visible_softmax
+from neuros_mechint.adapters.splice import spliced
 from neuros_mechint.adapters.taps import Tap
 from neuros_mechint.adapters.tensors import native_dims, pick, put
 from neuros_mechint.adapters.unroll import unrolled_forward
 from neuros_mechint.core.errors import InputError, SiteError
+from neuros_mechint.core.site_names import part_of_dictionary
 from neuros_mechint.core.sites import Window
 
 EditFunction = Callable[[torch.Tensor, tuple[str, ...], Window], torch.Tensor]
@@ -44,6 +46,7 @@ class _Visitor:
     visits: int = 0
     first_seen: int = 0
     offset: int = 0
+    parts: dict[str, _Visitor] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -176,10 +179,11 @@ class _Session:
         self.calls_per_pass: Mapping[str, int] = {}
         names = dict.fromkeys([*edits, *capture])
         self.visitors = [_Visitor(name, taps[name], edits.get(name, ()), name in capture) for name in names]
+        hosts = _with_parts(self.visitors)
         bases = {base for visitor in self.visitors for base in visitor.tap.base}
         self.base_values: dict[Tap, torch.Tensor] = {}
         # readers of a base value come last on their tensor: they must see it after its edits
-        ordered = sorted(self.visitors, key=lambda visitor: visitor.rank)
+        ordered = sorted(hosts, key=lambda visitor: visitor.rank)
         self.places: dict[str, list[_Visitor | Tap]] = {}
         for place in [*ordered, *bases]:
             self.places.setdefault(_tap(place).path, []).append(place)
@@ -288,13 +292,11 @@ class _Session:
         timed = tap.call is None or tap.side in ("hidden", "cell")
         edited = value.unsqueeze(1) if timed else value
         place.dims = self._checked_dims(tap.dims or self.dims_of(submodule, edited.ndim, timed), edited.shape)
-        edited = self._edit(place, edited, call)
-        edited = edited.squeeze(1) if timed else edited
-        if not place.visits:
-            place.first_seen = self.seen = self.seen + 1
-        place.visits += 1
-        if edited is value:
+        seen = edited
+        edited = self._edit(place, seen, call)
+        if edited is seen:
             return native
+        edited = edited.squeeze(1) if timed else edited
         if base is not None:
             return edited - base
         return tap.view.write(native, edited) if tap.view is not None else edited
@@ -307,6 +309,9 @@ class _Session:
         return tuple("row" if axis == "sample" else axis for axis in dims)
 
     def _edit(self, visitor: _Visitor, value: torch.Tensor, call: int) -> torch.Tensor:
+        if not visitor.visits:
+            visitor.first_seen = self.seen = self.seen + 1
+        visitor.visits += 1
         window = self._window(visitor, value, call)
         edited = value
         for edit in visitor.edits:
@@ -316,6 +321,10 @@ class _Session:
                 error.add_note(f"raised in an edit of site {visitor.name!r}")
                 error.from_edit = True  # type: ignore[attr-defined]  # tells the user's error from the model's
                 raise
+        if visitor.parts:
+            dictionary = next(iter(visitor.parts.values())).tap.splice.dictionary  # type: ignore[union-attr]
+            visit = partial(self._visit_part, visitor, call)
+            edited = spliced(edited, visitor.dims, dictionary, visitor.parts, visit)
         if visitor.captured and self.gradient:
             delta = torch.zeros_like(edited).requires_grad_()
             visitor.deltas.append(delta)
@@ -323,6 +332,12 @@ class _Session:
         if visitor.captured:
             visitor.pieces.append(edited.clone() if self.gradient else edited.detach().clone())
         return edited.reshape(value.shape) if edited is not value else value
+
+    def _visit_part(
+        self, host: _Visitor, call: int, part: str, value: torch.Tensor, dims: tuple[str, ...]
+    ) -> torch.Tensor:
+        host.parts[part].dims = dims
+        return self._edit(host.parts[part], value, call)
 
     def _window(self, visitor: _Visitor, value: torch.Tensor, call: int) -> Window:
         window = dict(self.window)
@@ -370,6 +385,17 @@ def grows(site: str) -> bool:
     (True, False, False)
     """
     return "encoder" not in site.split(".") and not site.endswith((".cross_k", ".cross_v"))
+
+
+def _with_parts(visitors: Sequence[_Visitor]) -> list[_Visitor]:
+    """Return one visitor per place in the model; parts of a dictionary hang on that of the site it is spliced into."""
+    hosts: dict[str, _Visitor] = {visitor.name: visitor for visitor in visitors if visitor.tap.splice is None}
+    for visitor in visitors:
+        inside = part_of_dictionary(visitor.name)
+        if visitor.tap.splice is not None and inside is not None:
+            host = hosts.setdefault(inside[0], _Visitor(inside[0], replace(visitor.tap, splice=None)))
+            host.parts[inside[1]] = visitor
+    return list(hosts.values())
 
 
 def _tap(place: _Visitor | Tap) -> Tap:

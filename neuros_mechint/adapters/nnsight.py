@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from neuros_mechint.adapters.taps import HeadView, Tap
 from neuros_mechint.adapters.tensors import named_tensors, native_dims, pick, put
 from neuros_mechint.core.ablations import Mean, Resample
 from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.dictionary import Dictionary
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import CapabilityError, InputError, SiteError
 from neuros_mechint.core.sites import SiteTable, Window
@@ -159,6 +160,13 @@ class NNsightTraceAdapter(HuggingFaceAdapter):
 
     def _block_paths(self, batch: Batch) -> list[str]:
         raise NotReplayableError("the model runs on a server, which runs it whole")
+
+    def with_sae(self, sae: Dictionary, site: str) -> Self:
+        """Refuse: nnsight's tracing serves what modules take and return."""
+        raise CapabilityError(
+            "a dictionary cannot be spliced into a model that runs through nnsight's tracing",
+            fix="load the model here: nm.adapt(model) of a dispatched one runs without tracing",
+        )
 
     # -- running -------------------------------------------------------------------------------------------------
 

@@ -6,11 +6,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+
+from neuros_mechint.adapters.batches import Batch
+from neuros_mechint.core.errors import InputError, NeurosMechintError
 
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 
@@ -83,3 +87,36 @@ def standing_in(module: nn.Module, forward: Callable[..., Any]) -> Generator[Non
             del module.__dict__["forward"]
         else:
             module.__dict__["forward"] = own
+
+
+@contextmanager
+def explained(batch: Batch) -> Generator[None]:
+    """Turn an error from inside a torch operation into one that names the inputs; the model's own errors pass."""
+    try:
+        yield
+    except NeurosMechintError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or hasattr(error, "from_edit"):
+            raise
+        if not _raised_inside_torch(error):
+            raise
+        values = [*enumerate(batch.args), *batch.kwargs.items()]
+        given = [
+            f"{name}: {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+            for name, value in values
+            if isinstance(value, torch.Tensor)
+        ]
+        raise InputError(
+            f"the model could not run on these inputs: {error}",
+            got="; ".join(given),
+            fix="give inputs of the shape and dtype the model was built for",
+        ) from error
+
+
+def _raised_inside_torch(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    torch_folder = Path(torch.__file__).parent
+    return trace is not None and torch_folder in Path(trace.tb_frame.f_code.co_filename).parents

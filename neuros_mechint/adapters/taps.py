@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
+    from neuros_mechint.adapters.splice import Splice
+
 Side = Literal["in", "out", "softmax", "hidden", "cell"]
 
 
@@ -102,6 +104,8 @@ class Tap:
         The identity that proved the site.
     dims : tuple of str
         Names of the axes of the canonical tensor.
+    splice : Splice, optional
+        The site is a part of the dictionary that is spliced in here, after all edits of the site itself.
     """
 
     path: str
@@ -113,6 +117,7 @@ class Tap:
     base: tuple[Tap, ...] = ()
     check: str = field(default="", compare=False)
     dims: tuple[str, ...] = field(default=(), compare=False)
+    splice: Splice | None = None
 
     @property
     def native(self) -> str:
@@ -138,6 +143,8 @@ def any_overlap(taps: Sequence[Tap]) -> bool:
     """
     parts: dict[tuple[object, ...], list[str]] = {}
     for tap in taps:
+        if tap.splice is not None:  # comes after the edits of the site it belongs to, whatever their order
+            continue
         part = tap.view.part if tap.view is not None else "all"
         parts.setdefault((tap.path, tap.side, tap.key or 0, tap.call), []).append(part)
     return any(len(own) > 1 and (len(set(own)) < len(own) or "all" in own) for own in parts.values())

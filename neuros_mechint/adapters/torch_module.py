@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from neuros_mechint.adapters.base import BaseAdapter, Dims, Edits, Tensors
-from neuros_mechint.adapters.batches import Batch
+from neuros_mechint.adapters.batches import Batch, at_least_two_samples, on_device
 from neuros_mechint.adapters.generation import generate_with_edits
 from neuros_mechint.adapters.hooks import HookedRun, run_hooked
 from neuros_mechint.adapters.inference import SiteMap, infer_sites
@@ -22,18 +22,18 @@ from neuros_mechint.adapters.observe import module_sites, open_sizes
 from neuros_mechint.adapters.replay.proof import Proofs
 from neuros_mechint.adapters.replay.record import NotReplayableError, Recorder
 from neuros_mechint.adapters.replay.replay import Replay
-from neuros_mechint.adapters.running import evaluating
+from neuros_mechint.adapters.running import evaluating, explained
+from neuros_mechint.adapters.splice import Splice, Spliced, host_patterns, splice, with_dictionaries
 from neuros_mechint.adapters.taps import Tap, any_overlap
 from neuros_mechint.adapters.tensors import native_dims
 from neuros_mechint.core.adapter import Metric
+from neuros_mechint.core.dictionary import Dictionary
 from neuros_mechint.core.edits import Edit
-from neuros_mechint.core.errors import InputError, NeurosMechintError
+from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.fingerprint import fingerprint_module
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.core.sites import Site, SiteTable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from neuros_mechint.core.site_names import part_of_dictionary
+from neuros_mechint.core.sites import Site, SiteReference, SiteTable
 
 _NATIVE_NAME = re.compile(
     r"(?P<path>[^:\[#]*)(?::(?P<side>in|out|hidden|cell))?(?:\[(?P<key>\w+)\])?(?:#(?P<call>\d+))?"
@@ -80,6 +80,7 @@ class TorchAdapter(BaseAdapter):
         self._named = SiteTable([])
         self._modules: list[Site] | None = None
         self._first: Batch | None = None
+        self._dictionaries: Mapping[str, Spliced] = {}
         self.proofs = Proofs()
 
     def __repr__(self) -> str:
@@ -91,8 +92,58 @@ class TorchAdapter(BaseAdapter):
         return frozenset({"capture", "intervene", "gradient"})
 
     def fingerprint(self) -> str:
-        """Return a hash of the module's classes, settings and weights."""
-        return fingerprint_module(self.module)
+        """Return a hash of the module's classes, settings and weights, and of the dictionaries spliced in."""
+        spliced = (f"with {one.fingerprint} at {site}" for site, one in self._dictionaries.items())
+        return " ".join([fingerprint_module(self.module), *spliced])
+
+    def with_sae(self, sae: Dictionary, site: str) -> Self:
+        """Return this model with a dictionary of features spliced in at a site.
+
+        The activation becomes what the dictionary reconstructs plus the error it leaves: nothing changes before one
+        of them is edited.
+
+        Parameters
+        ----------
+        sae : Dictionary
+            A fitted `neuros_mechint.SparseAutoencoder`, a SAELens SAE, or anything with ``encode`` and ``decode``.
+        site : str
+            Where. Heads and their units are taken together, as SAELens does.
+
+        Returns
+        -------
+        Adapter
+            Another one, with the further sites ``SITE.sae.features``, ``SITE.sae.error`` and
+            ``SITE.sae.reconstruction``, which are read and edited after the site itself.
+
+        Raises
+        ------
+        InputError
+            No dictionary, one that does not take activations of this width, or a second one at a site.
+        SiteError
+
+        Examples
+        --------
+        >>> class Halves:
+        ...     def encode(self, x):
+        ...         return torch.relu(torch.cat([x, -x], -1))
+        ...     def decode(self, features):
+        ...         return features[..., :2] - features[..., 2:]
+        >>> model = TorchAdapter(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))).with_sae(Halves(), "0")
+        >>> model.capture(torch.zeros(5, 3), "0.sae.features")["0.sae.features"].shape
+        torch.Size([5, 4])
+        """
+        reference = SiteReference.parse(site)
+        own = self._own_table([reference.name], None)[reference.name]
+        if reference.index or own.name in self._dictionaries:
+            raise InputError(
+                f"a dictionary cannot be spliced in at {site!r}",
+                expected="a whole site that has none yet",
+                fix="give the name without an index, and start from the model without the other dictionary",
+            )
+        other = copy.copy(self)
+        other._dictionaries = {**self._dictionaries, own.name: splice(sae, own, fingerprint_module(self.module))}
+        other.proofs = Proofs()
+        return other
 
     # -- inputs --------------------------------------------------------------------------------------------------
 
@@ -100,8 +151,8 @@ class TorchAdapter(BaseAdapter):
         args, kwargs = self._arguments(inputs)
         device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
         return Batch.of(
-            tuple(_tensor(value, device) for value in args),
-            {name: _tensor(value, device) for name, value in kwargs.items()},
+            tuple(on_device(value, device) for value in args),
+            {name: on_device(value, device) for name, value in kwargs.items()},
             self._sample_axis(),
         )
 
@@ -162,6 +213,12 @@ class TorchAdapter(BaseAdapter):
     # -- sites ---------------------------------------------------------------------------------------------------
 
     def _table(self, wanted: Sequence[str], batch: Batch | None) -> SiteTable:
+        if not self._dictionaries:
+            return self._own_table(wanted, batch)
+        table = self._own_table(host_patterns(wanted, self._dictionaries), batch)
+        return with_dictionaries(table, self._dictionaries)
+
+    def _own_table(self, wanted: Sequence[str], batch: Batch | None) -> SiteTable:
         native = {name: self._native_tap(name) for name in wanted}
         # a name means the same whatever was asked before: what reads like a canonical name is tried as one first
         if not wanted or any(tap is None or _CANONICAL.fullmatch(name) for name, tap in native.items()):
@@ -189,7 +246,7 @@ class TorchAdapter(BaseAdapter):
             paths = [path for path, one in self.module.named_modules() if path and not isinstance(one, containers)]
             return [Site(path, f"{path}:out") for path in paths]
         if self._modules is None:
-            with _explained(probe):
+            with explained(probe):
                 self._modules = module_sites(self.module, lambda: self._call(probe.copied()), self._native_dims)
         return self._modules
 
@@ -216,6 +273,9 @@ class TorchAdapter(BaseAdapter):
         return Tap(match["path"], match["side"] or "out", key, call)  # type: ignore[arg-type]
 
     def _tap(self, name: str) -> Tap:
+        inside = part_of_dictionary(name)
+        if inside is not None and inside[0] in self._dictionaries:
+            return replace(self._tap(inside[0]), splice=Splice(self._dictionaries[inside[0]].dictionary, inside[1]))
         if self._map is not None and name in self._map.taps:
             return self._map.taps[name]
         tap = self._native_tap(name)
@@ -234,7 +294,7 @@ class TorchAdapter(BaseAdapter):
         if probe is None:
             # of the batch at hand: the first one may have been too short to prove anything
             first = batch.rows(0, _MOST_PROBED_SAMPLES) if batch is not None else self._first_inputs(None)
-            probe = _at_least_two_samples(first) if first is not None else None
+            probe = at_least_two_samples(first) if first is not None else None
         if probe is None:
             waiting = "names are proven on the first batch; run the model once, or give nm.adapt(..., example=inputs)"
             self._named = SiteTable([], {"blocks.*": waiting}, f"sites of {type(self.module).__name__}")
@@ -246,7 +306,7 @@ class TorchAdapter(BaseAdapter):
         self._tried = (key, shapes)
         self._map = _PROVEN.get(key)
         if self._map is None:
-            with _explained(probe), torch.random.fork_rng():
+            with explained(probe), torch.random.fork_rng():
                 self._map = self._infer(probe)
             if self._map.taps:  # an input too small to prove anything must not stand in the way of the next
                 _PROVEN[key] = self._map
@@ -286,7 +346,7 @@ class TorchAdapter(BaseAdapter):
         gradient: bool = False,
         call: Callable[[], Any] | None = None,
     ) -> HookedRun:
-        with _explained(batch):
+        with explained(batch):
             return run_hooked(
                 self.module,
                 call or (lambda: self._call(batch.copied())),
@@ -366,7 +426,7 @@ class TorchAdapter(BaseAdapter):
         seed: SeedLike,
     ) -> torch.Tensor:
         """Run the model's own generation under edits; adapters that generate say how it is called."""
-        expanded = self._expand_edits([edits] if isinstance(edits, Edit) else list(edits), batch)
+        expanded = self._expand_edits(edits, batch)
         named = {} if self._map is None else dict(self._map.taps)
         return generate_with_edits(
             self.module,
@@ -388,63 +448,3 @@ class TorchAdapter(BaseAdapter):
                     f"module {tap.path!r} runs {calls} times in one pass",
                     expected="the call to be named: " + ", ".join(f"'{name}#{call}'" for call in range(calls)),
                 )
-
-
-def _at_least_two_samples(batch: Batch) -> Batch:
-    """Add to a single sample one that is shifted along its positions: proofs need two that differ."""
-    if batch.n_samples > 1 or batch.sample_axis:
-        return batch
-
-    def doubled(name: str, value: Any) -> Any:
-        if not isinstance(value, torch.Tensor) or not value.ndim or value.shape[0] != 1:
-            return value
-        shifts = value.ndim > 1 and "mask" not in name
-        return torch.cat([value, value.roll(1, 1) if shifts else value])
-
-    return Batch.of(
-        tuple(doubled("", value) for value in batch.args),
-        {name: doubled(name, value) for name, value in batch.kwargs.items()},
-    )
-
-
-def _tensor(value: Any, device: torch.device) -> Any:
-    if hasattr(value, "__array__") and not isinstance(value, torch.Tensor):
-        try:
-            value = torch.as_tensor(value)
-        except (TypeError, ValueError) as error:
-            got = f"{type(value).__name__} of {getattr(value, 'dtype', 'unknown type')}"
-            raise InputError("this array holds no numbers", expected="an array of numbers", got=got) from error
-    return value.to(device) if isinstance(value, torch.Tensor) else value
-
-
-@contextmanager
-def _explained(batch: Batch) -> Iterator[None]:
-    """Turn an error from inside a torch operation into one that names the inputs; the model's own errors pass."""
-    try:
-        yield
-    except NeurosMechintError:
-        raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or hasattr(error, "from_edit"):
-            raise
-        if not _raised_inside_torch(error):
-            raise
-        values = [*enumerate(batch.args), *batch.kwargs.items()]
-        given = [
-            f"{name}: {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-            for name, value in values
-            if isinstance(value, torch.Tensor)
-        ]
-        raise InputError(
-            f"the model could not run on these inputs: {error}",
-            got="; ".join(given),
-            fix="give inputs of the shape and dtype the model was built for",
-        ) from error
-
-
-def _raised_inside_torch(error: BaseException) -> bool:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    torch_folder = Path(torch.__file__).parent
-    return trace is not None and torch_folder in Path(trace.tb_frame.f_code.co_filename).parents

@@ -22,7 +22,8 @@ from neuros_mechint.adapters.torch_module import TorchAdapter
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.core.sites import SiteReference, canonical_name
+from neuros_mechint.core.site_names import canonical_name
+from neuros_mechint.core.sites import SiteReference
 
 _STREAM = ("sample", "position", "unit")
 _QUERY_HEADS = ("sample", "position", "head", "unit")

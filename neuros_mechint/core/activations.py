@@ -10,7 +10,8 @@ import xarray as xr
 
 from neuros_mechint.core.errors import InputError, SiteError
 from neuros_mechint.core.labels import LabelledTensors, as_numpy, check_dims, describe_origin
-from neuros_mechint.core.sites import SiteReference, canonical_name, transformer_lens_name
+from neuros_mechint.core.site_names import canonical_name, transformer_lens_name
+from neuros_mechint.core.sites import SiteReference
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache
@@ -48,6 +49,8 @@ class Activations(LabelledTensors):
         Labels along named axes, e.g. ``{"sample": stimulus_names}``, for every site that has the axis.
     provenance : Provenance, optional
         Where the activations come from.
+    attention_mask : torch.Tensor of shape (n_samples, n_positions), optional
+        False where a sequence is padded: `matrix` leaves these positions out.
 
     Raises
     ------
@@ -72,6 +75,7 @@ class Activations(LabelledTensors):
         dims: Mapping[str, Sequence[str]],
         coords: Mapping[str, Sequence[Any]] | None = None,
         provenance: Provenance | None = None,
+        attention_mask: torch.Tensor | None = None,
     ) -> None:
         for name, tensor in tensors.items():
             if not isinstance(tensor, torch.Tensor):
@@ -85,6 +89,7 @@ class Activations(LabelledTensors):
         self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
         self.coords = {axis: list(labels) for axis, labels in (coords or {}).items()}
         self._check_coords()
+        self._attention_mask = attention_mask
 
     def _check_coords(self) -> None:
         for axis, labels in self.coords.items():
@@ -132,7 +137,9 @@ class Activations(LabelledTensors):
             return batches[0]
         dims = {name: batch.dims(name) for batch in batches for name in batch}
         tensors = {name: _join(name, axes, batches) for name, axes in dims.items()}
-        return cls(tensors, dims, _join_coords(batches), batches[0].provenance)
+        masks = [batch.attention_mask for batch in batches if batch.attention_mask is not None]
+        mask = torch.cat(masks) if len(masks) == len(batches) else None
+        return cls(tensors, dims, _join_coords(batches), batches[0].provenance, mask)
 
     @classmethod
     def from_transformer_lens(cls, cache: ActivationCache) -> Activations:
@@ -191,7 +198,7 @@ class Activations(LabelledTensors):
         if isinstance(device, torch.dtype):
             device, dtype = None, device
         moved = {name: tensor.to(device=device, dtype=dtype) for name, tensor in self._tensors.items()}
-        return Activations(moved, self._dims, self.coords, self.provenance)
+        return Activations(moved, self._dims, self.coords, self.provenance, self.attention_mask)
 
     def select(self, pattern: str | Iterable[str]) -> Activations:
         """Return the sites that match one or more patterns, in the order of capture.
@@ -217,11 +224,15 @@ class Activations(LabelledTensors):
         tensors = {name: tensor for name, tensor in self._tensors.items() if name in chosen}
         axes = {axis for name in tensors for axis in self._dims[name]}
         coords = {axis: labels for axis, labels in self.coords.items() if axis in axes}
-        return Activations(tensors, self._dims, coords, self.provenance)
+        return Activations(tensors, self._dims, coords, self.provenance, self.attention_mask)
 
     def with_provenance(self, provenance: Provenance) -> Activations:
         """Return the same activations with another record of where they come from."""
-        return Activations(self._tensors, self._dims, self.coords, provenance)
+        return Activations(self._tensors, self._dims, self.coords, provenance, self.attention_mask)
+
+    def with_attention_mask(self, attention_mask: torch.Tensor | None) -> Activations:
+        """Return the same activations, of sequences that are padded where the mask is false."""
+        return Activations(self._tensors, self._dims, self.coords, self.provenance, attention_mask)
 
     def xarray(self, name: str) -> xr.DataArray:
         """Return one site as a labelled array in the memory of the CPU.
@@ -244,6 +255,9 @@ class Activations(LabelledTensors):
 
     def _load(self, name: str) -> torch.Tensor:
         return self._tensors[name]
+
+    def _mask(self, samples: slice) -> torch.Tensor | None:
+        return None if self._attention_mask is None else self._attention_mask[samples]
 
     def _layout(self, name: str) -> tuple[tuple[int, ...], torch.dtype]:
         return tuple(self._tensors[name].shape), self._tensors[name].dtype

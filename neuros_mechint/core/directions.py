@@ -9,7 +9,7 @@ import torch
 
 from neuros_mechint.core.errors import InputError
 
-FEATURE_AXES = ("unit", "channel")
+FEATURE_AXES = ("unit", "feature", "channel")
 
 
 def feature_axis(axes: Iterable[str], who: str) -> int:
@@ -37,7 +37,7 @@ def feature_axis(axes: Iterable[str], who: str) -> int:
     if found is None:
         raise InputError(
             f"{who} finds no features to project",
-            expected="a site with an axis 'unit' or 'channel' that the index keeps whole",
+            expected="a site with an axis 'unit', 'feature' or 'channel' that the index keeps whole",
             got=", ".join(names),
         )
     return names.index(found)

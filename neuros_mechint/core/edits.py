@@ -362,7 +362,7 @@ class HookName:
     @property
     def name(self) -> str:
         """TransformerLens's name of the site."""
-        from neuros_mechint.core.sites import transformer_lens_name
+        from neuros_mechint.core.site_names import transformer_lens_name
 
         return transformer_lens_name(self.site)
 

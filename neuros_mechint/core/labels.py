@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from neuros_mechint.core.provenance import Provenance
 
-FEATURE_DIMS = ("unit", "head", "kv_head", "channel", "depth", "height", "width", "key")
+FEATURE_DIMS = ("unit", "feature", "head", "kv_head", "channel", "depth", "height", "width", "key")
 """Axes whose entries are features; all others (sample, trial, position, time, ...) are observations."""
 
 HALF_PRECISION = (torch.bfloat16, torch.float16)
@@ -200,9 +200,23 @@ class LabelledTensors(Mapping[str, torch.Tensor], ABC):
         return self._dims[self.resolve(name)]
 
     def matrix(self, name: str) -> torch.Tensor:
-        """Return a site as ``(n_observations, n_features)``; see `as_matrix` for which axes are which."""
+        """Return a site as ``(n_observations, n_features)``; see `as_matrix` for which axes are which.
+
+        Padded positions are no observations: where the inputs had an attention mask, their rows are left out.
+        """
         name = self.resolve(name)
-        return as_matrix(self._load(name), self._dims[name])
+        matrix = as_matrix(self._load(name), self._dims[name])
+        kept = rows_kept(name, self._dims[name], self._layout(name)[0], self.attention_mask)
+        return matrix if kept is None else matrix[kept.to(matrix.device)]
+
+    @property
+    def attention_mask(self) -> torch.Tensor | None:
+        """``(n_samples, n_positions)``, false where the sequences are padded; ``None`` where they are not."""
+        return self._mask(slice(None))
+
+    def _mask(self, samples: slice) -> torch.Tensor | None:
+        """Return the attention mask of some samples."""
+        return None
 
     @property
     def nbytes(self) -> int:
@@ -229,6 +243,9 @@ class LabelledTensors(Mapping[str, torch.Tensor], ABC):
         for row in table:
             cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
             lines.append("  " + "  ".join(cells).rstrip())
+        if self.attention_mask is not None:
+            padded = int((~self.attention_mask).sum())
+            lines.append(f"  {padded} of {self.attention_mask.numel()} positions are padding, which matrices leave out")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -240,6 +257,45 @@ class LabelledTensors(Mapping[str, torch.Tensor], ABC):
 
     def _size_text(self) -> str:
         return f"{len(self)} {'site' if len(self) == 1 else 'sites'}, {format_bytes(self.nbytes)}"
+
+
+def rows_kept(
+    name: str, dims: Sequence[str], shape: Sequence[int], attention_mask: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Return which rows of a site's matrix are no padding, or ``None`` where all are to be kept.
+
+    Parameters
+    ----------
+    name : str
+        The site, maybe with an index. A mask of the source text says nothing of a decoder.
+    dims : sequence of str
+        Names of its axes.
+    shape : sequence of int
+        Its shape.
+    attention_mask : torch.Tensor of shape (n_samples, n_positions) or None
+
+    Examples
+    --------
+    >>> mask = torch.tensor([[True, True, False]])
+    >>> rows_kept("embed", ("sample", "position", "unit"), (1, 3, 8), mask)
+    tensor([ True,  True, False])
+    """
+    along = next((axis for axis in ("position", "query") if axis in dims), None)
+    if attention_mask is None or along is None or "sample" not in dims or name.startswith("decoder."):
+        return None
+    index = {axis: entry for axis, entry in SiteReference.parse(name).index.items() if axis in ("sample", along)}
+    chosen = SiteReference(name, index).locate(("sample", along), attention_mask.shape)
+    assert chosen is not None  # a whole mask is never outside its own window
+    mask = chosen.pick(attention_mask)
+    if tuple(mask.shape) != (shape[dims.index("sample")], shape[dims.index(along)]):
+        return None  # positions of another sequence than the one that was padded
+    rows = [axis for axis in dims if counts_observations(axis)]
+    mask = mask if rows.index("sample") < rows.index(along) else mask.T
+    for rank, axis in enumerate(rows):
+        if axis not in ("sample", along):
+            mask = mask.unsqueeze(rank)
+    sizes = [shape[dims.index(axis)] for axis in rows]
+    return as_matrix(mask.expand(sizes), rows)[:, 0]
 
 
 def format_bytes(n_bytes: int) -> str:

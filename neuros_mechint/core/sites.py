@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from neuros_mechint.core.errors import SiteError, SiteWithheldError, near_names
+from neuros_mechint.core.site_names import canonical_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,16 +21,7 @@ Index = int | slice | tuple[int, ...]
 Window = Mapping[str, tuple[int, int]]
 """For each axis seen in pieces (samples in batches, time in steps): where this piece starts, and the full size."""
 
-_TRANSFORMER_LENS_BLOCK = re.compile(r"^((?:encoder\.|decoder\.)?blocks\.(?:\d+|\*))\.(attn\.|mlp\.)?hook_(\w+)$")
-_TRANSFORMER_LENS_NAMES = {
-    "hook_embed": "embed",
-    "hook_pos_embed": "pos_embed",
-    "ln_final.hook_out": "ln_final",  # its hook_normalized comes before the gain and bias: not the norm's output
-    "unembed.hook_out": "logits",
-}
 _INDEX_START = re.compile(r"\[(?=\s*\w+\s*=)")
-_IN_ATTENTION = {"q", "k", "v", "z", "pattern", "attn_scores", "result", "rot_q", "rot_k"}
-_IN_MLP = {"pre", "post", "pre_linear"}
 
 
 def axis_meant(name: str, dims: Sequence[str]) -> str:
@@ -41,42 +33,6 @@ def axis_meant(name: str, dims: Sequence[str]) -> str:
     'kv_head'
     """
     return "kv_head" if name == "head" and "head" not in dims and "kv_head" in dims else name
-
-
-def canonical_name(name: str) -> str:
-    """Return the canonical name of a site, given that name or TransformerLens's.
-
-    Examples
-    --------
-    >>> canonical_name("blocks.0.attn.hook_z"), canonical_name("blocks.0.hook_resid_pre"), canonical_name("embed")
-    ('blocks.0.z', 'blocks.0.resid_pre', 'embed')
-    >>> canonical_name("blocks.*.mlp.hook_post"), canonical_name("blocks.0.attn.hook_out")
-    ('blocks.*.post', 'blocks.0.attn.hook_out')
-    """
-    block = _TRANSFORMER_LENS_BLOCK.match(name)
-    if block is None:
-        return _TRANSFORMER_LENS_NAMES.get(name, name)
-    known = {"attn.": _IN_ATTENTION, "mlp.": _IN_MLP}.get(block[2] or "")
-    # a bridge's `attn.hook_out` is no site of the block: only the names TransformerLens defines lose their module
-    return name if known is not None and block[3] not in known else f"{block[1]}.{block[3]}"
-
-
-def transformer_lens_name(name: str) -> str:
-    """Return TransformerLens's name of a canonical site; other names come back as they are.
-
-    Examples
-    --------
-    >>> transformer_lens_name("blocks.0.z"), transformer_lens_name("ln_final")
-    ('blocks.0.attn.hook_z', 'ln_final.hook_out')
-    """
-    for theirs, ours in _TRANSFORMER_LENS_NAMES.items():
-        if name == ours:
-            return theirs
-    block = re.match(r"^((?:encoder\.|decoder\.)?blocks\.\d+)\.(\w+)$", name)
-    if not block:
-        return name
-    inner = "attn." if block[2] in _IN_ATTENTION else "mlp." if block[2] in _IN_MLP else ""
-    return f"{block[1]}.{inner}hook_{block[2]}"
 
 
 @dataclass(frozen=True)

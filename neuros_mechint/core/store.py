@@ -25,6 +25,7 @@ from neuros_mechint.core.labels import (
     as_numpy,
     describe_origin,
     dtype_name,
+    rows_kept,
 )
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
@@ -34,6 +35,8 @@ from neuros_mechint.core.store_log import SiteLayout, StoreLog, check_same
 if TYPE_CHECKING:
     import xarray as xr
 
+_MASK = "attention_mask"
+"""Stored beside the sites where the sequences are padded."""
 _POOL_BYTES = 128 * 2**20
 """How much `ActivationStore.batches` holds in memory at once to shuffle it."""
 
@@ -64,7 +67,7 @@ class ActivationStore(LabelledTensors):
     """
 
     def __init__(self, path: str | PathLike[str], log: StoreLog, writable: bool) -> None:
-        super().__init__({name: layout.dims for name, layout in log.layouts.items()}, log.provenance)
+        super().__init__({name: one.dims for name, one in log.layouts.items() if name != _MASK}, log.provenance)
         self.path = Path(path)
         self._log = log
         self._writable = writable
@@ -206,6 +209,7 @@ class ActivationStore(LabelledTensors):
         InputError, StorageError
             As in `create` and `resume`.
         """
+        activations = _with_mask(activations)
         shapes = {name: tensor.shape[1:] for name, tensor in activations.items()}
         dtypes = {name: tensor.dtype for name, tensor in activations.items()}
         layout = {name: activations.dims(name) for name in activations}, shapes, dtypes
@@ -243,6 +247,7 @@ class ActivationStore(LabelledTensors):
             The store is not open for writing, the batch does not fit it, or the disk is full.
         """
         self._check_writable()
+        batch = _with_mask(batch) if isinstance(batch, Activations) else batch
         n_new = self._log.check_batch(batch)
         require_space(self.path, sum(tensor.nbytes for tensor in batch.values()))
         with self._writing():
@@ -360,12 +365,19 @@ class ActivationStore(LabelledTensors):
         n_chunks = math.ceil(self.n_samples / layout.chunk_samples)
 
         def rows(chunk: int) -> torch.Tensor:
-            return as_matrix(files.read_chunk(chunk, self._log), layout.dims).to(torch.float32)
+            values = files.read_chunk(chunk, self._log)
+            start = chunk * layout.chunk_samples
+            mask = self._mask(slice(start, start + len(values)))
+            matrix, kept = as_matrix(values, layout.dims), rows_kept(name, layout.dims, values.shape, mask)
+            return (matrix if kept is None else matrix[kept]).to(torch.float32)
 
         rounds = itertools.repeat(None) if epochs is None else itertools.repeat(None, epochs)
         return itertools.chain.from_iterable(
             shuffled_batches(rows, n_chunks, per_pool, batch_size, random) for _ in rounds
         )
+
+    def _mask(self, samples: slice) -> torch.Tensor | None:
+        return self._read(_MASK, (samples, slice(None))) if _MASK in self._files else None
 
     def _load(self, name: str) -> torch.Tensor:
         return self._read(name, (slice(None),) * len(self._dims[name]))
@@ -406,3 +418,12 @@ class ActivationStore(LabelledTensors):
                 f"another process has resumed the store {self.path} and writes to it",
                 fix="let only one of them write",
             )
+
+
+def _with_mask(activations: Activations) -> Activations:
+    """Return activations with their attention mask, where they have one, as a tensor among them."""
+    mask = activations.attention_mask
+    if mask is None:
+        return activations
+    dims = {name: activations.dims(name) for name in activations}
+    return Activations({**activations, _MASK: mask}, {**dims, _MASK: ("sample", "position")})

@@ -13,7 +13,7 @@ import torch
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, SiteError, SiteWithheldError
-from neuros_mechint.core.sites import transformer_lens_name
+from neuros_mechint.core.site_names import transformer_lens_name
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning"),

@@ -6,13 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuros_mechint.core.errors import SiteError, SiteWithheldError
-from neuros_mechint.core.sites import (
-    Site,
-    SiteReference,
-    SiteTable,
-    canonical_name,
-    transformer_lens_name,
-)
+from neuros_mechint.core.site_names import canonical_name, transformer_lens_name
+from neuros_mechint.core.sites import Site, SiteReference, SiteTable
 
 DIMS = ("sample", "position", "unit")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_BARS = 60
-_SUMMED_FIRST = ("unit", "channel", "key")
+_SUMMED_FIRST = ("unit", "feature", "channel", "key")
 """Axes summed over where there are too many to draw: attributions add up."""
 _HORIZONTAL = ("position", "time", "query", "width")
 

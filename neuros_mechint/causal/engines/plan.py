@@ -102,6 +102,9 @@ class Planner:
             own = tuple(edit for edit in edits if edit.reference.name == first)
             later = tuple(edit for edit in edits if edit.reference.name != first)
             layer, inside = places[first]  # type: ignore[misc]
+            if any(places[edit.reference.name][0] < layer for edit in later):  # type: ignore[index]
+                # the output of a block whose own dictionary is edited too: the block itself has to see both
+                layer, inside = layer - 1, True
             entries.append(Entry(label, first, layer, inside, own, later))
         return sorted(entries, key=lambda entry: (entry.layer, entry.inside, order[entry.site])), elsewhere
 
@@ -113,7 +116,13 @@ class Planner:
                 continue
             if tap.call not in (0, None):
                 return None
-            if tap.base or tap.view is not None or tap.flat or value.shape != block.stream.shape:
+            if (
+                tap.base
+                or tap.view is not None
+                or tap.flat
+                or tap.splice is not None
+                or value.shape != block.stream.shape
+            ):
                 return layer, True
             if tap.path == block.path and tap.side == "in" and torch.equal(value, block.stream):
                 return layer, False

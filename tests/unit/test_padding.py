@@ -1,0 +1,78 @@
+"""Padded positions are no observations: matrices, stores and shuffled batches leave them out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import neuros_mechint as nm
+from neuros_mechint.core.labels import rows_kept
+from neuros_mechint.core.store import ActivationStore
+from tests.conformance.architectures import ARCHITECTURES
+
+SITES = ["blocks.*.resid_post", "blocks.0.z", "blocks.0.pattern", "blocks.0.z[position=2:5]"]
+
+
+@pytest.fixture(scope="module")
+def padded():
+    module, inputs = ARCHITECTURES["GPT2"].build()
+    ids = inputs["input_ids"].repeat(3, 1)
+    mask = torch.ones_like(ids)
+    mask[0, -2:] = 0
+    mask[5, 2:] = 0
+    return nm.adapt(module), {"input_ids": ids, "attention_mask": mask}
+
+
+def test_rows_of_a_matrix_are_the_tokens_in_order(padded):
+    model, inputs = padded
+    found, mask = model.capture(inputs, SITES), inputs["attention_mask"].bool()
+    torch.testing.assert_close(found.matrix("blocks.1.resid_post"), found["blocks.1.resid_post"][mask])
+    torch.testing.assert_close(found.matrix("blocks.0.z"), found["blocks.0.z"][mask].flatten(1))
+    pattern = found["blocks.0.pattern"].movedim(2, 1)[mask].flatten(1)
+    torch.testing.assert_close(found.matrix("blocks.0.pattern"), pattern)
+    part = "blocks.0.z[position=2:5]"
+    torch.testing.assert_close(found.matrix(part), found[part][mask[:, 2:5]].flatten(1))
+    assert "positions are padding" in repr(found)
+    assert torch.equal(found.select("blocks.0.*").attention_mask, mask)
+
+
+def test_what_a_padding_token_holds_changes_no_row(padded):
+    model, inputs = padded
+    other = {**inputs, "input_ids": torch.where(inputs["attention_mask"].bool(), inputs["input_ids"], 1)}
+    site = "blocks.1.resid_post"
+    assert not torch.equal(model.capture(inputs, site)[site], model.capture(other, site)[site])
+    torch.testing.assert_close(model.capture(inputs, site).matrix(site), model.capture(other, site).matrix(site))
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 2, 4])
+def test_a_store_keeps_the_mask_whichever_batches_hold_padding(padded, tmp_path, batch_size):
+    model, inputs = padded
+    found = model.capture(inputs, SITES[:2])
+    store = model.capture(inputs, SITES[:2], batch_size=batch_size, to=tmp_path / "store")
+    store = ActivationStore.open(tmp_path / "store") if store is None else store
+    assert list(store) == list(found)
+    assert torch.equal(store.attention_mask, inputs["attention_mask"].bool())
+    for site in store:
+        torch.testing.assert_close(store.matrix(site), found.matrix(site))
+    site = "blocks.1.resid_post"
+    in_order = torch.cat(list(store.batches(site, 5, shuffle=False)))
+    torch.testing.assert_close(in_order, found.matrix(site))
+    shuffled = torch.cat(list(store.batches(site, 5, seed=1)))
+    torch.testing.assert_close(shuffled.sort(0).values, found.matrix(site).sort(0).values)
+
+
+def test_without_padding_nothing_is_left_out(padded):
+    model, inputs = padded
+    whole = {**inputs, "attention_mask": torch.ones_like(inputs["attention_mask"])}
+    found = model.capture(whole, "blocks.1.resid_post")
+    assert found.attention_mask is None
+    assert len(found.matrix("blocks.1.resid_post")) == inputs["input_ids"].numel()
+
+
+def test_the_mask_of_a_source_text_says_nothing_of_a_decoder():
+    mask = torch.tensor([[True, False]])
+    assert rows_kept("decoder.blocks.0.resid_post", ("sample", "position", "unit"), (1, 2, 3), mask) is None
+    assert rows_kept("blocks.0.resid_post", ("sample", "position", "unit"), (1, 7, 3), mask) is None
+    assert rows_kept("blocks.0.resid_post", ("sample", "unit"), (1, 3), mask) is None
+    time_first = rows_kept("h", ("position", "sample", "unit"), (2, 1, 3), mask)
+    assert time_first.tolist() == [True, False]
