@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import nn
 
 import neuros_mechint as nm
 from neuros_mechint.causal.ablation.results import AblationCurve, AblationEffects
+from neuros_mechint.causal.certainty import with_statistics
 
 WEIGHTS = torch.tensor([2.0, -1.0, 0.5, 0.0])
 
@@ -199,3 +201,11 @@ def test_one_value_has_no_interval(model, inputs):
     assert any("no interval" in text for text in effects.warnings)
     scalar = nm.AblationStudy(model, lambda output: output.mean()).leave_one_out(inputs, "parts", by=("unit",))
     np.testing.assert_allclose(scalar.values.sel(site="parts"), -(inputs * WEIGHTS).mean(0), atol=1e-6)
+
+
+def test_what_is_only_rounding_is_no_effect_however_consistent():
+    per_sample = xr.DataArray(np.full((2, 40), [[1e-8], [1e-3]]), dims=("site", "sample"))
+    found, _ = with_statistics(per_sample, np.ones(40), "none", seed=0)
+    assert found["p"].values[0] == 1
+    assert found["p"].values[1] < 0.01
+    assert found["effect"].values[0] == 1e-8  # told as it is

@@ -10,7 +10,6 @@ import xarray as xr
 
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, draw
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import adjust_p, bootstrap_interval, sign_flip_p
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,24 +108,3 @@ class AblationCurve(Result):
         ax.set_ylabel(axis_label(self.main))
         ax.grid(axis="y")
         ax.legend()
-
-
-def with_statistics(
-    per_sample: xr.DataArray, correction: str, seed: int
-) -> tuple[dict[str, xr.DataArray], tuple[str, ...]]:
-    """Return mean, interval and p values of effects ``(..., sample)``, and what to warn of."""
-    mean = per_sample.mean("sample")
-    flat = per_sample.values.reshape(-1, per_sample.sizes["sample"])
-    there = np.isfinite(flat).all(1)  # sites with fewer entries than others leave gaps
-    low, high, p = (np.full(flat.shape[0], np.nan) for _ in range(3))
-    warnings: tuple[str, ...] = ()
-    if flat.shape[1] > 1:
-        low[there], high[there] = bootstrap_interval(flat[there], seed=seed)
-        p[there] = sign_flip_p(flat[there], seed=seed)
-    else:
-        warnings = (
-            "one value only: no interval and no test; give several inputs and a metric of one value per sample",
-        )
-    statistics = {"low": low, "high": high, "p": p, "p_adjusted": adjust_p(p, correction)}
-    arrays = {name: mean.copy(data=values.reshape(mean.shape)) for name, values in statistics.items()}
-    return {"effect": mean, **arrays}, warnings

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuros_mechint.causal.ablation.results import AblationCurve, AblationEffects, with_statistics
+from neuros_mechint.causal.ablation.results import AblationCurve, AblationEffects
+from neuros_mechint.causal.certainty import with_statistics
 from neuros_mechint.causal.interventions import Measurements, check_can_intervene, measure
 from neuros_mechint.causal.places import Place, as_array, places_at
 from neuros_mechint.core.ablations import Mean, Resample
@@ -246,7 +247,7 @@ class AblationStudy:
         self, per_sample: xr.DataArray, measured: Measurements, title: str, attributes: Mapping[str, Any]
     ) -> AblationEffects:
         labels = {"units": getattr(self.metric, "units", "metric"), "long_name": "change of the metric when ablated"}
-        arrays, warnings = with_statistics(per_sample, self.correction, self._seed)
+        arrays, warnings = with_statistics(per_sample, measured.baseline.numpy(), self.correction, self._seed)
         data = xr.Dataset({**arrays, "per_sample": per_sample, "baseline": ("sample", measured.baseline.numpy())})
         for name in ("effect", "per_sample", "low", "high"):
             data[name].attrs.update(labels)

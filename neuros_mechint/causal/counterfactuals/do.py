@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neuros_mechint.causal.ablation.results import with_statistics
+from neuros_mechint.causal.certainty import with_statistics
 from neuros_mechint.causal.interventions import Measurements, measure
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit, Replace
@@ -240,7 +240,7 @@ def _effect(
 ) -> DoEffect:
     own_seed = int(generator(seed).integers(2**31))
     per_sample = xr.DataArray((treated - control).numpy(), dims="sample")
-    found, warnings = with_statistics(per_sample, "none", own_seed)
+    found, warnings = with_statistics(per_sample, control.numpy(), "none", own_seed)
     data = xr.Dataset(
         {name: found[name] for name in ("effect", "low", "high", "p")}
         | {

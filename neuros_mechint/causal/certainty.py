@@ -1,0 +1,38 @@
+"""How certain effects on a metric are: their intervals and tests over examples."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from neuros_mechint.core.statistics import adjust_p, bootstrap_interval, sign_flip_p
+
+_ROUNDING = 1e-6
+"""Of the largest metric: activations are in single precision."""
+
+
+def with_statistics(
+    per_sample: xr.DataArray, baseline: npt.NDArray[np.float64], correction: str, seed: int
+) -> tuple[dict[str, xr.DataArray], tuple[str, ...]]:
+    """Return mean, interval and p values of effects ``(..., sample)``, and what to warn of.
+
+    To the test, changes within rounding of the metric are none: rounding has the same sign in every sample, and
+    would pass for a small effect that is certain.
+    """
+    mean = per_sample.mean("sample")
+    flat = per_sample.values.reshape(-1, per_sample.sizes["sample"])
+    there = np.isfinite(flat).all(1)  # sites with fewer entries than others leave gaps
+    low, high, p = (np.full(flat.shape[0], np.nan) for _ in range(3))
+    warnings: tuple[str, ...] = ()
+    if flat.shape[1] > 1:
+        low[there], high[there] = bootstrap_interval(flat[there], seed=seed)
+        size = max(np.abs(baseline).max(), np.abs(flat[there]).max(initial=0))
+        p[there] = sign_flip_p(np.where(np.abs(flat[there]) > _ROUNDING * size, flat[there], 0), seed=seed)
+    else:
+        warnings = (
+            "one value only: no interval and no test; give several inputs and a metric of one value per sample",
+        )
+    statistics = {"low": low, "high": high, "p": p, "p_adjusted": adjust_p(p, correction)}
+    arrays = {name: mean.copy(data=values.reshape(mean.shape)) for name, values in statistics.items()}
+    return {"effect": mean, **arrays}, warnings
