@@ -13,10 +13,11 @@ import torch
 from neuros_mechint.adapters.batches import Batch, check_batch_size, join_outputs
 from neuros_mechint.adapters.copies import edits_by_site, repeated
 from neuros_mechint.adapters.hooks import EditFunction
+from neuros_mechint.adapters.streaming import stream_to_store
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import CAPABILITIES, Metric, Run
 from neuros_mechint.core.edits import Edit
-from neuros_mechint.core.errors import CapabilityError, InputError, StorageError
+from neuros_mechint.core.errors import CapabilityError, InputError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
@@ -55,6 +56,10 @@ class BaseAdapter(ABC):
     @abstractmethod
     def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
         """Run one batch; return the model's output, and the captured tensors with the names of their axes."""
+
+    def _read(self, batch: Batch, capture: Sequence[str]) -> tuple[Tensors, Dims]:
+        """Run one batch for what is captured alone: the output is not needed."""
+        return self._execute(batch, {}, capture)[1:]
 
     def _differentiate(self, batch: Batch, edits: Edits, sites: Sequence[str], metric: Metric) -> tuple[Tensors, Dims]:
         """Return the derivative of the metric with respect to the activation at each site, after its edits."""
@@ -167,10 +172,16 @@ class BaseAdapter(ABC):
         references = self._expand(sites, batch)
         if not references:
             raise InputError("no sites to capture", expected="at least one name or pattern, see `model.sites()`")
+
+        def in_parts(samples: Batch) -> Iterable[Batch]:
+            return self._progress(samples, batch_size, "capture")
+
+        def read(part: Batch) -> Activations:
+            return _picked(*self._read(part, _base_names(references)), references)
+
         if to is not None:
-            return self._capture_to_store(batch, references, batch_size, to)
-        parts = self._progress(batch, batch_size, "capture")
-        return self._joined([self._run_part(part, [], references)[1] for part in parts], references, batch)
+            return stream_to_store(to, batch, references, self.fingerprint(), in_parts, read)
+        return self._joined([read(part) for part in in_parts(batch)], references, batch)
 
     def gradients(
         self,
@@ -292,38 +303,6 @@ class BaseAdapter(ABC):
         output, tensors, dims = self._execute(part, _by_site(edits), _base_names(references))
         return output, _picked(tensors, dims, references)
 
-    def _capture_to_store(
-        self,
-        batch: Batch,
-        references: Sequence[SiteReference],
-        batch_size: int | None,
-        to: str | PathLike[str],
-    ) -> ActivationStore:
-        if any("sample" in reference.index for reference in references):
-            raise InputError(
-                "a store holds every sample", expected="sites without an index of samples", fix="give only those inputs"
-            )
-        arguments = {"sites": [str(reference) for reference in references], "inputs": batch.fingerprint()}
-        provenance = Provenance.record(model=self.fingerprint(), arguments=arguments)
-        done = ActivationStore.samples_written(to)
-        begun = ActivationStore.open(to, partial=True) if done else None
-        if begun is not None:
-            _check_same_capture(begun.provenance, provenance, to)
-        if begun is not None and begun.complete:
-            return begun
-        writer = None if done < batch.n_samples else ActivationStore.resume(to)
-        parts = self._progress(batch.rows(done, batch.n_samples), batch_size, "capture") if writer is None else ()
-        mask = batch.attention_mask  # of all parts, some of which may have no padding
-        for part in parts:
-            here = None if mask is None else mask[part.start : part.start + part.n_samples]
-            activations = self._run_part(part, [], references)[1].with_attention_mask(here)
-            if writer is None:
-                writer = ActivationStore.for_activations(to, activations, batch.total, provenance)
-            writer.append(activations)
-        if writer is not None:
-            writer.finish()
-        return ActivationStore.open(to)
-
     def _expand(self, sites: Any, batch: Batch | None) -> list[SiteReference]:
         """Turn names, patterns and references into references to single sites that exist, each once."""
         names = [sites] if isinstance(sites, (str, SiteReference)) else list(sites)
@@ -389,16 +368,6 @@ class BaseAdapter(ABC):
             f"{self!r} does not offer {capability!r} ({CAPABILITIES[capability]})",
             expected=f"a model with {capability!r} among `model.capabilities`",
             got=", ".join(sorted(self.capabilities)),
-        )
-
-
-def _check_same_capture(begun: Provenance | None, now: Provenance, to: str | PathLike[str]) -> None:
-    """Refuse to continue, or to hand out, a store that another capture has left in this place."""
-    if begun is None or (begun.model, begun.arguments) != (now.model, now.arguments):
-        raise StorageError(
-            f"{to} holds another capture",
-            expected="the same model, sites and inputs as in the capture that began the store",
-            fix="give another path, or delete the folder",
         )
 
 

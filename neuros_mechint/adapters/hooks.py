@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -101,6 +101,7 @@ def run_hooked(
     horizon: int | None = None,
     calls_per_pass: Mapping[str, int] | None = None,
     dims_of: DimsOf = native_dims,
+    stop_early: bool = False,
 ) -> HookedRun:
     """Run ``call`` with hooks that apply ``edits`` and read ``capture``.
 
@@ -128,6 +129,8 @@ def run_hooked(
         For generation: how often one pass runs each submodule, where it is more than once.
     dims_of : callable
         Names the axes of a tensor at a plain module path: ``dims_of(submodule, ndim, timed)``.
+    stop_early : bool
+        Leave the pass once every site has been read, where each is read once: the output is then ``None``.
 
     Raises
     ------
@@ -137,13 +140,19 @@ def run_hooked(
     edits = edits or {}
     session = _Session(module, taps, edits, capture, n_samples, dict(window or {}), gradient, dims_of)
     session.horizon, session.calls_per_pass = horizon, calls_per_pass or {}
+    session.stops = stop_early and all(_is_read_once(visitor.tap) for visitor in session.visitors)
     with alone(module), torch.set_grad_enabled(gradient), evaluating(module), open_kernels():
         if any(visitor.edits and visitor.tap.call is None for visitor in session.visitors):
             session.count_steps(call)
-        with session.hooked(), _running(session):
+        output = None
+        with session.hooked(), _running(session), suppress(_AllReadError):
             output = call()
     session.check_reached()
     return session.result(output)
+
+
+class _AllReadError(BaseException):
+    """Every site has been read: what is left of the pass is not needed. No model's own ``except`` is to catch it."""
 
 
 _SESSION: ContextVar[_Session | None] = ContextVar("session", default=None)
@@ -191,6 +200,7 @@ class _Session:
         self.running: list[tuple[str, int]] = []
         self.steps: dict[str, int] = {}
         self.seen = 0
+        self.stops = False
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 
@@ -294,6 +304,8 @@ class _Session:
         place.dims = self._checked_dims(tap.dims or self.dims_of(submodule, edited.ndim, timed), edited.shape)
         seen = edited
         edited = self._edit(place, seen, call)
+        if self.stops and all(visitor.visits for visitor in self.visitors):
+            raise _AllReadError
         if edited is seen:
             return native
         edited = edited.squeeze(1) if timed else edited
@@ -396,6 +408,11 @@ def _with_parts(visitors: Sequence[_Visitor]) -> list[_Visitor]:
             host = hosts.setdefault(inside[0], _Visitor(inside[0], replace(visitor.tap, splice=None)))
             host.parts[inside[1]] = visitor
     return list(hosts.values())
+
+
+def _is_read_once(tap: Tap) -> bool:
+    """Return whether a tap sees one tensor per pass: a plain module path may turn out to run more than once."""
+    return bool(tap.check) and tap.call is not None and tap.side not in ("hidden", "cell")
 
 
 def _tap(place: _Visitor | Tap) -> Tap:

@@ -170,6 +170,9 @@ class NNsightTraceAdapter(HuggingFaceAdapter):
 
     # -- running -------------------------------------------------------------------------------------------------
 
+    def _read(self, batch: Batch, capture: Sequence[str]) -> tuple[Tensors, Dims]:
+        return self._execute(batch, {}, capture)[1:]
+
     def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
         found, taps = self._observed(batch, edits, capture)
         tensors, dims = self._canonical(found["seen"], taps)

@@ -137,7 +137,7 @@ class Spliced:
     n_features : int or None
         ``None`` where the width of the site is not known before it runs.
     fingerprint : str
-        Identity of the dictionary.
+        Identity of the dictionary and its place.
     """
 
     dictionary: Dictionary
@@ -161,7 +161,7 @@ def splice(dictionary: Any, site: Site, model_fingerprint: str) -> Spliced:
         warnings.warn("this dictionary was trained on another model, or on other weights of this one", stacklevel=3)
     if made_for[1] is not None and canonical_name(str(made_for[1])) != site.name:
         warnings.warn(f"this dictionary was trained at {made_for[1]!r}, not at {site.name!r}", stacklevel=3)
-    return Spliced(dictionary, number, fingerprint_dictionary(dictionary, width))
+    return Spliced(dictionary, number, f"with {fingerprint_dictionary(dictionary, width)} at {site.name}")
 
 
 def with_dictionaries(table: SiteTable, dictionaries: Mapping[str, Spliced]) -> SiteTable:

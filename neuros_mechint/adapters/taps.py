@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+from torch import nn
 
 if TYPE_CHECKING:
     import torch
 
     from neuros_mechint.adapters.splice import Splice
 
+_NATIVE_NAME = re.compile(
+    r"(?P<path>[^:\[#]*)(?::(?P<side>in|out|hidden|cell))?(?:\[(?P<key>\w+)\])?(?:#(?P<call>\d+))?"
+)
 Side = Literal["in", "out", "softmax", "hidden", "cell"]
 
 
@@ -148,3 +154,26 @@ def any_overlap(taps: Sequence[Tap]) -> bool:
         part = tap.view.part if tap.view is not None else "all"
         parts.setdefault((tap.path, tap.side, tap.key or 0, tap.call), []).append(part)
     return any(len(own) > 1 and (len(set(own)) < len(own) or "all" in own) for own in parts.values())
+
+
+def native_tap(module: nn.Module, name: str) -> Tap | None:
+    """Return the tap that a module path such as ``layer.0:in`` names, or ``None`` where it is no module path.
+
+    Examples
+    --------
+    >>> native_tap(nn.Sequential(nn.ReLU()), "0:in")
+    Tap(path='0', side='in', key=None, call=0, view=None, flat=False, base=(), check='', dims=(), splice=None)
+    """
+    match = _NATIVE_NAME.fullmatch(name)
+    if match is None or (not match["path"] and match["side"] is None):
+        return None
+    try:
+        submodule = module.get_submodule(match["path"])
+    except AttributeError:
+        return None
+    if match["side"] in ("hidden", "cell") and not isinstance(submodule, nn.RNNBase):
+        return None
+    key = int(match["key"]) if match["key"] and match["key"].isdigit() else match["key"]
+    every_call = isinstance(submodule, nn.RNNCellBase) and match["call"] is None
+    call = None if every_call else int(match["call"] or 0)
+    return Tap(match["path"], match["side"] or "out", key, call)  # type: ignore[arg-type]

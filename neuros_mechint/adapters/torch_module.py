@@ -24,7 +24,7 @@ from neuros_mechint.adapters.replay.record import NotReplayableError, Recorder
 from neuros_mechint.adapters.replay.replay import Replay
 from neuros_mechint.adapters.running import evaluating, explained
 from neuros_mechint.adapters.splice import Splice, Spliced, host_patterns, splice, with_dictionaries
-from neuros_mechint.adapters.taps import Tap, any_overlap
+from neuros_mechint.adapters.taps import Tap, any_overlap, native_tap
 from neuros_mechint.adapters.tensors import native_dims
 from neuros_mechint.core.adapter import Metric
 from neuros_mechint.core.dictionary import Dictionary
@@ -35,9 +35,6 @@ from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.site_names import part_of_dictionary
 from neuros_mechint.core.sites import Site, SiteReference, SiteTable
 
-_NATIVE_NAME = re.compile(
-    r"(?P<path>[^:\[#]*)(?::(?P<side>in|out|hidden|cell))?(?:\[(?P<key>\w+)\])?(?:#(?P<call>\d+))?"
-)
 _CANONICAL = re.compile(
     r"((encoder|decoder)\.)?(blocks\.(\d+|\*)\..*|embed|ln_final|logits|(layers\.\d+\.)?(hidden|cell))"
 )
@@ -93,8 +90,7 @@ class TorchAdapter(BaseAdapter):
 
     def fingerprint(self) -> str:
         """Return a hash of the module's classes, settings and weights, and of the dictionaries spliced in."""
-        spliced = (f"with {one.fingerprint} at {site}" for site, one in self._dictionaries.items())
-        return " ".join([fingerprint_module(self.module), *spliced])
+        return " ".join([fingerprint_module(self.module), *(one.fingerprint for one in self._dictionaries.values())])
 
     def with_sae(self, sae: Dictionary, site: str) -> Self:
         """Return this model with a dictionary of features spliced in at a site.
@@ -258,19 +254,7 @@ class TorchAdapter(BaseAdapter):
 
     def _native_tap(self, name: str) -> Tap | None:
         """Return the tap a module path names, or ``None`` where it is no module path."""
-        match = _NATIVE_NAME.fullmatch(name)
-        if match is None or (not match["path"] and match["side"] is None):
-            return None
-        try:
-            submodule = self.module.get_submodule(match["path"])
-        except AttributeError:
-            return None
-        if match["side"] in ("hidden", "cell") and not isinstance(submodule, nn.RNNBase):
-            return None
-        key = int(match["key"]) if match["key"] and match["key"].isdigit() else match["key"]
-        every_call = isinstance(submodule, nn.RNNCellBase) and match["call"] is None
-        call = None if every_call else int(match["call"] or 0)
-        return Tap(match["path"], match["side"] or "out", key, call)  # type: ignore[arg-type]
+        return native_tap(self.module, name)
 
     def _tap(self, name: str) -> Tap:
         inside = part_of_dictionary(name)
@@ -345,6 +329,7 @@ class TorchAdapter(BaseAdapter):
         capture: Sequence[str],
         gradient: bool = False,
         call: Callable[[], Any] | None = None,
+        stop_early: bool = False,
     ) -> HookedRun:
         with explained(batch):
             return run_hooked(
@@ -357,7 +342,15 @@ class TorchAdapter(BaseAdapter):
                 window=batch.window,
                 gradient=gradient,
                 dims_of=self._native_dims,
+                stop_early=stop_early,
             )
+
+    def _read(self, batch: Batch, capture: Sequence[str]) -> tuple[Tensors, Dims]:
+        self._first_inputs(batch)
+        taps = {name: self._tap(name) for name in capture}
+        run = self._hooked(batch, taps, {}, capture, stop_early=True)
+        self._check_calls(run, taps)
+        return run.tensors, run.dims
 
     def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
         self._first_inputs(batch)
