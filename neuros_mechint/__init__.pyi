@@ -46,6 +46,16 @@ from .core.sites import Site as Site
 from .core.sites import SiteTable as SiteTable
 from .core.store import ActivationStore as ActivationStore
 from .datasets.embedded import load_model as load_model
+from .features.circuits import feature_circuit as feature_circuit
+from .features.effects import feature_effects as feature_effects
+from .features.evaluation.compare import compare_saes as compare_saes
+from .features.evaluation.compare import matched_l0 as matched_l0
+from .features.evaluation.evaluate import evaluate_sae as evaluate_sae
+from .features.evaluation.probing import sparse_probe as sparse_probe
+from .features.hierarchy.absorption import absorption as absorption
+from .features.hierarchy.hierarchical import HierarchicalSAE as HierarchicalSAE
+from .features.matching import match_features as match_features
+from .features.sparse_autoencoder import SparseAutoencoder as SparseAutoencoder
 from .report.report import Report as Report
 from .workflows.induction import induction_check as induction_check
 from .workflows.quickstart import quickstart as quickstart

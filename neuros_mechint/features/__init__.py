@@ -1,0 +1,1 @@
+"""Sparse autoencoders: trained on any model, evaluated, matched across models, and put back as sites."""

@@ -1,0 +1,86 @@
+"""Names of SAE architectures, and the SAELens training configuration that each stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from neuros_mechint.core.errors import InputError, OptionError, check_option
+
+# Which arguments an architecture takes, and what SAELens calls them.
+ARGUMENTS: dict[str, dict[str, str]] = {
+    "standard": {"sparsity": "l1_coefficient"},
+    "topk": {"k": "k"},
+    "batchtopk": {"k": "k"},
+    "jumprelu": {"sparsity": "l0_coefficient"},
+    "gated": {"sparsity": "l1_coefficient"},
+    "matching_pursuit": {"k": "max_iterations"},
+    "matryoshka": {"k": "k", "widths": "matryoshka_widths"},
+}
+DEFAULTS: dict[str, Any] = {"k": 32, "sparsity": 1.0}
+SAE_LENS_NAMES = {"matryoshka": "matryoshka_batchtopk"}
+SAVED_AS_JUMPRELU = ("batchtopk", "matryoshka")
+
+
+def check_arguments(
+    architecture: str, n_features: int, k: float | None, sparsity: float | None, widths: Sequence[int] | None
+) -> dict[str, Any]:
+    """Return the arguments of an architecture under SAELens's names.
+
+    Raises
+    ------
+    OptionError
+        An unknown architecture, or an argument that it does not use.
+    InputError
+        A value out of range.
+
+    Examples
+    --------
+    >>> check_arguments("gated", 64, None, 0.5, None)
+    {'l1_coefficient': 0.5}
+    """
+    check_option("architecture", architecture, list(ARGUMENTS))
+    if n_features < 1:
+        raise InputError("an autoencoder needs features", expected="n_features >= 1", got=n_features)
+    used = ARGUMENTS[architecture]
+    given: dict[str, Any] = {"k": k, "sparsity": sparsity, "widths": widths}
+    for name, value in given.items():
+        if value is not None and name not in used:
+            raise OptionError(
+                f"architecture {architecture!r} does not use {name}",
+                expected="only " + ", ".join(used),
+                got=f"{name}={value!r}",
+                fix=f"leave {name} out",
+            )
+    values: dict[str, Any] = {name: DEFAULTS.get(name) if given[name] is None else given[name] for name in used}
+    _check_values(architecture, n_features, values)
+    if architecture in ("topk", "matching_pursuit"):
+        values["k"] = int(values["k"])
+    return {used[name]: list(value) if name == "widths" else value for name, value in values.items()}
+
+
+def _check_values(architecture: str, n_features: int, values: dict[str, Any]) -> None:
+    k, sparsity = values.get("k", 1), values.get("sparsity", 1.0)
+    if not 0 < k <= n_features or (architecture in ("topk", "matching_pursuit") and k != int(k)):
+        raise InputError("k is out of range", expected=f"0 < k <= {n_features}, whole for {architecture}", got=k)
+    if not sparsity >= 0:
+        raise InputError("sparsity is out of range", expected="a number >= 0", got=sparsity)
+    if "widths" in values:
+        widths = list(values["widths"] or [])
+        if not widths or sorted(set(widths)) != widths or widths[0] < 1 or widths[-1] != n_features:
+            raise InputError(
+                "widths do not fit", expected=f"increasing integers that end with n_features={n_features}", got=widths
+            )
+
+
+def training_sae(architecture: str, n_inputs: int, n_features: int, arguments: dict[str, Any]) -> Any:
+    """Return a new SAELens training SAE; its weights are drawn from torch's global generator."""
+    from sae_lens.registry import get_sae_training_class
+
+    sae_class, config_class = get_sae_training_class(SAE_LENS_NAMES.get(architecture, architecture))
+    config: Any = config_class
+    if architecture == "matching_pursuit":
+        arguments = {"decoder_init_norm": 1.0, **arguments}  # the only one it takes; SAELens warns of its own default
+    return sae_class(
+        config(d_in=n_inputs, d_sae=n_features, normalize_activations="expected_average_only_in", **arguments)
+    )

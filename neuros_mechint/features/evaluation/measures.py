@@ -1,0 +1,240 @@
+"""What every evaluation is made of: rows of activations, codes counted batch by batch, decoders beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neuros_mechint.core.dictionary import as_taken_by, check_dictionary, n_features, taken_apart
+from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.fingerprint import fingerprint_array
+from neuros_mechint.core.labels import LabelledTensors
+from neuros_mechint.core.random import SeedLike, torch_generator
+from neuros_mechint.core.store import ActivationStore
+
+Floats = npt.NDArray[np.float64]
+ROWS_AT_A_TIME = 4096
+# Below this share of the mean square the variance of float32 activations is rounding.
+_CONSTANT = 1e-10
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a dictionary does with rows that it was not fitted on.
+
+    Parameters
+    ----------
+    density : numpy.ndarray of shape (n_features,)
+        Share of the observations in which each feature is not zero.
+    l0 : float
+        Mean number of features per observation.
+    explained_variance : float
+        As SAELens defines it, over all observations and inputs together.
+    n_observations, n_inputs : int
+    """
+
+    density: Floats
+    l0: float
+    explained_variance: float
+    n_observations: int
+    n_inputs: int
+
+    @property
+    def dead_fraction(self) -> float:
+        """Share of the features that are zero in every observation."""
+        return float((self.density == 0).mean())
+
+
+def row_batches(activations: Any, site: str | None = None) -> Iterator[torch.Tensor]:
+    """Yield activations as batches ``(n, n_inputs)`` in their own order, checked.
+
+    Raises
+    ------
+    InputError
+        No matrix, no site named, too few rows, or values that are not finite.
+    """
+    if isinstance(activations, LabelledTensors):
+        if site is None:
+            raise InputError(
+                "which site?", expected=f"site=, one of {', '.join(map(repr, activations))}", got="site=None"
+            )
+        if isinstance(activations, ActivationStore):
+            batches: Iterator[torch.Tensor] = activations.batches(site, ROWS_AT_A_TIME, shuffle=False)
+        else:
+            batches = iter(activations.matrix(site).split(ROWS_AT_A_TIME))
+    else:
+        batches = iter(as_rows(activations).split(ROWS_AT_A_TIME))
+    for batch in batches:
+        if not torch.isfinite(batch).all():
+            raise InputError(
+                "the activations are not finite",
+                got=f"{int((~torch.isfinite(batch)).sum())} of {batch.numel()} values are NaN or infinite",
+                fix="find out where they come from; an evaluation that drops them would be of other data",
+            )
+        yield batch
+
+
+def as_rows(array: Any) -> torch.Tensor:
+    """Return a matrix of observations as a tensor.
+
+    Raises
+    ------
+    InputError
+        Something else than a matrix of real numbers with at least two rows.
+    """
+    try:
+        matrix = array.detach() if isinstance(array, torch.Tensor) else torch.as_tensor(np.asarray(array))
+    except (TypeError, ValueError) as error:
+        raise InputError("these are no activations", got=error) from error
+    if matrix.ndim != 2 or matrix.shape[0] < 2 or matrix.shape[1] < 1 or matrix.is_complex():
+        raise InputError(
+            "activations are a matrix",
+            expected="real numbers of shape (n_observations, n_inputs), at least two observations",
+            got=f"shape {tuple(matrix.shape)}, {matrix.dtype}",
+            fix="flatten samples and positions into rows, or pass Activations with site=",
+        )
+    return matrix if matrix.is_floating_point() else matrix.float()
+
+
+def data_fingerprint(activations: Any, site: str | None = None) -> str:
+    """Return an identity of activations, of their first rows, by which those an autoencoder was fitted on are known."""
+    return fingerprint_array(next(row_batches(activations, site)).float())
+
+
+@torch.no_grad()
+def count(sae: Any, activations: Any, site: str | None = None) -> Counts:
+    """Return L0, explained variance and density of a dictionary on activations, by SAELens's calculators.
+
+    Parameters
+    ----------
+    sae : dictionary of features
+    activations : array of shape (n_observations, n_inputs), Activations or ActivationStore
+    site : str, optional
+        Which site of Activations or a store.
+
+    Raises
+    ------
+    InputError
+        No dictionary, one whose codes of a row depend on other rows, activations of another width, constant, or not
+        finite.
+    """
+    from sae_lens.evals import ExplainedVarianceCalculator
+    from sae_lens.synthetic.evals import L0Calculator
+
+    check_dictionary(sae)
+    explained, sparsity = ExplainedVarianceCalculator(), L0Calculator()
+    active: torch.Tensor | None = None
+    for batch in row_batches(activations, site):
+        rows = as_taken_by(sae, batch)
+        if active is None:
+            n_features(sae, rows.shape[1])  # raises where widths differ or rows help each other
+        codes, rebuilt = taken_apart(sae, rows)
+        explained.add_batch(rebuilt, rows)
+        sparsity.add_batch(codes)
+        fired = (codes != 0).sum(0).cpu()
+        active = fired if active is None else active + fired
+    if active is None or explained.sum_x is None or explained.num_samples < 2:
+        raise InputError("too few observations", expected="at least two", got=explained.num_samples)
+    mean_square = explained.sum_squared_norm / explained.num_samples
+    mean = explained.sum_x / explained.num_samples
+    if mean_square - float(mean.pow(2).sum()) <= _CONSTANT * max(mean_square, 1e-20):
+        raise InputError(
+            "the activations are constant, so there is no variance to explain",
+            expected="observations that differ",
+            fix="check the site and that the inputs differ",
+        )
+    return Counts(
+        active.double().numpy() / explained.num_samples,
+        sparsity.compute(),
+        explained.compute(),
+        explained.num_samples,
+        mean.numel(),
+    )
+
+
+def decoder_of(sae: Any) -> torch.Tensor:
+    """Return the directions of the features, ``(n_features, n_inputs)``, in double precision on the CPU.
+
+    Raises
+    ------
+    InputError
+        The object has neither ``decoder`` nor SAELens's ``W_dec``, or they are no matrix of finite numbers.
+    """
+    matrix = getattr(sae, "decoder", None)
+    if matrix is None or isinstance(matrix, torch.nn.Module):
+        matrix = getattr(sae, "W_dec", None)
+    if matrix is None:
+        raise InputError(
+            "this dictionary shows no decoder",
+            expected="decoder or W_dec, (n_features, n_inputs)",
+            got=type(sae).__name__,
+            fix='match by="activation" instead',
+        )
+    return directions(matrix, "the decoder")
+
+
+def directions(matrix: Any, what: str) -> torch.Tensor:
+    """Return a matrix of directions in double precision, or raise `InputError` that names it as ``what``."""
+    tensor = matrix.detach() if isinstance(matrix, torch.Tensor) else torch.as_tensor(np.asarray(matrix))
+    tensor = tensor.double().cpu()
+    if tensor.ndim != 2 or not tensor.numel() or not torch.isfinite(tensor).all():
+        raise InputError(
+            f"{what} is no matrix of directions",
+            expected="finite numbers of shape (n_features, n_inputs)",
+            got=f"shape {tuple(tensor.shape)}",
+        )
+    return tensor
+
+
+@dataclass(frozen=True)
+class AgainstTruth:
+    """How well the directions of a dictionary recover those that made the data.
+
+    Parameters
+    ----------
+    mcc : float
+        Mean absolute cosine of the best one-to-one matching (SAELens).
+    mcc_chance : float
+        The same of random directions, as many, the mean over draws.
+    max_cosine : numpy.ndarray of shape (n_true,)
+        Largest absolute cosine of each true direction with any feature.
+    """
+
+    mcc: float
+    mcc_chance: float
+    max_cosine: Floats
+
+
+def against_truth(decoder: torch.Tensor, truth: Any, n_draws: int = 20, seed: SeedLike = 0) -> AgainstTruth:
+    """Return how well a decoder ``(n_features, n_inputs)`` recovers the true directions ``(n_true, n_inputs)``.
+
+    Raises
+    ------
+    InputError
+        True directions of another width, or zero.
+    """
+    from sae_lens.synthetic import mean_correlation_coefficient
+    from sae_lens.util import cosine_similarities
+
+    true = directions(truth, "the true dictionary")
+    if true.shape[1] != decoder.shape[1]:
+        raise InputError(
+            "the true dictionary is of another width",
+            expected=f"(n_true, {decoder.shape[1]})",
+            got=f"shape {tuple(true.shape)}",
+            fix="one true direction per row: transpose it?",
+        )
+    if (true.norm(dim=1) == 0).any():
+        raise InputError("a true direction is zero", expected="directions", fix="leave it out")
+    random = torch_generator(seed)
+    draws = (torch.randn(decoder.shape, generator=random, dtype=torch.float64) for _ in range(n_draws))
+    return AgainstTruth(
+        mean_correlation_coefficient(decoder, true),
+        float(np.mean([mean_correlation_coefficient(draw, true) for draw in draws])),
+        cosine_similarities(true, decoder).abs().amax(1).numpy(),
+    )

@@ -1,0 +1,218 @@
+"""Absorption: how often the feature of a concept is silent where the concept is present, because another took over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import xarray as xr
+
+from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.plotting import PALETTE
+from neuros_mechint.core.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = npt.NDArray[np.float64]
+
+
+class Absorption(Result):
+    """How often the feature of each concept is absorbed.
+
+    ``data`` holds, over ``(concept,)``: ``absorbed``, the share of the observations with the concept in which its main
+    feature is silent and another carries the concept; ``silent``, the share in which the main feature is silent;
+    ``main``, that feature, and its ``cosine`` with the concept; ``absorber``, the feature that takes over most often,
+    -1 for none; ``n_present``, the number of observations with the concept.
+    """
+
+    @property
+    def mean(self) -> float:
+        """Absorbed share, averaged over concepts."""
+        return float(self.data["absorbed"].mean())
+
+    def _draw(self, ax: Axes) -> None:
+        place = np.arange(self.data.sizes["concept"])
+        ax.bar(place, self.data["silent"], 0.6, color="#b9c4cf", label="main feature silent")
+        ax.bar(place, self.data["absorbed"], 0.6, color=PALETTE[0], label="of which absorbed by another")
+        ax.set_xticks(place, [str(name) for name in self.data["concept"].values])
+        ax.set_xlim(-0.6, len(place) - 0.4)
+        ax.set_ylim(0, 1.25)
+        ax.set_yticks(np.linspace(0, 1, 5))
+        ax.set(xlabel="concept", ylabel="share of its observations")
+        ax.grid(axis="y")
+        ax.legend(loc="upper right", ncols=2)
+
+
+def absorption(
+    codes: Any,
+    decoder: Any,
+    directions: Any,
+    strength: Any,
+    *,
+    main: Sequence[int] | None = None,
+    minimum_cosine: float = 0.025,
+    minimum_share: float = 0.4,
+) -> Absorption:
+    """Measure how often the feature of a concept is silent because another feature took the concept over.
+
+    Parameters
+    ----------
+    codes : array of shape (n_observations, n_features)
+        Feature activations.
+    decoder : array of shape (n_features, n_inputs)
+        What one unit of each feature adds to the activations.
+    directions : array of shape (n_concepts, n_inputs)
+        Where each concept lies: the planted vectors, or the weights of probes. Only the direction counts.
+    strength : array of shape (n_observations, n_concepts)
+        How far each observation reaches along each direction, in the units of the activations: the planted activation
+        times the length of the planted vector, or a probe's projection where the probe finds the concept. Zero or less
+        says that the concept is absent.
+    main : sequence of int, optional
+        The feature of each concept; without it, the one whose decoder has the largest cosine with the direction.
+    minimum_cosine : float
+        Least cosine of an absorbing feature with the direction.
+    minimum_share : float
+        Least share of ``strength`` that the absorbing feature alone contributes along the direction.
+
+    Returns
+    -------
+    Absorption
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, values that are not finite, a direction of length zero, or a concept that is never
+        present.
+    OptionError
+        A threshold that is not above 0 and at most 1.
+
+    References
+    ----------
+    Chanin et al. 2024, A is for Absorption, doi:10.48550/arXiv.2409.14507
+
+    Examples
+    --------
+    Feature 0 stands for the parent; feature 1 for parent and child in one, so that feature 0 rests with the child.
+
+    >>> decoder = [[1.0, 0.0], [1.0, 1.0]]
+    >>> codes = [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]
+    >>> float(absorption(codes, decoder, [[1.0, 0.0]], [[1.0], [1.0], [1.0], [1.0]]).data["absorbed"][0])
+    0.5
+    """
+    for name, value in (("minimum_cosine", minimum_cosine), ("minimum_share", minimum_share)):
+        if not 0 < value <= 1:
+            raise OptionError(f"{name} is no threshold", expected="a number above 0 and at most 1", got=value)
+    active, vectors, concepts, reach = (
+        _matrix(name, value)
+        for name, value in (
+            ("codes", codes),
+            ("decoder", decoder),
+            ("directions", directions),
+            ("strength", strength),
+        )
+    )
+    _check_shapes(active, vectors, concepts, reach)
+    unit = concepts / np.linalg.norm(concepts, axis=1, keepdims=True)
+    along = vectors @ unit.T  # (feature, concept): what one unit of a feature adds along the concept
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosine = along / np.where(lengths > 0, lengths, 1)
+    chosen = cosine.argmax(0) if main is None else _main_features(main, len(unit), len(vectors))
+    rows = [
+        _one_concept(active, along[:, i], cosine[:, i], reach[:, i], int(chosen[i]), minimum_cosine, minimum_share)
+        for i in range(len(unit))
+    ]
+    return Absorption(
+        _labelled(rows, chosen, cosine[chosen, np.arange(len(unit))]),
+        "Absorbed features",
+        attributes={"minimum_cosine": minimum_cosine, "minimum_share": minimum_share, "n_observations": len(active)},
+        citations=("chanin2024",),
+    )
+
+
+def _one_concept(
+    active: Floats,
+    along: Floats,
+    cosine: Floats,
+    reach: Floats,
+    main: int,
+    minimum_cosine: float,
+    minimum_share: float,
+) -> tuple[float, float, int, int]:
+    """Return absorbed share, silent share, most frequent absorber and number of observations with the concept."""
+    present = reach > 0
+    silent = present & (active[:, main] <= 0)
+    contribution = np.where(cosine >= minimum_cosine, active[silent] * along, -np.inf)  # the main feature adds nothing
+    absorbed = contribution.max(1, initial=-np.inf) >= minimum_share * reach[silent]
+    takers = np.bincount(contribution[absorbed].argmax(1), minlength=len(cosine)) if absorbed.any() else None
+    total = int(present.sum())
+    return absorbed.sum() / total, silent.sum() / total, -1 if takers is None else int(takers.argmax()), total
+
+
+def _labelled(rows: list[tuple[float, float, int, int]], main: Any, cosine: Floats) -> xr.Dataset:
+    absorbed, silent, absorber, total = (np.asarray(column) for column in zip(*rows, strict=True))
+    along = ("concept",)
+    return xr.Dataset(
+        {
+            "absorbed": (along, absorbed, {"long_name": "share of observations with the concept that are absorbed"}),
+            "silent": (along, silent, {"long_name": "share of observations with the concept, main feature silent"}),
+            "main": (along, main, {"long_name": "feature of the concept"}),
+            "cosine": (along, cosine, {"long_name": "cosine of that feature's decoder with the concept"}),
+            "absorber": (along, absorber, {"long_name": "feature that absorbs it most often, -1 for none"}),
+            "n_present": (along, total, {"long_name": "observations with the concept"}),
+        },
+        coords={"concept": np.arange(len(rows))},
+    )
+
+
+def _matrix(name: str, value: Any) -> Floats:
+    held = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+    matrix = np.asarray(held, dtype=float)
+    if matrix.ndim != 2 or not matrix.size or not np.isfinite(matrix).all():
+        shape = f"shape {matrix.shape}"
+        got = shape if matrix.ndim != 2 or not matrix.size else f"{shape}, some values not finite"
+        raise InputError(f"{name} is no matrix of numbers", expected="two axes and finite values", got=got)
+    return matrix
+
+
+def _check_shapes(active: Floats, vectors: Floats, concepts: Floats, reach: Floats) -> None:
+    fits = (
+        active.shape[1] == len(vectors)
+        and vectors.shape[1] == concepts.shape[1]
+        and reach.shape == (len(active), len(concepts))
+    )
+    if not fits:
+        raise InputError(
+            "these do not fit together",
+            expected="codes (n_observations, n_features), decoder (n_features, n_inputs), directions "
+            "(n_concepts, n_inputs), strength (n_observations, n_concepts)",
+            got=", ".join(str(matrix.shape) for matrix in (active, vectors, concepts, reach)),
+        )
+    if not np.linalg.norm(concepts, axis=1).all():
+        raise InputError("a direction of length zero points nowhere", fix="leave this concept out")
+    absent = np.flatnonzero(~(reach > 0).any(0))
+    if absent.size:
+        raise InputError(
+            "a concept is never present",
+            expected="some strength above zero for each concept",
+            got=f"none for concepts {absent.tolist()}",
+            fix="give more observations, or leave these concepts out",
+        )
+
+
+def _main_features(main: Sequence[int], n_concepts: int, n_features: int) -> npt.NDArray[np.int64]:
+    chosen = np.asarray(main)
+    if (
+        chosen.shape != (n_concepts,)
+        or chosen.dtype.kind not in "iu"
+        or not ((chosen >= 0) & (chosen < n_features)).all()
+    ):
+        raise InputError(
+            "main does not name the feature of each concept",
+            expected=f"{n_concepts} numbers of features, from 0 to {n_features - 1}",
+            got=list(main),
+        )
+    return chosen.astype(np.int64)

@@ -1,0 +1,280 @@
+"""SparseAutoencoder: SAELens's architectures and trainer behind fit, encode and decode."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+import xarray as xr
+
+from neuros_mechint.core.errors import InputError, StorageError
+from neuros_mechint.core.fingerprint import fingerprint_array, fingerprint_module
+from neuros_mechint.core.random import generator, torch_generator
+from neuros_mechint.features.architectures import SAE_LENS_NAMES, SAVED_AS_JUMPRELU, check_arguments, training_sae
+from neuros_mechint.features.observations import observations, only_site
+from neuros_mechint.features.training import make_trainer, train
+
+
+class SparseAutoencoder:
+    """A sparse autoencoder, trained by SAELens.
+
+    Activations are scaled for training, and the scale is folded into the weights afterwards. What is fitted is the
+    form for inference, in which each row is encoded on its own: BatchTopK and Matryoshka, whose rows compete within a
+    batch during training, are JumpReLU autoencoders with a learned threshold from then on.
+
+    Parameters
+    ----------
+    n_features : int
+        Features to learn.
+    architecture : {"topk", "standard", "batchtopk", "jumprelu", "gated", "matching_pursuit", "matryoshka"}
+    k : float, optional
+        Features active in an observation (on average: batchtopk, matryoshka; at most: matching_pursuit); 32.
+    sparsity : float, optional
+        Weight of the sparsity penalty of standard, gated and jumprelu; 1.
+    widths : sequence of int, optional
+        Of matryoshka: features of each nested prefix; the last is ``n_features``.
+    epochs : int
+        How often each observation is seen.
+    batch_size : int
+    learning_rate : float
+        Constant, and falling to a tenth over the last fifth of the steps.
+    validation : float
+        Share of observations held out: the last ones, at most about 8192.
+    patience : int, optional
+        Stop after so many of the 20 evaluations without a lower held-out loss; None never stops early.
+    seed : int
+        Of the weights and of the order of observations.
+    progress : bool
+
+    Raises
+    ------
+    OptionError
+        An unknown architecture, or an argument that it does not use.
+    InputError
+        A value out of range.
+
+    References
+    ----------
+    Gao et al. 2024, Scaling and evaluating sparse autoencoders, doi:10.48550/arXiv.2406.04093
+
+    Examples
+    --------
+    >>> x = torch.randn(2048, 8, generator=torch.Generator().manual_seed(0))
+    >>> sae = SparseAutoencoder(16, k=2, epochs=1, batch_size=256, progress=False).fit(x)
+    >>> sae.encode(x).shape, int((sae.encode(x) > 0).sum(-1).max())
+    (torch.Size([2048, 16]), 2)
+    """
+
+    sae_: Any
+
+    def __init__(
+        self,
+        n_features: int,
+        architecture: str = "topk",
+        *,
+        k: float | None = None,
+        sparsity: float | None = None,
+        widths: Sequence[int] | None = None,
+        epochs: int = 20,
+        batch_size: int = 512,
+        learning_rate: float = 3e-3,
+        validation: float = 0.1,
+        patience: int | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> None:
+        check_arguments(architecture, n_features, k, sparsity, widths)
+        if epochs < 1 or batch_size < 1 or not learning_rate > 0 or (patience is not None and patience < 1):
+            raise InputError(
+                "the training settings are out of range",
+                expected="epochs, batch_size and patience >= 1, learning_rate > 0",
+                got=f"{epochs}, {batch_size}, {patience}, {learning_rate}",
+            )
+        self.n_features, self.architecture = n_features, architecture
+        self.k, self.sparsity, self.widths = k, sparsity, widths
+        self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
+        self.validation, self.patience, self.seed, self.progress = validation, patience, seed, progress
+
+    def fit(self, activations: Any, site: str | None = None, checkpoint: str | PathLike[str] | None = None) -> Self:
+        """Train on activations.
+
+        Parameters
+        ----------
+        activations : array of shape (n_observations, n_inputs), Activations or ActivationStore
+            A store is read piece by piece.
+        site : str, optional
+            Which site; needed where there are several.
+        checkpoint : path, optional
+            A folder to write the state of training to, and to go on from if it holds one.
+
+        Returns
+        -------
+        SparseAutoencoder
+            Itself.
+
+        Raises
+        ------
+        InputError
+            NaN, infinite or constant activations, or too few.
+        SiteError
+            No such site.
+        StorageError
+            A checkpoint that is damaged or of another training.
+        """
+        site = only_site(activations, site)
+        data = observations(activations, site, self.validation, self.n_features)
+        arguments = check_arguments(self.architecture, self.n_features, self.k, self.sparsity, self.widths)
+        batch_size = min(self.batch_size, data.n_rows)
+        n_steps = max(1, self.epochs * data.n_rows // batch_size)
+        random = generator(self.seed)
+        seeds = [int(value) for value in random.integers(2**31, size=2)]
+        settings: dict[str, Any] = {
+            "architecture": self.architecture, "n_features": self.n_features, "arguments": arguments,
+            "n_steps": n_steps, "batch_size": batch_size, "learning_rate": self.learning_rate, "seeds": seeds,
+            "data": fingerprint_array(data.held_out),
+        }  # fmt: skip
+        folder = None if checkpoint is None else Path(checkpoint)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        with torch.random.fork_rng(), torch.enable_grad():
+            torch.set_rng_state(torch_generator(seeds[0]).get_state())
+            sae = training_sae(self.architecture, data.held_out.shape[1], self.n_features, arguments)
+            trainer = make_trainer(sae, data.batches(batch_size, seeds[1]), n_steps, batch_size, self.learning_rate)
+            norm = float(data.held_out.norm(dim=-1).mean())
+            trainer.activation_scaler.scaling_factor = data.held_out.shape[1] ** 0.5 / max(norm, 1e-30)
+            history = train(
+                trainer, data.held_out, patience=self.patience, checkpoint=folder, settings=settings,
+                progress=self.progress,
+            )  # fmt: skip
+            self.dead_ = trainer.dead_neurons.numpy()
+            sae.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
+            model = getattr(getattr(activations, "provenance", None), "model", None)
+            sae.cfg.metadata.hook_name, sae.cfg.metadata.model_fingerprint = site, model
+            self._adopt(_for_inference(sae))
+        self.history_ = _history(history)
+        return self
+
+    def _adopt(self, sae: Any) -> None:
+        self.sae_ = sae.eval().requires_grad_(False)
+        self.n_inputs_ = int(sae.cfg.d_in)
+        self.site_ = sae.cfg.metadata.get("hook_name")
+        self.model_fingerprint_ = sae.cfg.metadata.get("model_fingerprint")
+
+    def _fitted(self) -> Any:
+        if not hasattr(self, "sae_"):
+            raise InputError("the autoencoder is not fitted", fix="call fit(activations), or SparseAutoencoder.load")
+        return self.sae_
+
+    def _checked(self, values: Any, width: int) -> torch.Tensor:
+        rows = values if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
+        if rows.ndim < 1 or rows.shape[-1] != width:
+            raise InputError("the width does not fit", expected=f"(..., {width})", got=tuple(rows.shape))
+        return rows.to(self.decoder.dtype)
+
+    def encode(self, x: Any) -> torch.Tensor:
+        """Return the features ``(..., n_features)`` of activations ``(..., n_inputs)``, each row on its own."""
+        sae = self._fitted()
+        rows = self._checked(x, self.n_inputs_)
+        return sae.encode(rows.reshape(-1, self.n_inputs_)).reshape(*rows.shape[:-1], -1)
+
+    def decode(self, feature_acts: Any) -> torch.Tensor:
+        """Return the activations ``(..., n_inputs)`` that features ``(..., n_features)`` stand for."""
+        return self._fitted().decode(self._checked(feature_acts, self.n_features))
+
+    def reconstruct(self, x: Any) -> torch.Tensor:
+        """Return ``decode(encode(x))``."""
+        return self.decode(self.encode(x))
+
+    @property
+    def decoder(self) -> torch.Tensor:
+        """Directions of the features, ``(n_features, n_inputs)``."""
+        return self._fitted().W_dec.detach()
+
+    @property
+    def encoder(self) -> torch.Tensor:
+        """Weights of the encoder, ``(n_inputs, n_features)``; the decoder's transpose in matching pursuit."""
+        return self._fitted().W_enc.detach()
+
+    @property
+    def site(self) -> str | None:
+        """The site it was trained at."""
+        self._fitted()
+        return self.site_
+
+    @property
+    def model_fingerprint(self) -> str | None:
+        """The model it was trained on."""
+        self._fitted()
+        return self.model_fingerprint_
+
+    def fingerprint(self) -> str:
+        """Return the identity of the weights."""
+        return fingerprint_module(self._fitted())
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the folder that SAELens's ``SAE.load_from_disk`` opens; warns where the architecture changes."""
+        sae = self._fitted()
+        if self.architecture in SAVED_AS_JUMPRELU:
+            warnings.warn(f"{self.architecture} is saved, and reloads, as JumpReLU", stacklevel=2)
+        try:
+            sae.save_model(Path(path))
+        except OSError as error:
+            raise StorageError(f"could not write {path}: {error}", fix="check the path and the space") from error
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> SparseAutoencoder:
+        """Open a folder written by `save` or by SAELens.
+
+        Raises
+        ------
+        StorageError
+            Missing or damaged.
+        """
+        from sae_lens import SAE
+
+        try:
+            sae = SAE.load_from_disk(Path(path), device="cpu")
+        except Exception as error:  # whatever a damaged file makes of json, safetensors and SAELens
+            raise StorageError(
+                f"no autoencoder could be read from {path}: {error}",
+                expected="a folder with cfg.json and sae_weights.safetensors",
+                fix="save it again",
+            ) from error
+        return SparseAutoencoder.from_sae_lens(sae)
+
+    @staticmethod
+    def from_sae_lens(sae: Any) -> SparseAutoencoder:
+        """Return a SAELens autoencoder, which is copied, as a fitted one."""
+        import copy
+
+        sae = copy.deepcopy(sae)
+        if hasattr(sae, "save_inference_model"):
+            sae = _for_inference(sae)
+        kinds = {theirs: ours for ours, theirs in SAE_LENS_NAMES.items()}
+        fitted = SparseAutoencoder(int(sae.cfg.d_sae))
+        fitted.architecture = kinds.get(sae.cfg.architecture(), sae.cfg.architecture())
+        fitted._adopt(sae)
+        return fitted
+
+
+def _for_inference(sae: Any) -> Any:
+    from sae_lens import SAE
+
+    with tempfile.TemporaryDirectory() as folder:
+        sae.save_inference_model(folder)
+        return SAE.load_from_disk(folder, device="cpu")
+
+
+def _history(history: list[tuple[int, float, float]]) -> xr.Dataset:
+    steps, training, held_out = zip(*history, strict=True)
+    attrs = {"units": "1", "long_name": "training objective"}
+    return xr.Dataset(
+        {"training_loss": ("step", list(training), attrs), "held_out_loss": ("step", list(held_out), attrs)},
+        {"step": list(steps)},
+    )

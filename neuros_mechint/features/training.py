@@ -1,0 +1,125 @@
+"""The training loop over SAELens's SAETrainer: held-out loss, early stopping, resume after an interruption."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuros_mechint.core.errors import StorageError
+from neuros_mechint.core.progress import progress_bar
+
+_N_EVALUATIONS = 20
+
+
+def make_trainer(sae: Any, batches: Iterator[torch.Tensor], n_steps: int, batch_size: int, learning_rate: float) -> Any:
+    """Return SAELens's trainer; the learning rate falls linearly to a tenth over the last fifth."""
+    from sae_lens.config import SAETrainerConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    config = SAETrainerConfig(
+        total_training_samples=n_steps * batch_size,
+        train_batch_size_samples=batch_size,
+        lr=learning_rate,
+        lr_end=learning_rate / 10,
+        lr_decay_steps=n_steps // 5,
+        dead_feature_window=max(1, min(1000, n_steps // 10)),
+        feature_sampling_window=n_steps + 1,
+    )
+    return SAETrainer(config, sae, batches)
+
+
+def train(
+    trainer: Any,
+    held_out: torch.Tensor,
+    *,
+    patience: int | None,
+    checkpoint: Path | None,
+    settings: dict[str, Any],
+    progress: bool,
+) -> list[tuple[int, float, float]]:
+    """Train in place and return ``(step, training loss, held-out loss)`` at each evaluation."""
+    history = [] if checkpoint is None else restore(trainer, checkpoint, settings)
+    n_steps, done = trainer.cfg.total_training_steps, trainer.n_training_steps
+    every = max(1, n_steps // _N_EVALUATIONS)
+    if _stopped(history, patience):
+        return history
+    batches = itertools.islice(trainer.data_provider, done, None)
+    for step in progress_bar(range(done + 1, n_steps + 1), description="training the autoencoder", enabled=progress):
+        output = trainer.step(next(batches))
+        trainer.n_training_steps += 1
+        if step % every == 0 or step == n_steps:
+            history.append((step, float(output.loss.detach()), held_out_loss(trainer, held_out)))
+            if checkpoint is not None:
+                save(trainer, checkpoint, settings, history)
+            if _stopped(history, patience):
+                break
+    return history
+
+
+def held_out_loss(trainer: Any, held_out: torch.Tensor) -> float:
+    """Return the training objective on rows held out, on a copy: a forward pass moves thresholds."""
+    from sae_lens.saes.sae import TrainStepInput
+
+    with torch.no_grad():
+        output = copy.deepcopy(trainer.sae).training_forward_pass(
+            TrainStepInput(
+                sae_in=trainer.activation_scaler(held_out),
+                dead_neuron_mask=None,
+                coefficients=trainer.get_coefficients(),
+                n_training_steps=trainer.n_training_steps,
+                is_logging_step=False,
+            )
+        )
+    return float(output.loss)
+
+
+def _stopped(history: list[tuple[int, float, float]], patience: int | None) -> bool:
+    losses = [loss for _, _, loss in history]
+    return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+
+
+def save(trainer: Any, folder: Path, settings: dict[str, Any], history: list[tuple[int, float, float]]) -> None:
+    """Write a checkpoint beside the last one, then rename it into place and remove the last one."""
+    name = f"step_{trainer.n_training_steps}"
+    new = folder / f"{name}.part"
+    shutil.rmtree(new, ignore_errors=True)
+    trainer.save_trainer_state(new)
+    # Not save_checkpoint: SAELens folds decoder norms into the weights it saves, which is not the state of training.
+    torch.save(trainer.sae.state_dict(), new / "weights.pt")
+    (new / "settings.json").write_text(json.dumps({"settings": settings, "history": history}), encoding="utf-8")
+    shutil.rmtree(folder / name, ignore_errors=True)
+    os.replace(new, folder / name)
+    for old in folder.glob("step_*"):
+        if old.name != name:
+            shutil.rmtree(old)
+
+
+def restore(trainer: Any, folder: Path, settings: dict[str, Any]) -> list[tuple[int, float, float]]:
+    """Load the newest checkpoint, if there is one, into the trainer; return its history."""
+    found = [path for path in folder.glob("step_*") if path.suffix != ".part"]
+    if not found:
+        return []
+    newest = max(found, key=lambda path: int(path.name.removeprefix("step_")))
+    try:
+        saved = json.loads((newest / "settings.json").read_text(encoding="utf-8"))
+        weights = torch.load(newest / "weights.pt", weights_only=True)
+    except Exception as error:
+        raise StorageError(f"the checkpoint {newest} is damaged", fix="delete it and train again") from error
+    if saved["settings"] != settings:
+        raise StorageError(
+            f"the checkpoint {newest} is of another training",
+            expected=settings,
+            got=saved["settings"],
+            fix="choose another folder, or train with the same settings and data",
+        )
+    trainer.sae.load_state_dict(weights)
+    trainer.load_trainer_state(newest)
+    return [(int(step), float(a), float(b)) for step, a, b in saved["history"]]

@@ -1,0 +1,548 @@
+"""Evaluation of sparse autoencoders: numbers known beforehand, and dictionaries that only look good."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+
+import matplotlib.figure
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import r2_score
+
+import neuros_mechint as nm
+from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.result import load_result
+from neuros_mechint.features.evaluation.compare import search_coefficient
+from neuros_mechint.features.evaluation.measures import count, data_fingerprint
+from tests.conformance.architectures import ARCHITECTURES
+
+SEEDS = range(3)
+N_TRUE, WIDTH = 32, 20
+
+
+class HandMade(torch.nn.Module):
+    """``features = relu(x E)``, ``x' = scale * features D``."""
+
+    def __init__(self, decoder, scale=1.0):
+        super().__init__()
+        self.W_dec, self.scale = decoder, scale
+
+    def encode(self, x):
+        return torch.relu(x @ self.W_dec.T)
+
+    def decode(self, feature_acts):
+        return self.scale * feature_acts @ self.W_dec
+
+
+class Rebuilt(torch.nn.Module):
+    """Any function of the activations as a "reconstruction", with all inputs as its features."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def encode(self, x):
+        return x
+
+    def decode(self, feature_acts):
+        return self.function(feature_acts)
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def gaussian(*shape, seed=0):
+    return torch.randn(*shape, generator=generator(seed))
+
+
+def orthonormal(n_rows, width, seed=0):
+    return torch.linalg.qr(gaussian(width, width, seed=seed)).Q[:n_rows]
+
+
+def sparse_codes(n_rows, n_features, p=0.1, seed=0):
+    active = torch.rand(n_rows, n_features, generator=generator(seed)) < p
+    return active * (0.5 + torch.rand(n_rows, n_features, generator=generator(100 + seed)))
+
+
+@cache
+def planted(seed):
+    """True directions, and SAELens SAEs trained on data made of them: TopK, gated and dense, gated and sparse."""
+    import sae_lens
+    from sae_lens import synthetic
+
+    settings = {
+        "topk": sae_lens.TopKTrainingSAEConfig(k=2, d_in=WIDTH, d_sae=N_TRUE),
+        "dense": sae_lens.GatedTrainingSAEConfig(l1_coefficient=0.02, d_in=WIDTH, d_sae=N_TRUE),
+        "gated": sae_lens.GatedTrainingSAEConfig(l1_coefficient=1.0, d_in=WIDTH, d_sae=N_TRUE),
+    }
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(seed)
+        dictionary = synthetic.FeatureDictionary(num_features=N_TRUE, hidden_dim=WIDTH)
+        activity = synthetic.ActivationGenerator(num_features=N_TRUE, firing_probabilities=0.06)
+        saes = {}
+        for name, config in settings.items():
+            one = sae_lens.TopKTrainingSAE if name == "topk" else sae_lens.GatedTrainingSAE
+            saes[name] = one(config)
+            synthetic_training(saes[name], dictionary, activity)
+        with torch.no_grad():
+            held_out = dictionary(activity.sample(4000))
+    return dictionary.feature_vectors.detach(), saes, held_out
+
+
+@pytest.fixture
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_true_dictionary_scores_what_it_must(seed):
+    directions = orthonormal(12, WIDTH, seed)
+    codes = sparse_codes(2000, 12, seed=seed)
+    found = nm.evaluate_sae(HandMade(directions), codes @ directions, truth=directions)
+    assert found["explained_variance"] == pytest.approx(1, abs=1e-6)
+    assert found["mcc"] == pytest.approx(1, abs=1e-6)
+    assert found["mean_max_cosine"] == pytest.approx(1, abs=1e-6)
+    assert found["mcc_chance"] < 0.6
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_l0_density_and_dead_features_are_counted_exactly(seed):
+    codes = sparse_codes(5000, 10, seed=seed)
+    codes[:, [2, 7]] = 0
+    found = nm.evaluate_sae(HandMade(torch.eye(10)), codes)
+    np.testing.assert_allclose(found.data["density"], (codes > 0).double().mean(0))
+    assert found["l0"] == pytest.approx(float((codes > 0).double().sum(1).mean()))
+    assert found["dead_fraction"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_explained_variance_is_that_of_another_library(seed):
+    rows = gaussian(9000, 7, seed=seed) @ gaussian(7, 7, seed=50 + seed) + 30  # more than one batch, far from zero
+    sae = HandMade(gaussian(11, 7, seed=seed) / 3)
+    found = count(sae, rows)
+    rebuilt = sae.decode(sae.encode(rows))
+    assert found.explained_variance == pytest.approx(r2_score(rows, rebuilt, multioutput="variance_weighted"), rel=1e-4)
+    assert found.n_observations == 9000
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_numbers_are_those_of_saelens_own_evaluation(seed, quiet):
+    from sae_lens import synthetic
+
+    truth, saes, _ = planted(seed)
+    dictionary = synthetic.FeatureDictionary(num_features=N_TRUE, hidden_dim=WIDTH)
+    dictionary.feature_vectors.data[:] = truth
+    dictionary.bias.data[:] = 0
+    codes = sparse_codes(1000, N_TRUE, 0.06, seed)
+
+    class Fixed:
+        def sample(self, n):
+            return codes[:n]
+
+    with torch.no_grad():
+        expected = synthetic.eval_sae_on_synthetic_data(saes["topk"], dictionary, Fixed(), num_samples=1000)
+        rows = dictionary(codes)
+    found = nm.evaluate_sae(saes["topk"], rows, truth=truth)
+    assert found["mcc"] == pytest.approx(expected.mcc, abs=1e-5)
+    assert found["l0"] == pytest.approx(expected.sae_l0)
+    assert found["explained_variance"] == pytest.approx(expected.explained_variance, abs=1e-6)
+    assert found["dead_fraction"] == pytest.approx(expected.dead_latents / N_TRUE)
+
+
+def test_random_directions_are_at_chance():
+    truth = gaussian(N_TRUE, WIDTH, seed=1)
+    rows = sparse_codes(1000, N_TRUE) @ truth
+    scores = [nm.evaluate_sae(HandMade(gaussian(N_TRUE, WIDTH, seed=2 + seed)), rows, truth=truth) for seed in range(8)]
+    assert np.mean([one["mcc"] for one in scores]) == pytest.approx(scores[0]["mcc_chance"], abs=0.02)
+
+
+def test_a_dictionary_of_few_features_is_not_flattered_by_mcc():
+    truth = gaussian(N_TRUE, WIDTH, seed=1)
+    rows = sparse_codes(1000, N_TRUE) @ truth
+    with pytest.warns(UserWarning, match="leaves out 28 true directions"):
+        found = nm.evaluate_sae(HandMade(truth[:4]), rows, truth=truth)
+    assert found["mcc"] == pytest.approx(1)
+    assert found["mean_max_cosine"] < 0.6
+
+
+# --- what the model makes of the reconstruction -----------------------------------------------------------------------
+
+
+class Readout(torch.nn.Module):
+    """``y = site(x) w``, and ``z`` that does not depend on the site."""
+
+    def __init__(self):
+        super().__init__()
+        self.site = torch.nn.Identity()
+        self.w = torch.nn.Parameter(torch.tensor([1.0, 2.0, -1.0]))
+
+    def forward(self, x):
+        return torch.stack([self.site(x) @ self.w, x.sum(1)], 1)
+
+
+def recovered(sae, rows, column=0, **options):
+    model = nm.adapt(Readout(), example=rows)
+    return (
+        nm.evaluate_sae(
+            sae, rows, site="site", model=model, inputs=rows, metric=lambda output: output[:, column], **options
+        )
+        .data["loss_recovered"]
+        .values
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0, -0.5])
+def test_loss_recovered_is_the_share_that_was_planted(share, quiet):
+    rows = gaussian(64, 3) + torch.tensor([1.0, 2.0, 3.0])
+    mean = rows.mean(0)
+    of_zero = recovered(Rebuilt(lambda x: share * x), rows)[0]
+    assert of_zero == pytest.approx(share, abs=1e-5)
+    # the metric is linear, so that mean ablation leaves its mean as it is: only zero ablation costs anything
+    nonlinear = nm.adapt(torch.nn.Sequential(torch.nn.Identity(), Square()), example=rows)
+    sae = Rebuilt(lambda x: mean + share**0.5 * (x - mean) if share > 0 else mean.expand_as(x))
+    found = nm.evaluate_sae(
+        sae, rows, site="0", model=nonlinear, inputs=rows, metric=lambda output: output.sum(1)
+    ).data["loss_recovered"]
+    assert float(found[1]) == pytest.approx(max(share, 0), abs=1e-4)
+
+
+class Square(torch.nn.Module):
+    def forward(self, x):
+        return x**2
+
+
+def test_an_ablation_that_costs_nothing_is_not_divided_by():
+    rows = gaussian(64, 3) + torch.tensor([1.0, 2.0, 3.0])
+    with pytest.warns(UserWarning, match="not defined for mean ablation"):
+        zero, mean = recovered(Rebuilt(lambda x: 0.5 * x), rows)
+    assert np.isnan(mean)
+    assert zero == pytest.approx(0.5, abs=1e-5)
+
+
+def test_a_metric_that_does_not_depend_on_the_site_is_refused():
+    with pytest.raises(InputError, match="nothing to recover"):
+        recovered(Rebuilt(lambda x: 0.5 * x), gaussian(64, 3), column=1)
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Llama"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_loss_recovered_in_a_transformer_is_that_of_a_plain_hook(name, seed, quiet):
+    module, inputs = ARCHITECTURES[name].build()
+    model = nm.adapt(module)
+    site = "blocks.0.resid_post"
+    captured = model.capture(inputs, site)
+    width = captured[site].shape[-1]
+    sae = HandMade(gaussian(2 * width, width, seed=seed) / width**0.5)
+    metric = nm.logit_difference(1, 2)
+    found = nm.evaluate_sae(sae, captured, site=site, model=model, inputs=inputs, metric=metric)
+
+    blocks = module.transformer.h if name == "GPT2" else module.model.layers
+    mean = captured.matrix(site).mean(0)
+
+    def run(replacement):
+        def hook(_, __, output):
+            hidden = output[0] if isinstance(output, tuple) else output
+            changed = replacement(hidden)
+            return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+        handle = blocks[0].register_forward_hook(hook)
+        with torch.no_grad():
+            output = module(**inputs) if isinstance(inputs, dict) else module(inputs)
+        handle.remove()
+        return float(metric(output).double().mean())
+
+    clean, rebuilt = run(lambda hidden: hidden), run(lambda hidden: sae.decode(sae.encode(hidden)))
+    for value, ablated in zip(
+        found.data["loss_recovered"].values, (run(torch.zeros_like), run(mean.expand_as)), strict=True
+    ):
+        assert value == pytest.approx((rebuilt - ablated) / (clean - ablated), rel=1e-3)
+
+
+def test_a_dictionary_without_error_recovers_everything(quiet):
+    module, inputs = ARCHITECTURES["GPT2"].build()
+    model = nm.adapt(module)
+    site = "blocks.0.resid_post"
+    acts = model.capture(inputs, site)
+    found = nm.evaluate_sae(
+        Rebuilt(lambda x: x), acts, site=site, model=model, inputs=inputs, metric=nm.logit_difference(1, 2)
+    )
+    np.testing.assert_allclose(found.data["loss_recovered"], 1, atol=1e-5)
+
+
+# --- comparison -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("knows_truth", [True, False])
+def test_explained_variance_does_not_make_a_dense_dictionary_win(seed, knows_truth):
+    truth, saes, held_out = planted(seed)
+    with pytest.warns(UserWarning, match="not ranked: L0 differs by a factor of 1"):
+        found = nm.compare_saes(
+            {name: saes[name] for name in ("dense", "topk")}, held_out, truth=truth if knows_truth else None
+        )
+    table = found.to_dataframe().set_index("sae")
+    assert table.loc["dense", "explained_variance"] > table.loc["topk", "explained_variance"] + 0.1
+    assert table.loc["dense", "l0"] > 10
+    if knows_truth:
+        assert table.loc["dense", "mcc"] < table.loc["topk", "mcc"] - 0.15
+    assert table["rank"].isna().all()
+    assert not found.matched
+    assert found.warnings
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_at_matched_l0_the_one_nearer_to_the_truth_is_first(seed):
+    truth, saes, held_out = planted(seed)
+    worse = HandMadeTopK(gaussian(N_TRUE, WIDTH, seed=700 + seed))
+    found = nm.compare_saes({"random": worse, "topk": saes["topk"]}, held_out, truth=truth)
+    assert found.data["rank"].values.tolist() == [2, 1]
+    assert not found.warnings
+
+
+class HandMadeTopK(HandMade):
+    def encode(self, x):
+        kept = (1e-3 + (x @ self.W_dec.T).abs()).topk(2, dim=-1)
+        return torch.zeros(*x.shape[:-1], len(self.W_dec)).scatter(-1, kept.indices, kept.values)
+
+
+def test_equal_dictionaries_share_a_rank():
+    found = nm.compare_saes({"one": HandMade(torch.eye(3)), "same": HandMade(torch.eye(3))}, gaussian(50, 3))
+    assert found.data["rank"].values.tolist() == [1, 1]
+
+
+def test_the_search_for_a_coefficient_finds_it_from_either_side_or_says_what_was_tried():
+    for start in (1e-3, 1.0, 1e3):
+        found = search_coefficient(lambda c: (c, 16 / (1 + c)), 4, 0.02, start, 20)
+        assert 16 / (1 + found) == pytest.approx(4, rel=0.02)
+    with pytest.raises(InputError, match="no coefficient found"):
+        search_coefficient(lambda c: (c, 9.0), 4, 0.02, 1.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "penalty"),
+    [("Gated", "l1_coefficient"), ("Standard", "l1_coefficient"), ("JumpReLU", "l0_coefficient")],
+)
+def test_the_search_brings_real_penalised_architectures_to_the_l0_of_topk(architecture, penalty, quiet):
+    import sae_lens
+
+    truth, saes, held_out = planted(0)
+
+    def train(coefficient):
+        config = getattr(sae_lens, f"{architecture}TrainingSAEConfig")(
+            **{penalty: coefficient}, d_in=WIDTH, d_sae=N_TRUE
+        )
+        dictionary, activity = planted_data(truth)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            sae = getattr(sae_lens, f"{architecture}TrainingSAE")(config)
+            synthetic_training(sae, dictionary, activity)
+        return sae, count(sae, held_out).l0
+
+    found = search_coefficient(train, 2, 0.04, 1.0, 12)
+    assert count(found, held_out).l0 == pytest.approx(2, rel=0.04)
+    compared = nm.compare_saes({"topk": saes["topk"], "penalised": found}, held_out, truth=truth)
+    assert compared.matched
+    assert float(compared.data["mcc"][1]) > 0.75  # and not near that of the dense one, below 0.65
+
+
+def planted_data(truth):
+    from sae_lens import synthetic
+
+    with torch.random.fork_rng():
+        dictionary = synthetic.FeatureDictionary(num_features=N_TRUE, hidden_dim=WIDTH)
+        dictionary.feature_vectors.data[:] = truth
+        return dictionary, synthetic.ActivationGenerator(num_features=N_TRUE, firing_probabilities=0.06)
+
+
+def synthetic_training(sae, dictionary, activity):
+    from sae_lens import synthetic
+
+    synthetic.train_toy_sae(sae, dictionary, activity, training_samples=300 * 512, batch_size=512, lr=3e-3)
+
+
+def test_matched_l0_trains_an_autoencoder_of_the_l0_asked_for():
+    truth = planted(0)[0]
+    rows = sparse_codes(40_000, N_TRUE, 0.06, seed=5) @ truth
+    rows_held_out = sparse_codes(4000, N_TRUE, 0.06, seed=6) @ truth
+    found = nm.matched_l0("gated", 2, rows, rows_held_out, n_features=N_TRUE, progress=False)
+    assert count(found, rows_held_out).l0 == pytest.approx(2, rel=0.04)
+
+
+# --- probing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_probe_finds_the_feature_that_carries_the_label(seed):
+    codes = sparse_codes(300, 24, 0.3, seed)
+    labels = np.where(codes[:, 5] > 0, "yes", "no")
+    found = nm.sparse_probe(codes, labels, k=[1, 3], seed=seed)
+    assert found.main[0] > 0.99
+    assert int(found.data["chosen"][0].values.argmax()) == 5
+    assert found.data["p"][0] == pytest.approx(0.05)
+
+
+def test_a_label_of_two_features_needs_two():
+    codes = (sparse_codes(800, 24, 0.5) > 0).float()
+    labels = (codes[:, 5] > 0) & (codes[:, 9] > 0)
+    one, two = nm.sparse_probe(codes, labels, k=[1, 2]).main.values
+    assert one < 0.9
+    assert two > 0.95
+
+
+def test_labels_that_no_feature_knows_are_at_chance_also_where_one_label_is_rare():
+    p = []
+    for seed in range(6):
+        codes = sparse_codes(200, 24, 0.3, seed)
+        labels = np.random.default_rng(seed).permutation(np.arange(200) < 20)  # always "no" would be right in 90%
+        found = nm.sparse_probe(codes, labels, k=4, seed=seed)
+        assert abs(float(found.main[0]) - 0.5) < 0.17
+        assert abs(float(found.data["shuffled"].mean()) - 0.5) < 0.08
+        p.append(float(found.data["p"][0]))
+    assert sum(one <= 0.05 for one in p) <= 1
+
+
+# --- bad input, figures, files ----------------------------------------------------------------------------------------
+
+ROWS = gaussian(40, 3)
+EYE = HandMade(torch.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("activations", "problem"),
+    [
+        (torch.ones(40, 3), "constant"),
+        (torch.full((40, 3), 1000.1), "constant"),
+        (torch.zeros(40, 3), "constant"),
+        (torch.where(ROWS > 1, torch.nan, ROWS), "not finite"),
+        (gaussian(40, 4), "does not take activations of 4 units"),
+        (gaussian(3), "a matrix"),
+        (gaussian(1, 3), "a matrix"),
+        (torch.zeros(0, 3), "a matrix"),
+        ("text", "no activations"),
+        (ROWS.to(torch.complex64), "a matrix"),
+        (nm.Activations({"h": ROWS}, {"h": ("sample", "unit")}), "which site"),
+    ],
+)
+def test_bad_activations_are_refused(activations, problem):
+    with pytest.raises(InputError, match=problem):
+        nm.evaluate_sae(EYE, activations)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"truth": torch.eye(4)}, "another width"),
+        ({"truth": torch.zeros(2, 3)}, "zero"),
+        ({"truth": torch.ones(3)}, "no matrix"),
+        ({"metric": len}, "no model, inputs"),
+        ({"model": 3, "inputs": ROWS, "metric": len, "site": "h"}, "no adapter"),
+    ],
+)
+def test_bad_options_are_refused(options, problem):
+    with pytest.raises(InputError, match=problem):
+        nm.evaluate_sae(EYE, ROWS, **options)
+
+
+def test_what_is_no_inference_dictionary_is_refused():
+    import sae_lens
+
+    config = sae_lens.BatchTopKTrainingSAEConfig(
+        k=2, d_in=20, d_sae=64
+    )  # in training form the batch shares its features
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        batchwise = sae_lens.BatchTopKTrainingSAE(config)
+    with pytest.raises(InputError, match="depend on the other rows"):
+        nm.evaluate_sae(batchwise, gaussian(40, 20))
+    with pytest.raises(InputError, match="no dictionary"):
+        nm.evaluate_sae(object(), ROWS)
+
+
+def test_the_activations_it_was_fitted_on_are_pointed_out():
+    sae = HandMade(torch.eye(3))
+    sae.data_fingerprint_ = data_fingerprint(ROWS)
+    acts = nm.Activations({"h": ROWS}, {"h": ("sample", "unit")})
+    for seen in ({"activations": ROWS}, {"activations": ROWS.numpy()}, {"activations": acts, "site": "h"}):
+        with pytest.warns(UserWarning, match="fitted on"):
+            assert nm.evaluate_sae(sae, **seen).warnings
+    assert not nm.evaluate_sae(sae, gaussian(40, 3, seed=1)).warnings
+
+
+def test_activations_and_a_store_give_the_numbers_of_their_rows(tmp_path):
+    rows = gaussian(300, 4, 3)
+    acts = nm.Activations(
+        {"h": rows}, {"h": ("sample", "position", "unit")}, attention_mask=torch.arange(4) < torch.tensor([[2]] * 300)
+    )
+    expected = count(EYE, rows[:, :2].reshape(-1, 3))
+    found = nm.evaluate_sae(EYE, acts, site="h")
+    assert found["explained_variance"] == pytest.approx(expected.explained_variance)
+    assert found.attributes["n_observations"] == 600  # padded positions are no observations
+    with nm.ActivationStore.for_activations(tmp_path / "store", acts, n_samples=300) as store:
+        store.append(acts)
+        store.finish()
+    stored = nm.evaluate_sae(EYE, nm.ActivationStore.open(tmp_path / "store"), site="h")
+    assert stored["explained_variance"] == pytest.approx(found["explained_variance"])
+    assert stored["l0"] == pytest.approx(found["l0"])
+
+
+def test_dead_and_dense_dictionaries_are_pointed_out():
+    with pytest.warns(UserWarning, match="no feature is active"):
+        dead = nm.evaluate_sae(HandMade(torch.zeros(3, 3)), ROWS)
+    assert dead["dead_fraction"] == 1
+    with pytest.warns(UserWarning, match="no sparse code"):
+        nm.evaluate_sae(HandMade(gaussian(16, 3)), ROWS)
+    with pytest.warns(UserWarning, match="no active feature"):
+        assert not nm.compare_saes({"dead": HandMade(torch.zeros(3, 3)), "eye": EYE}, ROWS).matched
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "problem"),
+    [
+        (lambda: nm.compare_saes({"one": EYE}, ROWS), InputError, "nothing to compare"),
+        (lambda: nm.compare_saes([EYE, EYE], ROWS), InputError, "nothing to compare"),
+        (lambda: nm.compare_saes({"a": EYE, "b": EYE}, ROWS, max_l0_ratio=0.5), OptionError, "max_l0_ratio"),
+        (lambda: nm.matched_l0("gated", 99, ROWS, ROWS, n_features=4), InputError, "no such L0"),
+        (lambda: nm.matched_l0("gated", 2, ROWS, ROWS, n_features=4, start=0), OptionError, "cannot begin"),
+        (lambda: nm.sparse_probe(ROWS, np.zeros(39)), InputError, "one label"),
+        (lambda: nm.sparse_probe(ROWS, np.zeros(40, int)), InputError, "cannot be probed"),
+        (lambda: nm.sparse_probe(ROWS, np.linspace(0, 1, 40)), InputError, "cannot be probed"),
+        (lambda: nm.sparse_probe(ROWS, np.arange(40) < 3), InputError, "the rarest with 3"),
+        (lambda: nm.sparse_probe(ROWS, np.arange(40) < 20, k=4), InputError, "out of range"),
+        (lambda: nm.sparse_probe(torch.zeros(40, 3), np.arange(40) < 20, k=1), InputError, "constant"),
+        (lambda: nm.sparse_probe(ROWS * torch.nan, np.arange(40) < 20, k=1), InputError, "not finite"),
+        (lambda: nm.evaluate_sae(EYE, ROWS)["density"], InputError, "no number"),
+    ],
+)
+def test_bad_calls_are_refused(call, kind, problem):
+    with pytest.raises(kind, match=problem):
+        call()
+
+
+def test_nothing_of_the_caller_changes():
+    torch_state, numpy_state = torch.get_rng_state(), np.random.mtrand._rand.get_state()[1].copy()
+    rows = ROWS.clone()
+    nm.evaluate_sae(EYE, rows, truth=torch.eye(3))
+    nm.sparse_probe(rows, np.arange(40) % 2, k=1)
+    assert torch.equal(rows, ROWS)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert (np.random.mtrand._rand.get_state()[1] == numpy_state).all()
+
+
+def test_results_are_drawn_described_and_kept(tmp_path):
+    results = [
+        nm.evaluate_sae(EYE, ROWS, truth=torch.eye(3)),
+        nm.compare_saes({"one": EYE, "same": EYE}, ROWS),
+        nm.sparse_probe(ROWS, np.arange(40) % 2, k=[1, 2]),
+    ]
+    for result in results:
+        axes = result.plot(matplotlib.figure.Figure().subplots())
+        assert axes.get_xlabel()
+        assert axes.get_ylabel()
+        assert result.title in result.summary()
+        assert load_result(result.save(tmp_path / "result.nc")) == result

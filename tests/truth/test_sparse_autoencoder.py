@@ -1,0 +1,197 @@
+"""SparseAutoencoder against planted dictionaries, SAELens's own files and an uninterrupted run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import neuros_mechint as nm
+from neuros_mechint.core.activations import Activations
+from neuros_mechint.core.errors import InputError, OptionError, StorageError
+from neuros_mechint.core.store import ActivationStore
+from neuros_mechint.features import training
+
+ARGUMENTS = {
+    "standard": {"sparsity": 0.1},
+    "topk": {"k": 3},
+    "batchtopk": {"k": 3},
+    "jumprelu": {"sparsity": 0.1},
+    "gated": {"sparsity": 0.1},
+    "matching_pursuit": {"k": 3},
+    "matryoshka": {"k": 3, "widths": [16, 64]},
+}
+QUICK = {"epochs": 1, "batch_size": 256, "progress": False}
+CONVERTED = ("batchtopk", "matryoshka")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def planted(seed, n=20_000):
+    from sae_lens.synthetic import ActivationGenerator, FeatureDictionary
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        dictionary = FeatureDictionary(64, 32)
+        x = dictionary(ActivationGenerator(64, 0.05).sample(n)).detach()
+    return x, dictionary.feature_vectors.detach()
+
+
+def agreement(decoder, vectors):
+    from sae_lens.synthetic import mean_correlation_coefficient
+
+    return mean_correlation_coefficient(decoder, vectors)
+
+
+def gaussian(n=4000, seed=0, width=32):
+    return torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_planted_dictionary_is_found_with_the_defaults(seed):
+    x, vectors = planted(seed)
+    sae = nm.SparseAutoencoder(64, k=3, seed=seed, progress=False).fit(x)
+    assert agreement(sae.decoder, vectors) >= 0.85
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_unstructured_data_an_unrelated_dictionary_is_not_found(seed):
+    other = gaussian(64, seed + 100)
+    chance = [agreement(gaussian(64, draw), other) for draw in range(200, 230)]
+    found = agreement(nm.SparseAutoencoder(64, k=3, seed=seed, **QUICK).fit(gaussian(seed=seed)).decoder, other)
+    assert abs(found - np.mean(chance)) < 5 * np.std(chance)
+
+
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path, monkeypatch):
+    x = gaussian()
+    whole = nm.SparseAutoencoder(64, k=3, **QUICK).fit(x)
+    save, saved = training.save, []
+
+    def killed(*arguments):
+        save(*arguments)
+        saved.append(1)
+        if len(saved) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        nm.SparseAutoencoder(64, k=3, **QUICK).fit(x, checkpoint=tmp_path)
+    resumed = nm.SparseAutoencoder(64, k=3, **QUICK).fit(x, checkpoint=tmp_path)
+    assert len(saved) < 2 * len(whole.history_.step)
+    assert torch.equal(resumed.decoder, whole.decoder)
+    assert torch.equal(resumed.encoder, whole.encoder)
+    with pytest.raises(StorageError, match="another training"):
+        nm.SparseAutoencoder(64, k=2, **QUICK).fit(x, checkpoint=tmp_path)
+
+
+def test_a_seed_decides_everything_and_global_state_stays():
+    x, before = gaussian(), torch.get_rng_state()
+    kept = x.clone()
+    a, b, c = (nm.SparseAutoencoder(64, k=3, seed=seed, **QUICK).fit(x).decoder for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("architecture", ARGUMENTS)
+@pytest.mark.filterwarnings("ignore:.*as JumpReLU")
+def test_sae_lens_opens_ours_and_we_open_theirs(architecture, tmp_path):
+    from sae_lens import SAE
+
+    x = planted(0, 3000)[0]
+    ours = nm.SparseAutoencoder(64, architecture, **ARGUMENTS[architecture], **QUICK).fit(
+        Activations({"embed": x}, {"embed": ("sample", "unit")})
+    )
+    codes = ours.encode(x)
+    ours.save(tmp_path / "ours")
+    theirs = SAE.load_from_disk(tmp_path / "ours")
+    assert torch.allclose(theirs.encode(x), codes, atol=1e-5)
+    assert torch.allclose(theirs.decode(codes), ours.decode(codes), atol=1e-5)
+    assert theirs.cfg.metadata.hook_name == "embed"
+    theirs.save_model(tmp_path / "theirs")
+    back = nm.SparseAutoencoder.load(tmp_path / "theirs")
+    assert torch.allclose(back.encode(x), codes, atol=1e-5)
+    assert back.site == "embed"
+    alone = torch.cat([ours.encode(row[None]) for row in x[:50]])
+    assert torch.allclose(alone, codes[:50], atol=1e-4)
+    assert ours.encode(x[:6].reshape(2, 3, 32)).shape == (2, 3, 64)
+
+
+@pytest.mark.parametrize("architecture", CONVERTED)
+def test_saving_says_that_the_architecture_changes(architecture, tmp_path):
+    sae = nm.SparseAutoencoder(64, architecture, **ARGUMENTS[architecture], **QUICK).fit(gaussian(1000))
+    with pytest.warns(UserWarning, match="JumpReLU"):
+        sae.save(tmp_path)
+
+
+def test_a_store_trains_as_well_as_memory(tmp_path):
+    x, vectors = planted(0)
+    acts = Activations({"embed": x}, {"embed": ("sample", "unit")})
+    with ActivationStore.for_activations(tmp_path / "s.zarr", acts, n_samples=len(x)) as store:
+        store.append(acts)
+    sae = nm.SparseAutoencoder(64, k=3, progress=False).fit(ActivationStore.open(tmp_path / "s.zarr"), site="embed")
+    assert agreement(sae.decoder, vectors) >= 0.85
+
+
+def test_held_out_samples_of_a_store_are_not_trained_on(tmp_path):
+    from neuros_mechint.features.observations import observations
+
+    x = torch.arange(10_000.0)[:, None].repeat(1, 2)
+    acts = Activations({"embed": x}, {"embed": ("sample", "unit")})
+    with ActivationStore.for_activations(tmp_path / "s.zarr", acts, n_samples=len(x)) as store:
+        store.append(acts)
+    for source in (ActivationStore.open(tmp_path / "s.zarr"), x):
+        data = observations(source, None if source is x else "embed", 0.1, 2)
+        seen = torch.cat([data.block(i) for i in range(data.n_blocks)])[:, 0]
+        assert torch.equal(torch.cat([seen, data.held_out[:, 0]]), x[:, 0])
+        assert len(data.held_out) == 1000
+
+
+def test_training_stops_when_the_held_out_loss_no_longer_falls():
+    x = gaussian(300)
+    settings = {"k": 8, "epochs": 400, "batch_size": 64, "progress": False}
+    with pytest.warns(UserWarning, match="fewer observations"):
+        sae = nm.SparseAutoencoder(512, patience=2, **settings).fit(x)
+    losses = sae.history_.held_out_loss.values
+    assert len(losses) < 20
+    assert losses[-2:].min() >= losses[:-2].min()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_activations_that_are_not_finite_are_refused(bad):
+    x = gaussian(500)
+    x[3, 3] = bad
+    with pytest.raises(InputError, match="NaN or infinite"):
+        nm.SparseAutoencoder(64, k=3, **QUICK).fit(x)
+
+
+def test_bad_inputs_are_refused(tmp_path):
+    with pytest.raises(InputError, match="constant"):
+        nm.SparseAutoencoder(64, k=3, **QUICK).fit(torch.ones(500, 8))
+    with pytest.raises(OptionError, match="unknown architecture"):
+        nm.SparseAutoencoder(64, "topkk")
+    with pytest.raises(OptionError, match="does not use k"):
+        nm.SparseAutoencoder(64, "gated", k=3)
+    with pytest.raises(InputError, match="k is out of range"):
+        nm.SparseAutoencoder(2, k=3)
+    with pytest.raises(InputError, match="not fitted"):
+        nm.SparseAutoencoder(64, k=3).encode(torch.ones(2, 8))
+    with pytest.raises(StorageError, match="no autoencoder"):
+        nm.SparseAutoencoder.load(tmp_path / "missing")
+
+
+def test_a_damaged_file_and_a_wrong_width_are_refused(tmp_path):
+    sae = nm.SparseAutoencoder(64, k=3, **QUICK).fit(gaussian(1000))
+    with pytest.raises(InputError, match="width"):
+        sae.encode(torch.ones(2, 8))
+    sae.save(tmp_path)
+    (tmp_path / "sae_weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(StorageError, match="no autoencoder"):
+        nm.SparseAutoencoder.load(tmp_path)
