@@ -54,6 +54,7 @@ from .features.evaluation.evaluate import evaluate_sae as evaluate_sae
 from .features.evaluation.probing import sparse_probe as sparse_probe
 from .features.hierarchy.absorption import absorption as absorption
 from .features.hierarchy.hierarchical import HierarchicalSAE as HierarchicalSAE
+from .features.layers import fit_layers as fit_layers
 from .features.matching import match_features as match_features
 from .features.sparse_autoencoder import SparseAutoencoder as SparseAutoencoder
 from .report.report import Report as Report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from neuros_mechint.core.errors import InputError, StorageError
 from neuros_mechint.core.fingerprint import fingerprint_array, fingerprint_module
 from neuros_mechint.core.random import generator, torch_generator
 from neuros_mechint.features.architectures import SAE_LENS_NAMES, SAVED_AS_JUMPRELU, check_arguments, training_sae
+from neuros_mechint.features.evaluation.measures import data_fingerprint
 from neuros_mechint.features.observations import observations, only_site
 from neuros_mechint.features.training import make_trainer, train
 
@@ -47,7 +49,8 @@ class SparseAutoencoder:
     validation : float
         Share of observations held out: the last ones, at most about 8192.
     patience : int, optional
-        Stop after so many of the 20 evaluations without a lower held-out loss; None never stops early.
+        Stop after so many of the 20 evaluations without a lower held-out loss, and keep the weights of the lowest;
+        None never stops early, and keeps the last.
     seed : int
         Of the weights and of the order of observations.
     progress : bool
@@ -146,7 +149,7 @@ class SparseAutoencoder:
             torch.set_rng_state(torch_generator(seeds[0]).get_state())
             sae = training_sae(self.architecture, data.held_out.shape[1], self.n_features, arguments)
             trainer = make_trainer(sae, data.batches(batch_size, seeds[1]), n_steps, batch_size, self.learning_rate)
-            norm = float(data.held_out.norm(dim=-1).mean())
+            norm = float(data.block(0).norm(dim=-1).mean())  # the first rows: those held out decide nothing
             trainer.activation_scaler.scaling_factor = data.held_out.shape[1] ** 0.5 / max(norm, 1e-30)
             history = train(
                 trainer, data.held_out, patience=self.patience, checkpoint=folder, settings=settings,
@@ -156,8 +159,12 @@ class SparseAutoencoder:
             sae.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
             model = getattr(getattr(activations, "provenance", None), "model", None)
             sae.cfg.metadata.hook_name, sae.cfg.metadata.model_fingerprint = site, model
+            sae.cfg.metadata.architecture = {
+                "name": self.architecture, "k": self.k, "widths": None if self.widths is None else list(self.widths)
+            }  # fmt: skip
             self._adopt(_for_inference(sae))
         self.history_ = _history(history)
+        self.data_fingerprint_ = data_fingerprint(activations, site)
         return self
 
     def _adopt(self, sae: Any) -> None:
@@ -222,13 +229,19 @@ class SparseAutoencoder:
         sae = self._fitted()
         if self.architecture in SAVED_AS_JUMPRELU:
             warnings.warn(f"{self.architecture} is saved, and reloads, as JumpReLU", stacklevel=2)
+        target = Path(path)
         try:
-            sae.save_model(Path(path))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as draft:
+                sae.save_model(draft)
+                target.mkdir(exist_ok=True)
+                for written in Path(draft).iterdir():  # file by file in one step each: none is ever half there
+                    written.replace(target / written.name)
         except OSError as error:
             raise StorageError(f"could not write {path}: {error}", fix="check the path and the space") from error
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> SparseAutoencoder:
+    def load(cls, path: str | PathLike[str]) -> Self:
         """Open a folder written by `save` or by SAELens.
 
         Raises
@@ -246,21 +259,32 @@ class SparseAutoencoder:
                 expected="a folder with cfg.json and sae_weights.safetensors",
                 fix="save it again",
             ) from error
-        return SparseAutoencoder.from_sae_lens(sae)
+        return cls.from_sae_lens(sae)
 
-    @staticmethod
-    def from_sae_lens(sae: Any) -> SparseAutoencoder:
-        """Return a SAELens autoencoder, which is copied, as a fitted one."""
-        import copy
+    @classmethod
+    def from_sae_lens(cls, sae: Any) -> Self:
+        """Return a SAELens autoencoder, which is copied, as a fitted one.
 
+        Raises
+        ------
+        InputError
+            A `HierarchicalSAE` is asked for, and this one was not trained with nested widths.
+        """
         sae = copy.deepcopy(sae)
         if hasattr(sae, "save_inference_model"):
             sae = _for_inference(sae)
         kinds = {theirs: ours for ours, theirs in SAE_LENS_NAMES.items()}
-        fitted = SparseAutoencoder(int(sae.cfg.d_sae))
-        fitted.architecture = kinds.get(sae.cfg.architecture(), sae.cfg.architecture())
+        now = sae.cfg.architecture()
+        trained = sae.cfg.metadata.get("architecture") or {"name": kinds.get(now, now), "k": None, "widths": None}
+        fitted = cls._blank(int(sae.cfg.d_sae), trained["widths"])
+        fitted.architecture, fitted.k, fitted.widths = trained["name"], trained["k"], trained["widths"]
         fitted._adopt(sae)
         return fitted
+
+    @classmethod
+    def _blank(cls, n_features: int, widths: Sequence[int] | None) -> Self:
+        """Return one that is not fitted."""
+        return cls(n_features)
 
 
 def _for_inference(sae: Any) -> Any:

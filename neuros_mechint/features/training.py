@@ -45,22 +45,30 @@ def train(
     settings: dict[str, Any],
     progress: bool,
 ) -> list[tuple[int, float, float]]:
-    """Train in place and return ``(step, training loss, held-out loss)`` at each evaluation."""
+    """Train in place and return ``(step, training loss, held-out loss)`` at each evaluation.
+
+    With ``patience`` the weights of the lowest held-out loss are kept, else the last.
+    """
     history = [] if checkpoint is None else restore(trainer, checkpoint, settings)
     n_steps, done = trainer.cfg.total_training_steps, trainer.n_training_steps
     every = max(1, n_steps // _N_EVALUATIONS)
     if _stopped(history, patience):
         return history
     batches = itertools.islice(trainer.data_provider, done, None)
+    best: dict[str, torch.Tensor] | None = None
     for step in progress_bar(range(done + 1, n_steps + 1), description="training the autoencoder", enabled=progress):
         output = trainer.step(next(batches))
         trainer.n_training_steps += 1
         if step % every == 0 or step == n_steps:
             history.append((step, float(output.loss.detach()), held_out_loss(trainer, held_out)))
+            if patience is not None and history[-1][2] == min(loss for _, _, loss in history):
+                best = copy.deepcopy(trainer.sae.state_dict())
             if checkpoint is not None:
                 save(trainer, checkpoint, settings, history)
             if _stopped(history, patience):
                 break
+    if best is not None:
+        trainer.sae.load_state_dict(best)
     return history
 
 

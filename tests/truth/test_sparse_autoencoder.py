@@ -162,6 +162,35 @@ def test_training_stops_when_the_held_out_loss_no_longer_falls():
     losses = sae.history_.held_out_loss.values
     assert len(losses) < 20
     assert losses[-2:].min() >= losses[:-2].min()
+    with pytest.warns(UserWarning, match="fewer observations"):
+        last = nm.SparseAutoencoder(512, patience=None, **settings).fit(x)
+    held_out = x[-30:]
+    missed = [float((one.reconstruct(held_out) - held_out).pow(2).sum()) for one in (sae, last)]
+    assert missed[0] < missed[1]  # the best weights, not the last
+
+
+def test_what_was_fitted_comes_back_as_what_it_was(tmp_path):
+    x = gaussian(2000)
+    sae = nm.HierarchicalSAE(widths=[8, 64], k=3, **QUICK).fit(x)
+    with pytest.warns(UserWarning, match="JumpReLU"):
+        sae.save(tmp_path / "tree")
+    again = nm.HierarchicalSAE.load(tmp_path / "tree")
+    assert (again.architecture, again.k, again.widths) == ("matryoshka", 3, [8, 64])
+    assert torch.equal(again.encode(x), sae.encode(x))
+    assert again.fingerprint() == sae.fingerprint()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tree"]
+    nm.SparseAutoencoder(64, k=3, **QUICK).fit(x).save(tmp_path / "flat")
+    assert nm.SparseAutoencoder.load(tmp_path / "flat").k == 3
+    with pytest.raises(InputError, match="no nested widths"):
+        nm.HierarchicalSAE.load(tmp_path / "flat")
+
+
+def test_an_evaluation_on_what_it_was_fitted_on_is_said():
+    x = gaussian(2000)
+    sae = nm.SparseAutoencoder(64, k=3, **QUICK).fit(x)
+    with pytest.warns(UserWarning, match="it was fitted on"):
+        nm.evaluate_sae(sae, x)
+    nm.evaluate_sae(sae, gaussian(2000, seed=1))  # a warning would be an error
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 
+from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.features.evaluation.measures import row_batches
 from neuros_mechint.features.hierarchy.edges import check_widths, count_coactivity, feature_tree
@@ -51,6 +52,15 @@ class HierarchicalSAE(SparseAutoencoder):
     def __init__(self, widths: Sequence[int], *, k: float = 32, **training: Any) -> None:
         widths = check_widths(widths)
         super().__init__(widths[-1], "matryoshka", k=k, widths=widths, **training)
+
+    @classmethod
+    def _blank(cls, n_features: int, widths: Sequence[int] | None) -> Self:
+        if widths is None:
+            raise InputError(
+                "this autoencoder has no nested widths", expected="one trained and saved as a HierarchicalSAE",
+                fix="SparseAutoencoder.load opens any",
+            )  # fmt: skip
+        return cls(widths)
 
     def tree(
         self,
