@@ -120,10 +120,9 @@ def host_patterns(wanted: Sequence[str], hosts: Collection[str]) -> list[str]:
     """Return the names to look up so that the sites of dictionaries among ``wanted`` can be told."""
     names: list[str] = []
     for name in wanted:
-        inside = part_of_dictionary(name)
-        if inside is None or name in hosts:
-            names.append(name)
-        names += [host for host in hosts if any(fnmatchcase(one, name) for one in _names(host))]
+        matching = [host for host in hosts if any(fnmatchcase(one, name) for one in _names(host))]
+        # a module of the model's own may be called "sae" too
+        names += matching if matching and part_of_dictionary(name) else [name, *matching]
     return list(dict.fromkeys(names))
 
 
@@ -145,8 +144,15 @@ class Spliced:
     fingerprint: str
 
 
-def splice(dictionary: Any, site: Site, model_fingerprint: str) -> Spliced:
+def splice(dictionary: Any, site: Site, fingerprint_model: Callable[[], str]) -> Spliced:
     """Check that a dictionary fits a site, and warn where it was made for another one.
+
+    Parameters
+    ----------
+    dictionary : Dictionary
+    site : Site
+    fingerprint_model : callable
+        Gives the identity of the model, which takes time: asked for where the dictionary knows its own.
 
     Raises
     ------
@@ -157,7 +163,7 @@ def splice(dictionary: Any, site: Site, model_fingerprint: str) -> Spliced:
     width = width_of(site)
     number = n_features(dictionary, width) if width is not None else None
     made_for = getattr(dictionary, "model_fingerprint", None), getattr(dictionary, "site", None)
-    if made_for[0] is not None and made_for[0] != model_fingerprint:
+    if made_for[0] is not None and made_for[0] != fingerprint_model():
         warnings.warn("this dictionary was trained on another model, or on other weights of this one", stacklevel=3)
     if made_for[1] is not None and canonical_name(str(made_for[1])) != site.name:
         warnings.warn(f"this dictionary was trained at {made_for[1]!r}, not at {site.name!r}", stacklevel=3)
@@ -180,16 +186,19 @@ def with_dictionaries(table: SiteTable, dictionaries: Mapping[str, Spliced]) -> 
             continue
         number = dictionaries[site.name].n_features
         for part in DICTIONARY_PARTS:
-            name = dictionary_site(site.name, part)
-            placed = replace(site, name=name, native=f"{part} of the dictionary at {site.native}", heads=None)
-            if part == "features" and site.dims:
-                axis, dims = _axis_of_inputs(site.dims)
-                after = axis + 1 + (len(site.dims) - len(dims))
-                placed = replace(placed, dims=dims, shape=(*site.shape[:axis], number, *site.shape[after:]))
-            elif part != "features":
-                placed = replace(placed, heads=site.heads)
-            sites.append(placed)
+            name, native = dictionary_site(site.name, part), f"{part} of the dictionary at {site.native}"
+            placed = replace(site, name=name, native=native)
+            sites.append(_of_features(placed, number) if part == "features" else placed)
     return SiteTable(sites, table.withheld, table.title, table.note)
+
+
+def _of_features(site: Site, number: int | None) -> Site:
+    """Return a site with the axis of features in place of that of its units."""
+    if not site.dims:
+        return replace(site, heads=None)
+    axis, dims = _axis_of_inputs(site.dims)
+    after = axis + 1 + (len(site.dims) - len(dims))
+    return replace(site, heads=None, dims=dims, shape=(*site.shape[:axis], number, *site.shape[after:]))
 
 
 def _names(host: str) -> list[str]:

@@ -137,7 +137,8 @@ class TorchAdapter(BaseAdapter):
                 fix="give the name without an index, and start from the model without the other dictionary",
             )
         other = copy.copy(self)
-        other._dictionaries = {**self._dictionaries, own.name: splice(sae, own, fingerprint_module(self.module))}
+        spliced = splice(sae, own, lambda: fingerprint_module(self.module))
+        other._dictionaries = {**self._dictionaries, own.name: spliced}
         other.proofs = Proofs()
         return other
 

@@ -205,9 +205,7 @@ class LabelledTensors(Mapping[str, torch.Tensor], ABC):
         Padded positions are no observations: where the inputs had an attention mask, their rows are left out.
         """
         name = self.resolve(name)
-        matrix = as_matrix(self._load(name), self._dims[name])
-        kept = rows_kept(name, self._dims[name], self._layout(name)[0], self.attention_mask)
-        return matrix if kept is None else matrix[kept.to(matrix.device)]
+        return observed(name, self._load(name), self._dims[name], self.attention_mask)
 
     @property
     def attention_mask(self) -> torch.Tensor | None:
@@ -257,6 +255,12 @@ class LabelledTensors(Mapping[str, torch.Tensor], ABC):
 
     def _size_text(self) -> str:
         return f"{len(self)} {'site' if len(self) == 1 else 'sites'}, {format_bytes(self.nbytes)}"
+
+
+def observed(name: str, tensor: torch.Tensor, dims: Sequence[str], attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """Return the matrix of a site without its padded rows; see `as_matrix` and `rows_kept`."""
+    matrix, kept = as_matrix(tensor, dims), rows_kept(name, dims, tensor.shape, attention_mask)
+    return matrix if kept is None else matrix[kept.to(matrix.device)]
 
 
 def rows_kept(

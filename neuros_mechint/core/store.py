@@ -21,11 +21,10 @@ from neuros_mechint.core.labels import (
     HALF_PRECISION,
     LabelledTensors,
     LazyArray,
-    as_matrix,
     as_numpy,
     describe_origin,
     dtype_name,
-    rows_kept,
+    observed,
 )
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
@@ -367,9 +366,7 @@ class ActivationStore(LabelledTensors):
         def rows(chunk: int) -> torch.Tensor:
             values = files.read_chunk(chunk, self._log)
             start = chunk * layout.chunk_samples
-            mask = self._mask(slice(start, start + len(values)))
-            matrix, kept = as_matrix(values, layout.dims), rows_kept(name, layout.dims, values.shape, mask)
-            return (matrix if kept is None else matrix[kept]).to(torch.float32)
+            return observed(name, values, layout.dims, self._mask(slice(start, start + len(values)))).to(torch.float32)
 
         rounds = itertools.repeat(None) if epochs is None else itertools.repeat(None, epochs)
         return itertools.chain.from_iterable(

@@ -18,7 +18,8 @@ from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.features.evaluation.measures import decoder_of, row_batches
+from neuros_mechint.features.evaluation.measures import decoder_of
+from neuros_mechint.features.observations import row_batches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

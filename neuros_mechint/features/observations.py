@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.labels import as_matrix, rows_kept
+from neuros_mechint.core.fingerprint import fingerprint_array
+from neuros_mechint.core.labels import LabelledTensors, observed
 from neuros_mechint.core.random import generator
 from neuros_mechint.core.store import ActivationStore
 from neuros_mechint.core.store_files import shuffled_batches
@@ -55,8 +55,13 @@ class Observations:
 
 def check_finite(rows: torch.Tensor) -> torch.Tensor:
     """Return ``rows``, or raise `InputError` where one is NaN or infinite."""
-    if not torch.isfinite(rows).all():
-        raise InputError("activations are NaN or infinite", expected="finite numbers", fix="find out where they arise")
+    finite = torch.isfinite(rows)
+    if not finite.all():
+        raise InputError(
+            "the activations are not finite",
+            got=f"{int((~finite).sum())} of {rows.numel()} values are NaN or infinite",
+            fix="find out where they come from; without them it would be other data",
+        )
     return rows
 
 
@@ -85,25 +90,65 @@ def observations(activations: Any, site: str | None, validation: float, n_featur
 
 def only_site(activations: Any, site: str | None) -> str | None:
     """Return the site that is meant: the one given, or the only one there is."""
-    if not isinstance(activations, (Activations, ActivationStore)):
+    if not isinstance(activations, LabelledTensors):
         return site
     if site is None and len(list(activations)) != 1:
         raise InputError("which site?", expected="site=, one of " + ", ".join(activations), fix="name the site")
     return activations.resolve(next(iter(activations)) if site is None else site)
 
 
-def rows_of(x: Any, site: str | None) -> torch.Tensor:
-    """Return activations in memory as rows, float32."""
-    if isinstance(x, (Activations, ActivationStore)):
-        x = x.matrix(str(only_site(x, site)))
-    rows = torch.as_tensor(x).detach().to(torch.float32)
-    if rows.ndim != 2 or rows.shape[0] < 2 or rows.shape[1] < 1:
-        raise InputError("no observations", expected="(n_observations >= 2, n_inputs)", got=tuple(rows.shape))
-    return rows
+def row_batches(activations: Any, site: str | None = None) -> Iterator[torch.Tensor]:
+    """Yield activations as batches ``(n, n_inputs)`` in their own order, checked.
+
+    Raises
+    ------
+    InputError
+        No matrix, no site named, too few rows, or values that are not finite.
+    """
+    if isinstance(activations, LabelledTensors):
+        if site is None:
+            raise InputError(
+                "which site?", expected=f"site=, one of {', '.join(map(repr, activations))}", got="site=None"
+            )
+        if isinstance(activations, ActivationStore):
+            batches: Iterator[torch.Tensor] = activations.batches(site, _BLOCK_ROWS, shuffle=False)
+        else:
+            batches = iter(activations.matrix(site).split(_BLOCK_ROWS))
+    else:
+        batches = iter(as_rows(activations).split(_BLOCK_ROWS))
+    yield from map(check_finite, batches)
+
+
+def as_rows(array: Any) -> torch.Tensor:
+    """Return a matrix of observations as a tensor.
+
+    Raises
+    ------
+    InputError
+        Something else than a matrix of real numbers with at least two rows.
+    """
+    try:
+        matrix = array.detach() if isinstance(array, torch.Tensor) else torch.as_tensor(np.asarray(array))
+    except (TypeError, ValueError) as error:
+        raise InputError("these are no activations", got=error) from error
+    if matrix.ndim != 2 or matrix.shape[0] < 2 or matrix.shape[1] < 1 or matrix.is_complex():
+        raise InputError(
+            "activations are a matrix",
+            expected="real numbers of shape (n_observations, n_inputs), at least two observations",
+            got=f"shape {tuple(matrix.shape)}, {matrix.dtype}",
+            fix="flatten samples and positions into rows, or pass Activations with site=",
+        )
+    return matrix if matrix.is_floating_point() else matrix.float()
+
+
+def data_fingerprint(activations: Any, site: str | None = None) -> str:
+    """Return an identity of activations, of their first rows, by which those an autoencoder was fitted on are known."""
+    return fingerprint_array(next(row_batches(activations, site)).float())
 
 
 def _from_memory(activations: Any, site: str | None, validation: float) -> Observations:
-    rows = check_finite(rows_of(activations, site))
+    held = activations.matrix(str(site)) if isinstance(activations, LabelledTensors) else activations
+    rows = check_finite(as_rows(held).to(torch.float32))
     n_held = min(max(1, round(validation * len(rows))), _HELD_OUT_ROWS)
     training = rows[:-n_held]
     return Observations(
@@ -115,16 +160,14 @@ def _from_memory(activations: Any, site: str | None, validation: float) -> Obser
 
 
 def _from_store(store: ActivationStore, site: str | None, validation: float) -> Observations:
-    name = str(only_site(store, site))
+    name = str(site)
     lazy, dims, mask = store.xarray(name), store.dims(name), store.attention_mask
     if store.n_samples < 2:
         raise InputError("too few samples", expected="at least 2", got=store.n_samples)
 
     def rows(start: int, stop: int) -> torch.Tensor:
         values = torch.from_numpy(np.array(lazy[start:stop].values))
-        kept = rows_kept(name, dims, values.shape, None if mask is None else mask[start:stop])
-        matrix = as_matrix(values, dims)
-        return (matrix if kept is None else matrix[kept]).to(torch.float32)
+        return observed(name, values, dims, None if mask is None else mask[start:stop]).to(torch.float32)
 
     per_sample = max(1, len(rows(0, 1)))
     n_held = min(max(1, round(validation * store.n_samples)), math.ceil(_HELD_OUT_ROWS / per_sample))

@@ -18,8 +18,7 @@ from neuros_mechint.core.errors import InputError, StorageError
 from neuros_mechint.core.fingerprint import fingerprint_array, fingerprint_module
 from neuros_mechint.core.random import generator, torch_generator
 from neuros_mechint.features.architectures import SAE_LENS_NAMES, SAVED_AS_JUMPRELU, check_arguments, training_sae
-from neuros_mechint.features.evaluation.measures import data_fingerprint
-from neuros_mechint.features.observations import observations, only_site
+from neuros_mechint.features.observations import data_fingerprint, observations, only_site
 from neuros_mechint.features.training import make_trainer, train
 
 

@@ -15,7 +15,8 @@ import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.result import load_result
 from neuros_mechint.features.evaluation.compare import search_coefficient
-from neuros_mechint.features.evaluation.measures import count, data_fingerprint
+from neuros_mechint.features.evaluation.measures import count
+from neuros_mechint.features.observations import data_fingerprint
 from tests.conformance.architectures import ARCHITECTURES
 
 SEEDS = range(3)

@@ -315,3 +315,18 @@ def test_an_error_in_an_edit_of_features_leaves_nothing_behind():
     with pytest.raises(PlantedError):
         model.run(inputs, edits=[nm.Apply(f"{site}.sae.features", boom)])
     assert_unchanged(before, model.module)
+
+
+def test_a_module_of_the_model_that_is_called_sae_keeps_its_name():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.sae = nn.Linear(3, 4), nn.ModuleDict({"features": nn.Linear(4, 4)})
+
+        def forward(self, x):
+            return self.sae["features"](self.first(x))
+
+    model = nm.adapt(nn.Sequential(Named())).with_sae(HandMade(4, 6), "0.first")
+    found = model.capture(torch.ones(2, 3), ["0.sae.features", "0.first.sae.features"])
+    assert found["0.sae.features"].shape == (2, 4)
+    assert found["0.first.sae.features"].shape == (2, 6)

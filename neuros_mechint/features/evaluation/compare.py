@@ -16,7 +16,13 @@ from neuros_mechint.core.plotting import PALETTE, axis_label
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
-from neuros_mechint.features.evaluation.measures import Counts, against_truth, count, decoder_of
+from neuros_mechint.features.evaluation.measures import (
+    against_truth,
+    count,
+    count_variables,
+    decoder_of,
+    truth_variables,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,22 +134,20 @@ def compare_saes(
         raise OptionError("max_l0_ratio is too small", expected="at least 1", got=max_l0_ratio)
     site = site if site is not None else getattr(next(iter(saes.values())), "site", None)
     counts = {name: count(sae, activations, site) for name, sae in saes.items()}
-    columns = _columns(counts)
+    described = [count_variables(one) for one in counts.values()]
     if truth is not None:
         found = [against_truth(decoder_of(sae), truth, seed=seed) for sae in saes.values()]
-        columns |= {
-            "mcc": ([one.mcc for one in found], "", "mean cosine with the truth (MCC)"),
-            "mcc_chance": ([one.mcc_chance for one in found], "", "MCC of random directions"),
-            "mean_max_cosine": ([one.max_cosine.mean() for one in found], "", "mean largest cosine with the truth"),
-        }
+        described = [one | truth_variables(recovered) for one, recovered in zip(described, found, strict=True)]
+    columns = {
+        name: ("sae", np.array([one[name][1] for one in described], dtype=float), attributes)
+        for name, (axes, _, attributes) in described[0].items()
+        if axes == ()
+    }
     ranked_by = "explained_variance" if truth is None else "mcc"
-    rank, notes = _ranked(np.array(columns[ranked_by][0]), np.array(columns["l0"][0]), max_l0_ratio)
+    rank, notes = _ranked(columns[ranked_by][1], columns["l0"][1], max_l0_ratio)
     for text in notes:
         warnings.warn(text, stacklevel=2)
-    variables = {"rank": ("sae", rank, {"long_name": f"rank by {ranked_by}"})} | {
-        name: ("sae", np.asarray(values, dtype=float), {"units": units, "long_name": long_name})
-        for name, (values, units, long_name) in columns.items()
-    }
+    variables = {"rank": ("sae", rank, {"long_name": f"rank by {ranked_by}"})} | columns
     prints = {name: fingerprint_dictionary(sae, None) for name, sae in saes.items()}
     return SAEComparison(
         xr.Dataset(variables, {"sae": list(saes)}),
@@ -153,15 +157,6 @@ def compare_saes(
         citations=("gao2024", "karvonen2025"),
         warnings=tuple(notes),
     )
-
-
-def _columns(counts: Mapping[str, Counts]) -> dict[str, tuple[list[float], str, str]]:
-    every = list(counts.values())
-    return {
-        "l0": ([one.l0 for one in every], "features per observation", "L0"),
-        "explained_variance": ([one.explained_variance for one in every], "fraction", "variance explained"),
-        "dead_fraction": ([one.dead_fraction for one in every], "fraction", "share of features that is dead"),
-    }
 
 
 def _ranked(score: np.ndarray, l0: np.ndarray, max_ratio: float) -> tuple[np.ndarray, list[str]]:

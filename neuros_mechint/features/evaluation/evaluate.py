@@ -23,13 +23,14 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
 from neuros_mechint.features.evaluation.measures import (
-    AgainstTruth,
     Counts,
     against_truth,
     count,
-    data_fingerprint,
+    count_variables,
     decoder_of,
+    truth_variables,
 )
+from neuros_mechint.features.observations import data_fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -164,13 +165,13 @@ def evaluate_sae(
             "loss recovered needs a model, inputs and a metric", expected="all three", got=f"no {', '.join(missing)}"
         )
     counts = count(sae, activations, site)
-    data = _count_variables(counts)
+    data = count_variables(counts)
     notes = [*_seen_before(sae, activations, site), *_about(counts)]
     coords: dict[str, Any] = {"feature": np.arange(counts.density.size)}
     if truth is not None:
         decoder = decoder_of(sae)
         found = against_truth(decoder, truth, seed=seed)
-        data |= _truth_variables(found)
+        data |= truth_variables(found)
         coords["true_feature"] = np.arange(found.max_cosine.size)
         if len(decoder) < found.max_cosine.size:
             notes.append(
@@ -201,29 +202,6 @@ def _provenance(sae: Any, given: Mapping[str, Any], site: str | None, seed: Seed
     model = given["model"]
     arguments = {"sae": fingerprint_dictionary(sae, None), "site": site, "metric": given["metric"]}
     return Provenance.record(seed=seed, model=None if model is None else model.fingerprint(), arguments=arguments)
-
-
-def _count_variables(counts: Counts) -> dict[str, Any]:
-    def share(name: str) -> dict[str, str]:
-        return {"units": "fraction", "long_name": name}
-
-    return {
-        "density": ("feature", counts.density, share("density of the feature")),
-        "l0": ((), counts.l0, {"units": "features per observation", "long_name": "L0"}),
-        "explained_variance": ((), counts.explained_variance, share("variance explained")),
-        "dead_fraction": ((), counts.dead_fraction, share("share of features that is dead")),
-    }
-
-
-def _truth_variables(found: AgainstTruth) -> dict[str, Any]:
-    one = {"units": ""}
-    name = "largest cosine with any feature"
-    return {
-        "mcc": ((), found.mcc, {**one, "long_name": "mean cosine with the truth, matched one to one (MCC)"}),
-        "mcc_chance": ((), found.mcc_chance, {**one, "long_name": "MCC of random directions"}),
-        "mean_max_cosine": ((), found.max_cosine.mean(), {**one, "long_name": f"mean {name}"}),
-        "max_cosine": ("true_feature", found.max_cosine, {**one, "long_name": name}),
-    }
 
 
 def _about(counts: Counts) -> list[str]:

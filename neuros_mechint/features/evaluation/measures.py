@@ -1,8 +1,7 @@
-"""What every evaluation is made of: rows of activations, codes counted batch by batch, decoders beside the truth."""
+"""What every evaluation is made of: codes counted batch by batch, decoders beside the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +11,10 @@ import torch
 
 from neuros_mechint.core.dictionary import as_taken_by, check_dictionary, n_features, taken_apart
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.fingerprint import fingerprint_array
-from neuros_mechint.core.labels import LabelledTensors
 from neuros_mechint.core.random import SeedLike, torch_generator
-from neuros_mechint.core.store import ActivationStore
+from neuros_mechint.features.observations import row_batches
 
 Floats = npt.NDArray[np.float64]
-ROWS_AT_A_TIME = 4096
 # Below this share of the mean square the variance of float32 activations is rounding.
 _CONSTANT = 1e-10
 
@@ -48,62 +44,6 @@ class Counts:
     def dead_fraction(self) -> float:
         """Share of the features that are zero in every observation."""
         return float((self.density == 0).mean())
-
-
-def row_batches(activations: Any, site: str | None = None) -> Iterator[torch.Tensor]:
-    """Yield activations as batches ``(n, n_inputs)`` in their own order, checked.
-
-    Raises
-    ------
-    InputError
-        No matrix, no site named, too few rows, or values that are not finite.
-    """
-    if isinstance(activations, LabelledTensors):
-        if site is None:
-            raise InputError(
-                "which site?", expected=f"site=, one of {', '.join(map(repr, activations))}", got="site=None"
-            )
-        if isinstance(activations, ActivationStore):
-            batches: Iterator[torch.Tensor] = activations.batches(site, ROWS_AT_A_TIME, shuffle=False)
-        else:
-            batches = iter(activations.matrix(site).split(ROWS_AT_A_TIME))
-    else:
-        batches = iter(as_rows(activations).split(ROWS_AT_A_TIME))
-    for batch in batches:
-        if not torch.isfinite(batch).all():
-            raise InputError(
-                "the activations are not finite",
-                got=f"{int((~torch.isfinite(batch)).sum())} of {batch.numel()} values are NaN or infinite",
-                fix="find out where they come from; an evaluation that drops them would be of other data",
-            )
-        yield batch
-
-
-def as_rows(array: Any) -> torch.Tensor:
-    """Return a matrix of observations as a tensor.
-
-    Raises
-    ------
-    InputError
-        Something else than a matrix of real numbers with at least two rows.
-    """
-    try:
-        matrix = array.detach() if isinstance(array, torch.Tensor) else torch.as_tensor(np.asarray(array))
-    except (TypeError, ValueError) as error:
-        raise InputError("these are no activations", got=error) from error
-    if matrix.ndim != 2 or matrix.shape[0] < 2 or matrix.shape[1] < 1 or matrix.is_complex():
-        raise InputError(
-            "activations are a matrix",
-            expected="real numbers of shape (n_observations, n_inputs), at least two observations",
-            got=f"shape {tuple(matrix.shape)}, {matrix.dtype}",
-            fix="flatten samples and positions into rows, or pass Activations with site=",
-        )
-    return matrix if matrix.is_floating_point() else matrix.float()
-
-
-def data_fingerprint(activations: Any, site: str | None = None) -> str:
-    """Return an identity of activations, of their first rows, by which those an autoencoder was fitted on are known."""
-    return fingerprint_array(next(row_batches(activations, site)).float())
 
 
 @torch.no_grad()
@@ -238,3 +178,29 @@ def against_truth(decoder: torch.Tensor, truth: Any, n_draws: int = 20, seed: Se
         float(np.mean([mean_correlation_coefficient(draw, true) for draw in draws])),
         cosine_similarities(true, decoder).abs().amax(1).numpy(),
     )
+
+
+def count_variables(counts: Counts) -> dict[str, Any]:
+    """Return what was counted as labelled variables ``(axes, value, attributes)``."""
+
+    def share(name: str) -> dict[str, str]:
+        return {"units": "fraction", "long_name": name}
+
+    return {
+        "density": ("feature", counts.density, share("density of the feature")),
+        "l0": ((), counts.l0, {"units": "features per observation", "long_name": "L0"}),
+        "explained_variance": ((), counts.explained_variance, share("variance explained")),
+        "dead_fraction": ((), counts.dead_fraction, share("share of features that is dead")),
+    }
+
+
+def truth_variables(found: AgainstTruth) -> dict[str, Any]:
+    """Return the recovery of the truth as labelled variables ``(axes, value, attributes)``."""
+    one = {"units": ""}
+    name = "largest cosine with any feature"
+    return {
+        "mcc": ((), found.mcc, {**one, "long_name": "mean cosine with the truth (MCC)"}),
+        "mcc_chance": ((), found.mcc_chance, {**one, "long_name": "MCC of random directions"}),
+        "mean_max_cosine": ((), found.max_cosine.mean(), {**one, "long_name": f"mean {name}"}),
+        "max_cosine": ("true_feature", found.max_cosine, {**one, "long_name": name}),
+    }

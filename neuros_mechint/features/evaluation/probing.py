@@ -13,7 +13,7 @@ from neuros_mechint.core.plotting import MUTED_INK, axis_label
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.features.evaluation.measures import as_rows
+from neuros_mechint.features.observations import as_rows
 
 _N_FOLDS = 5
 

@@ -9,9 +9,9 @@ import torch
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.features.evaluation.measures import row_batches
 from neuros_mechint.features.hierarchy.edges import check_widths, count_coactivity, feature_tree
 from neuros_mechint.features.hierarchy.tree import FeatureTree
+from neuros_mechint.features.observations import row_batches
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
 
 
