@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +71,8 @@ def fingerprint_module(module: torch.nn.Module) -> str:
     """Return a 32-digit hash of a torch module: its classes, settings, parameters and buffers.
 
     Tensors up to 1 MiB are hashed whole, of larger ones 4096 evenly spaced elements count, so that a model of
-    GPT-2's size takes a fraction of a second. The hash is the same in every process, on every device, and in
+    GPT-2's size takes a fraction of a second. The hash of a tensor is kept while the tensor keeps its memory, its
+    count of changes and those 4096 elements. The hash is the same in every process, on every device, and in
     training and evaluation mode; it differs when a class, a setting or a hashed value differs, and between
     attention implementations, because they offer different sites.
 
@@ -117,7 +120,7 @@ def fingerprint_module(module: torch.nn.Module) -> str:
                     fix="run one forward pass, then fingerprint the model",
                 )
             digest.update(name.encode())
-            _update_with_tensor(digest, tensor, _FULL_TENSOR_BYTES)
+            digest.update(_tensor_digest(tensor))
     return digest.hexdigest()[:_DIGITS]
 
 
@@ -153,6 +156,36 @@ def _plain_settings(part: Any) -> str:
     return "\n".join(sorted(settings))
 
 
+@functools.cache
+def _known_digests() -> MutableMapping[Any, tuple[object, bytes]]:
+    from torch.utils.weak import WeakTensorKeyDictionary
+
+    return WeakTensorKeyDictionary()
+
+
+def _tensor_digest(tensor: Any) -> bytes:
+    """Return the hash of a parameter or buffer, from memory where nothing says that it has changed.
+
+    To torch, what is written through ``tensor.data`` is no change: hence the look at the elements.
+    """
+    sample = _digest(tensor, 0)
+    if tensor.numel() <= _SAMPLE or tensor.nbytes > _FULL_TENSOR_BYTES:
+        return sample
+    if tensor.is_inference() or tensor.is_sparse:  # torch does not count their changes, or gives them no address
+        return _digest(tensor, _FULL_TENSOR_BYTES)
+    state = (tensor.data_ptr(), tensor._version, sample)
+    known = _known_digests().get(tensor)
+    if known is None or known[0] != state:
+        known = _known_digests()[tensor] = state, _digest(tensor, _FULL_TENSOR_BYTES)
+    return known[1]
+
+
+def _digest(tensor: Any, full_bytes: int) -> bytes:
+    digest = hashlib.sha256()
+    _update_with_tensor(digest, tensor, full_bytes)
+    return digest.digest()
+
+
 def _update_with_tensor(digest: Any, tensor: Any, full_bytes: int) -> None:
     import torch
 
@@ -170,8 +203,10 @@ def _update_with_tensor(digest: Any, tensor: Any, full_bytes: int) -> None:
 
 
 def _evenly_spaced(values: Any) -> Any:
-    """Return about 4096 elements of a large tensor, without copying it where it is not contiguous."""
-    stride = -(-values.numel() // _SAMPLE)
+    """Return at most about 4096 elements of a tensor, from all rows and columns where it has no more of either."""
+    stride = max(1, -(-values.numel() // _SAMPLE))
+    while values.ndim and math.gcd(stride, values.shape[-1]) > 1:  # else the same few columns, row after row
+        stride += 1
     if values.is_contiguous():
         return values.view(-1)[::stride]
     import torch

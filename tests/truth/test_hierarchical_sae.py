@@ -18,7 +18,7 @@ SEEDS = range(4)
 N_PARENTS, N_CHILDREN, N_INPUTS = 4, 3, 32
 N_PLANTED = N_PARENTS * (1 + N_CHILDREN)
 PARENT_OF = {4 + 3 * parent + child: parent for parent in range(N_PARENTS) for child in range(N_CHILDREN)}
-WIDTHS = (8, 32)
+WIDTHS = (4, 16)  # a prefix with room for the parents alone
 FOUND = 0.9
 
 
@@ -175,7 +175,6 @@ def test_all_parents_are_in_the_prefix_of_the_matryoshka(seed):
 
 
 def test_the_edges_between_recovered_features_are_the_planted_ones():
-    """Children that share the prefix with their parents cannot be below them; all others should be."""
     recalled = []
     for seed in SEEDS:
         one = trained(seed, "matryoshka")
@@ -198,7 +197,7 @@ def test_shuffled_codes_of_the_autoencoder_give_no_edge(seed):
 def test_the_matryoshka_absorbs_less_than_a_batchtopk_of_the_same_size():
     nested = [trained(seed, "matryoshka").absorbed.mean for seed in SEEDS]
     plain = [trained(seed, "batchtopk").absorbed.mean for seed in SEEDS]
-    assert np.mean(nested) < np.mean(plain), (nested, plain)
+    assert max(nested) < min(plain) / 2, (nested, plain)
 
 
 # --- absorption by hand

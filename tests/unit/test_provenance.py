@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -74,6 +75,42 @@ def test_fingerprint_sees_one_changed_value_of_every_small_tensor(index):
     tensor = [t for t in changed.state_dict().values() if t.ndim][index]
     tensor.view(-1)[-1] += 1
     assert fingerprint_module(model) != fingerprint_module(changed)
+
+
+def _one_weight(weight):
+    with torch.no_grad():
+        weight[7, 11] += 1
+
+
+def _row_behind_torch(weight):
+    weight.data[7] = 0
+
+
+def _column_behind_torch(weight):
+    weight.data[:, 11] = 0
+
+
+def _other_memory(weight):
+    weight.data = weight.data.clone()
+    weight.data[7, 11] += 1
+
+
+@pytest.mark.parametrize("change", [_one_weight, _row_behind_torch, _column_behind_torch, _other_memory])
+def test_a_fingerprint_taken_before_is_not_trusted_after_a_change(change):
+    layer = torch.nn.Linear(128, 256)
+    before = fingerprint_module(layer)
+    assert fingerprint_module(layer) == before == fingerprint_module(copy.deepcopy(layer))
+    change(layer.weight)
+    assert fingerprint_module(layer) != before
+    assert fingerprint_module(layer) == fingerprint_module(copy.deepcopy(layer))
+
+
+@pytest.mark.parametrize("change", [_row_behind_torch, _column_behind_torch])
+def test_the_fingerprint_of_a_large_tensor_sees_every_row_and_column(change):
+    layer = torch.nn.Linear(1024, 512)
+    before = fingerprint_module(layer)
+    change(layer.weight)
+    assert fingerprint_module(layer) != before
 
 
 def test_fingerprint_sees_classes_and_settings_without_parameters():
