@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neuros_mechint.core.statistics import adjust_p, bootstrap_interval, sign_flip_p
+from neuros_mechint.core.statistics import adjust_p, bootstrap_interval, sign_flip_p, smallest_sign_flip_p
 
 _ROUNDING = 1e-6
 """Of the largest metric: activations are in single precision."""
+_LEVEL = 0.05
+_PATTERNS_PER_TEST = 40  # so that p, multiplied by the number of tests, can still be half of the level
 
 
 def with_statistics(
@@ -28,7 +30,8 @@ def with_statistics(
     if flat.shape[1] > 1:
         low[there], high[there] = bootstrap_interval(flat[there], seed=seed)
         size = max(np.abs(baseline).max(), np.abs(flat[there]).max(initial=0))
-        p[there] = sign_flip_p(np.where(np.abs(flat[there]) > _ROUNDING * size, flat[there], 0), seed=seed)
+        p[there] = _sign_flip_p(np.where(np.abs(flat[there]) > _ROUNDING * size, flat[there], 0), seed)
+        warnings = _out_of_reach(int(there.sum()), flat.shape[1], correction)
     else:
         warnings = (
             "one value only: no interval and no test; give several inputs and a metric of one value per sample",
@@ -36,3 +39,27 @@ def with_statistics(
     statistics = {"low": low, "high": high, "p": p, "p_adjusted": adjust_p(p, correction)}
     arrays = {name: mean.copy(data=values.reshape(mean.shape)) for name, values in statistics.items()}
     return {"effect": mean, **arrays}, warnings
+
+
+def _sign_flip_p(rows: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
+    """Return p values; the small ones of many tests from more patterns of signs, to outlast the correction."""
+    p = sign_flip_p(rows, seed=seed)
+    promising = p <= _LEVEL
+    if promising.any():
+        p[promising] = sign_flip_p(rows[promising], _n_patterns(len(rows)), seed=seed)
+    return p
+
+
+def _n_patterns(n_tests: int) -> int:
+    return max(2000, _PATTERNS_PER_TEST * n_tests)
+
+
+def _out_of_reach(n_tests: int, n_samples: int, correction: str) -> tuple[str, ...]:
+    """Return a warning where no effect, however clear, could be significant."""
+    smallest = smallest_sign_flip_p(n_samples, _n_patterns(n_tests)) * (n_tests if correction == "holm" else 1)
+    if smallest <= _LEVEL:
+        return ()
+    return (
+        f"with {n_samples} samples and {n_tests} tests no adjusted p can be below {min(smallest, 1):.2g}: "
+        "give more samples, or test fewer effects",
+    )

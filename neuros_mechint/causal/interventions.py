@@ -49,14 +49,18 @@ class Measurements:
     notes: tuple[str, ...] = ()
 
 
-def check_can_intervene(model: Any, metric: Any) -> None:
-    """Raise unless ``model`` is an adapter that can be edited and ``metric`` can be called."""
+def check_can_intervene(model: Any, metric: Any, inputs: Any = None) -> None:
+    """Raise unless a model can be edited, a metric can be called, and reads no padding of the inputs, where given."""
     if not isinstance(model, Adapter):
         raise InputError("the model is no adapter", expected="nm.adapt(model)", got=type(model).__name__)
     if "intervene" not in model.capabilities:
         raise CapabilityError(f"{model!r} cannot be edited, so nothing can be patched into it")
     if not callable(metric):
         raise InputError("the metric cannot be called", expected="metric(output)", got=type(metric).__name__)
+    if inputs is not None and isinstance(model, BaseAdapter) and isinstance(metric, PositionMetric):
+        batch = model.prepared(inputs, ())[0]
+        if not any(name.startswith("decoder") for name in batch.kwargs):  # the mask is of the source text there
+            metric.check_reads_tokens(batch.attention_mask)
 
 
 def measure(
@@ -106,7 +110,7 @@ def measure(
     >>> found.values[1]
     tensor([0., 0., 0.], dtype=torch.float64)
     """
-    check_can_intervene(model, metric)
+    check_can_intervene(model, metric, inputs)
     check_option("engine", engine, ENGINES)
     check_batch_size(batch_size)
     notes: list[str] = []

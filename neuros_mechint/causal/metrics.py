@@ -82,6 +82,21 @@ class PositionMetric(ABC):
         """Return one value per sample, ``(batch,)``."""
         return self.read(read_position(logits_of(output), self.position))
 
+    def check_reads_tokens(self, attention_mask: torch.Tensor | None) -> None:
+        """Raise `InputError` where the position read is padding, by a mask ``(batch, n_positions)``."""
+        if attention_mask is None:
+            return
+        n_samples, length = attention_mask.shape
+        read = positions_read(self.position, n_samples, length).to(attention_mask.device)
+        n_padded = int((~attention_mask.bool()[torch.arange(n_samples), read]).sum())
+        if n_padded:
+            raise InputError(
+                f"the metric reads padding in {n_padded} of {n_samples} samples",
+                expected="a position that holds a token in every sample",
+                got=f"position={self.position}",
+                fix="for the last token of each: position=attention_mask.sum(1) - 1 where padding is on the right",
+            )
+
     def copies(self, n_copies: int) -> Self:
         """Return the same metric for ``n_copies`` copies of the samples, one after the other."""
         return self._with_tensors(lambda tensor: tensor.repeat(n_copies, *[1] * (tensor.ndim - 1)))

@@ -39,6 +39,7 @@ def feature_axis(axes: Iterable[str], who: str) -> int:
             f"{who} finds no features to project",
             expected="a site with an axis 'unit', 'feature' or 'channel' that the index keeps whole",
             got=", ".join(names),
+            fix="name the site without that index; to change one entry by a number, use Add(site, number)",
         )
     return names.index(found)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,6 +12,7 @@ from neuros_mechint.core.random import SeedLike, generator
 
 Floats = npt.NDArray[np.float64]
 _FEWEST_SAMPLES = 2
+_PATTERNS_AT_ONCE = 2048
 _CORRECTIONS = ("holm", "fdr", "none")
 
 
@@ -93,16 +96,43 @@ def sign_flip_p(values: npt.ArrayLike, n_resamples: int = 2000, seed: SeedLike =
     0.25
     """
     array = _examples(values)
-    n_samples = array.shape[-1]
-    exact = n_samples < 63 and 2**n_samples <= n_resamples
-    if exact:
-        signs = 1.0 - 2.0 * ((np.arange(2**n_samples)[:, None] >> np.arange(n_samples)) & 1)
-    else:
-        signs = generator(seed).choice([-1.0, 1.0], size=(n_resamples, n_samples))
-    observed = np.abs(array.sum(-1))
+    rows = array.reshape(-1, array.shape[-1])
+    observed = np.abs(rows.sum(-1))
     # rounding must not make a pattern miss the value it equals
-    as_far = np.abs(array @ signs.T) >= observed[..., None] - 1e-12 * (1 + np.abs(array).sum(-1))[..., None]
-    return as_far.mean(-1) if exact else (as_far.sum(-1) + 1) / (n_resamples + 1)
+    least = observed - 1e-12 * (1 + np.abs(rows).sum(-1))
+    as_far, n_tried = np.zeros(len(rows), dtype=int), 0
+    for signs in _sign_patterns(array.shape[-1], n_resamples, seed):
+        as_far += (np.abs(rows @ signs.T) >= least[:, None]).sum(-1)
+        n_tried += len(signs)
+    exact = n_tried == 2 ** array.shape[-1]
+    return (as_far / n_tried if exact else (as_far + 1) / (n_tried + 1)).reshape(array.shape[:-1])
+
+
+def smallest_sign_flip_p(n_samples: int, n_resamples: int = 2000) -> float:
+    """Return the smallest p that `sign_flip_p` can give for so many examples.
+
+    Examples
+    --------
+    >>> smallest_sign_flip_p(3), smallest_sign_flip_p(30, n_resamples=999)
+    (0.25, 0.001)
+    """
+    return 2 / 2**n_samples if _all_patterns(n_samples, n_resamples) else 1 / (n_resamples + 1)
+
+
+def _all_patterns(n_samples: int, n_resamples: int) -> bool:
+    return n_samples < 63 and 2**n_samples <= n_resamples
+
+
+def _sign_patterns(n_samples: int, n_resamples: int, seed: SeedLike) -> Iterator[Floats]:
+    """Yield patterns of signs ``(n, n_samples)``, a few thousand at a time: all there are, or so many drawn ones."""
+    exact, random = _all_patterns(n_samples, n_resamples), generator(seed)
+    total = 2**n_samples if exact else n_resamples
+    for first in range(0, total, _PATTERNS_AT_ONCE):
+        numbers = np.arange(first, min(first + _PATTERNS_AT_ONCE, total))
+        if exact:
+            yield 1.0 - 2.0 * ((numbers[:, None] >> np.arange(n_samples)) & 1)
+        else:
+            yield 1.0 - 2.0 * random.integers(2, size=(len(numbers), n_samples))
 
 
 def adjust_p(p: npt.ArrayLike, method: str = "holm") -> Floats:

@@ -318,7 +318,13 @@ class ActivationStore(LabelledTensors):
         return lazy.labelled(name, self._dims[name], describe_origin(dtype, self.provenance))
 
     def batches(
-        self, site: str, batch_size: int, shuffle: bool = True, seed: SeedLike = 0, epochs: int | None = 1
+        self,
+        site: str,
+        batch_size: int,
+        shuffle: bool = True,
+        seed: SeedLike = 0,
+        epochs: int | None = 1,
+        samples: tuple[int, int] | None = None,
     ) -> Iterator[torch.Tensor]:
         """Iterate over the observations of a site in random order, without holding them all in memory.
 
@@ -337,6 +343,8 @@ class ActivationStore(LabelledTensors):
             Draws the order.
         epochs : int or None
             How many times to go through; None never stops.
+        samples : (int, int), optional
+            Only from the first of these samples on and up to, without, the second.
 
         Returns
         -------
@@ -346,27 +354,30 @@ class ActivationStore(LabelledTensors):
         Raises
         ------
         SiteError, InputError
-            No such site, no samples, or a batch size below 1.
+            No such site, no samples, samples that are not there, or a batch size below 1.
         StorageError
             While iterating: a chunk is damaged.
         """
         name = self.resolve(site)
-        if batch_size < 1 or self.n_samples == 0:
+        first, stop = (0, self.n_samples) if samples is None else samples
+        if batch_size < 1 or not 0 <= first < stop <= self.n_samples:
             raise InputError(
                 "no batches to make",
-                expected="batch_size >= 1 and a store with samples",
-                got=f"batch_size={batch_size}, {self.n_samples} samples",
+                expected=f"batch_size >= 1 and samples within the {self.n_samples} of the store",
+                got=f"batch_size={batch_size}, samples {first} to {stop}",
             )
         random = generator(seed) if shuffle else None
-        layout, files = self._log.layouts[name], self._files[name]
+        layout = self._log.layouts[name]
+        size = layout.chunk_samples
         # Twice: while the rows are joined, the chunks they came from are still there.
-        per_pool = max(1, _POOL_BYTES // (2 * layout.chunk_samples * layout.sample_bytes))
-        n_chunks = math.ceil(self.n_samples / layout.chunk_samples)
+        per_pool = max(1, _POOL_BYTES // (2 * size * layout.sample_bytes))
+        n_chunks = math.ceil(stop / size) - first // size
 
         def rows(chunk: int) -> torch.Tensor:
-            values = files.read_chunk(chunk, self._log)
-            start = chunk * layout.chunk_samples
-            return observed(name, values, layout.dims, self._mask(slice(start, start + len(values)))).to(torch.float32)
+            begin = (chunk + first // size) * size
+            wanted = slice(max(begin, first), min(begin + size, stop))
+            values = self._files[name].read_chunk(begin // size, self._log)[wanted.start - begin : wanted.stop - begin]
+            return observed(name, values, layout.dims, self._mask(wanted)).to(torch.float32)
 
         rounds = itertools.repeat(None) if epochs is None else itertools.repeat(None, epochs)
         return itertools.chain.from_iterable(

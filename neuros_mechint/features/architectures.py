@@ -17,7 +17,6 @@ ARGUMENTS: dict[str, dict[str, str]] = {
     "matching_pursuit": {"k": "max_iterations"},
     "matryoshka": {"k": "k", "widths": "matryoshka_widths"},
 }
-DEFAULTS: dict[str, Any] = {"k": 32, "sparsity": 1.0}
 SAE_LENS_NAMES = {"matryoshka": "matryoshka_batchtopk"}
 SAVED_AS_JUMPRELU = ("batchtopk", "matryoshka")
 
@@ -52,7 +51,8 @@ def check_arguments(
                 got=f"{name}={value!r}",
                 fix=f"leave {name} out",
             )
-    values: dict[str, Any] = {name: DEFAULTS.get(name) if given[name] is None else given[name] for name in used}
+    defaults = {"k": max(1, min(32, n_features // 8)), "sparsity": 1.0}
+    values: dict[str, Any] = {name: defaults.get(name) if given[name] is None else given[name] for name in used}
     _check_values(architecture, n_features, values)
     if architecture in ("topk", "matching_pursuit"):
         values["k"] = int(values["k"])

@@ -20,7 +20,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.site_names import dictionary_site
-from neuros_mechint.features.effects import feature_effects
+from neuros_mechint.features.effects import feature_effects, own_site
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -55,7 +55,8 @@ class FeatureCircuit(Result):
             interval = f"{row['effect']:+.4g} [{row['low']:+.4g}, {row['high']:+.4g}], p = {row['p_adjusted']:.2g}"
             lines.append(f"  {row['earlier']:.0f} -> {row['later']:.0f}: {interval}")
         lines.append(
-            f"effects of the earlier features: {total:.4g}, through the later ones: {through:.4g} (absolute sums)"
+            f"effects of the earlier features: {total:.4g}, through all later features at once, those without an edge "
+            f"here among them: {through:.4g} (absolute sums)"
         )
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
@@ -74,8 +75,8 @@ class FeatureCircuit(Result):
 
 def feature_circuit(
     model: Adapter,
-    earlier: tuple[Dictionary, str],
-    later: tuple[Dictionary, str],
+    earlier: Dictionary | tuple[Dictionary, str],
+    later: Dictionary | tuple[Dictionary, str],
     inputs: Any,
     metric: Metric,
     n_features: int = 10,
@@ -89,8 +90,8 @@ def feature_circuit(
     ----------
     model : Adapter
         From ``nm.adapt``.
-    earlier, later : tuple of (Dictionary, str)
-        A dictionary and its site, twice; the second site must come after the first.
+    earlier, later : Dictionary, or tuple of (Dictionary, str)
+        Two dictionaries, or dictionaries with their sites; the second site must come after the first.
     inputs : inputs of the model
     metric : callable
         ``metric(output)`` gives ``(batch,)`` values.
@@ -106,6 +107,8 @@ def feature_circuit(
     Returns
     -------
     FeatureCircuit
+        Each edge changes one later feature alone; ``through_features`` changes all of them at once, so that edges do
+        not add up to it where later features act together.
 
     Raises
     ------
@@ -132,8 +135,9 @@ def feature_circuit(
     """
     if type(n_features) is not int or n_features < 1:
         raise OptionError("bad n_features", expected="a positive integer", got=repr(n_features))
-    sites, chosen, spliced = (earlier[1], later[1]), [], model
-    for sae, site in (earlier, later):
+    pairs = [one if isinstance(one, tuple) else (one, own_site(one)) for one in (earlier, later)]
+    sites, chosen, spliced = tuple(site for _, site in pairs), [], model
+    for sae, site in pairs:
         effects = feature_effects(model, sae, inputs, metric, site=site, batch_size=batch_size, seed=seed)
         chosen.append(effects.ranked()["feature"].head(n_features).tolist())
         spliced = spliced.with_sae(sae, site)  # type: ignore[attr-defined]  # `feature_effects` has found it there

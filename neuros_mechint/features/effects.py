@@ -119,14 +119,13 @@ def feature_effects(
     >>> effects.values.sel(site="0", feature=[0, 1]).values.tolist()
     [-4.5, 0.0]
     """
-    check_can_intervene(model, metric)
+    check_can_intervene(model, metric, inputs)
     check_option("correction", correction, ("holm", "fdr", "none"))
     if factor == 1.0 or not np.isfinite(factor):
         raise OptionError("this factor changes nothing", expected="a finite number other than 1", got=factor)
     spliced, site = _with_dictionary(model, sae, site)
     name = dictionary_site(site, "features")
-    codes = spliced.capture(inputs, name, batch_size=batch_size)
-    activity = codes[name].movedim(codes.dims(name).index("feature"), -1).flatten(0, -2)
+    activity = spliced.capture(inputs, name, batch_size=batch_size).matrix(name)
     chosen = _chosen(activity, features)
     whole = [[Zero(name)], [Zero(dictionary_site(site, "error"))]]
     single: list[list[Edit]] = [[Scale(f"{name}[feature={feature}]", factor)] for feature in chosen]
@@ -165,10 +164,16 @@ def feature_effects(
     )
 
 
-def _with_dictionary(model: Adapter, sae: Dictionary, site: str | None) -> tuple[Any, str]:
-    site = site if site is not None else getattr(sae, "site", None)
+def own_site(sae: Any) -> str:
+    """Return the site at which a dictionary was trained, or raise `InputError` where it knows of none."""
+    site = getattr(sae, "site", None)
     if site is None:
-        raise InputError("where does this dictionary belong?", expected='a site, such as site="blocks.3.resid_post"')
+        raise InputError("where does this dictionary belong?", expected='a site, such as "blocks.3.resid_post"')
+    return site
+
+
+def _with_dictionary(model: Adapter, sae: Dictionary, site: str | None) -> tuple[Any, str]:
+    site = own_site(sae) if site is None else site
     splice: Any = getattr(model, "with_sae", None)
     if splice is None:
         raise CapabilityError(f"a dictionary cannot be spliced into {model!r}", expected="a model built on torch")
@@ -217,6 +222,13 @@ def _statistics(
     ):
         data[name] = ("sample", values.numpy())
     all_features = float((error_only - measured.baseline).mean())
+    all_error = float((without_error - measured.baseline).mean())
+    if abs(all_error) > abs(all_features):
+        warnings = (
+            *warnings,
+            f"the error of the dictionary does more ({all_error:.4g}) than its features together "
+            f"({all_features:.4g}): train it longer or on more data before you read single features",
+        )
     size = float(measured.baseline.abs().mean()) + abs(all_features)
     share = data["effect"] / all_features if abs(all_features) > _NO_EFFECT * size else data["effect"] * np.nan
     data["share"] = share.assign_attrs(long_name="part of the effect of all features")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from os import PathLike
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neuros_mechint.core.adapter import Adapter
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.parallel import parallel_map
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.store import ActivationStore
@@ -43,7 +44,8 @@ def fit_layers(
     capture_batch_size : int, optional
         Samples per call of the model: what bounds the memory.
     n_jobs : int or None
-        Autoencoders trained at the same time, see `neuros_mechint.core.parallel.parallel_map`.
+        Autoencoders trained at the same time, see `neuros_mechint.core.parallel.parallel_map`. Starting a worker takes
+        some 10 s, so that it pays for trainings that take longer.
     seed : int or numpy.random.Generator
         Gives each autoencoder a seed of its own.
     **settings
@@ -69,6 +71,9 @@ def fit_layers(
     >>> list(saes), saes["2"].site
     (['0', '2'], '2')
     """
+    widest = list(n_features.values()) if isinstance(n_features, Mapping) else [n_features]
+    for width in widest:  # what is wrong with the settings is known before the model runs
+        _autoencoder(width, settings)
     captured = model.capture(inputs, sites, batch_size=capture_batch_size, to=store)
     assert isinstance(captured, ActivationStore)
     names = list(captured)
@@ -76,7 +81,7 @@ def fit_layers(
     if set(widths) != set(names):
         raise InputError("n_features is not given for these sites", expected=", ".join(names), got=", ".join(widths))
     seeds = dict(zip(names, generator(seed).integers(2**31, size=len(names)).tolist(), strict=True))
-    train = partial(_fit_one, captured.path, widths, seeds, {"progress": False, **settings})
+    train = partial(_fit_one, captured.path, widths, seeds, settings)
     return dict(zip(names, parallel_map(train, names, n_jobs, progress=True, description="autoencoders"), strict=True))
 
 
@@ -84,4 +89,11 @@ def _fit_one(
     path: Path, widths: Mapping[str, int], seeds: Mapping[str, int], settings: Mapping[str, Any], site: str
 ) -> SparseAutoencoder:
     store = ActivationStore.open(path)  # each worker opens it: what it holds does not travel
-    return SparseAutoencoder(widths[site], seed=seeds[site], **settings).fit(store, site)
+    return _autoencoder(widths[site], settings, seed=seeds[site]).fit(store, site)
+
+
+def _autoencoder(n_features: int, settings: Mapping[str, Any], **more: Any) -> SparseAutoencoder:
+    known = set(inspect.signature(SparseAutoencoder).parameters) - {"n_features", "seed"}
+    for name in settings:
+        check_option("setting of SparseAutoencoder", name, sorted(known))
+    return SparseAutoencoder(n_features, **{"progress": False, **settings, **more})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import torch
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.fingerprint import fingerprint_array
-from neuros_mechint.core.labels import LabelledTensors, observed
+from neuros_mechint.core.labels import LabelledTensors, counts_observations, rows_kept
 from neuros_mechint.core.random import generator
 from neuros_mechint.core.store import ActivationStore
 from neuros_mechint.core.store_files import shuffled_batches
@@ -26,29 +25,30 @@ _HELD_OUT_ROWS = 8192
 
 @dataclass(frozen=True)
 class Observations:
-    """Training rows by block, and the rows held out.
+    """Rows to train on, in batches, and rows held out.
 
     Parameters
     ----------
-    block : callable
-        ``block(i)`` returns rows ``(n, n_inputs)``, float32.
-    n_blocks : int
+    shuffled : callable
+        ``shuffled(batch_size, random)`` goes through the training rows ``(n, n_inputs)``, float32, once.
+    first : torch.Tensor of shape (n, n_inputs)
+        The first training rows.
     n_rows : int
-        At most so many rows to train on.
+        How many there are to train on.
     held_out : torch.Tensor of shape (n_held_out, n_inputs)
-        Never among the blocks.
+        Never among the others.
     """
 
-    block: Callable[[int], torch.Tensor]
-    n_blocks: int
+    shuffled: Callable[[int, np.random.Generator], Iterator[torch.Tensor]]
+    first: torch.Tensor
     n_rows: int
     held_out: torch.Tensor
 
     def batches(self, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
         """Yield full, finite batches in random order without end."""
         random = generator(seed)
-        for _ in itertools.count():
-            for batch in shuffled_batches(self.block, self.n_blocks, _POOL_BLOCKS, batch_size, random):
+        while True:
+            for batch in self.shuffled(batch_size, random):
                 if len(batch) == batch_size:
                     yield check_finite(batch)
 
@@ -80,7 +80,7 @@ def observations(activations: Any, site: str | None, validation: float, n_featur
     split = _from_store if isinstance(activations, ActivationStore) else _from_memory
     found = split(activations, site, validation)
     check_finite(found.held_out)
-    first = check_finite(found.block(0))
+    first = check_finite(found.first)
     if bool((first == first[:1]).all()) and bool((found.held_out == first[:1]).all()):
         raise InputError("the activations are constant", expected="observations that differ", fix="check the site")
     if found.n_rows < n_features:
@@ -103,20 +103,18 @@ def row_batches(activations: Any, site: str | None = None) -> Iterator[torch.Ten
     Raises
     ------
     InputError
-        No matrix, no site named, too few rows, or values that are not finite.
+        No matrix, several sites and none named, too few rows, or values that are not finite.
     """
-    if isinstance(activations, LabelledTensors):
-        if site is None:
-            raise InputError(
-                "which site?", expected=f"site=, one of {', '.join(map(repr, activations))}", got="site=None"
-            )
-        if isinstance(activations, ActivationStore):
-            batches: Iterator[torch.Tensor] = activations.batches(site, _BLOCK_ROWS, shuffle=False)
-        else:
-            batches = iter(activations.matrix(site).split(_BLOCK_ROWS))
+    site = only_site(activations, site)
+    if isinstance(activations, ActivationStore):
+        batches: Iterator[torch.Tensor] = activations.batches(str(site), _BLOCK_ROWS, shuffle=False)
     else:
-        batches = iter(as_rows(activations).split(_BLOCK_ROWS))
+        batches = iter(_in_memory(activations, site).split(_BLOCK_ROWS))
     yield from map(check_finite, batches)
+
+
+def _in_memory(activations: Any, site: str | None) -> torch.Tensor:
+    return as_rows(activations.matrix(str(site)) if isinstance(activations, LabelledTensors) else activations)
 
 
 def as_rows(array: Any) -> torch.Tensor:
@@ -147,34 +145,40 @@ def data_fingerprint(activations: Any, site: str | None = None) -> str:
 
 
 def _from_memory(activations: Any, site: str | None, validation: float) -> Observations:
-    held = activations.matrix(str(site)) if isinstance(activations, LabelledTensors) else activations
-    rows = check_finite(as_rows(held).to(torch.float32))
+    rows = check_finite(_in_memory(activations, site).to(torch.float32))
     n_held = min(max(1, round(validation * len(rows))), _HELD_OUT_ROWS)
-    training = rows[:-n_held]
-    return Observations(
-        lambda i: training[i * _BLOCK_ROWS : (i + 1) * _BLOCK_ROWS],
-        math.ceil(len(training) / _BLOCK_ROWS),
-        len(training),
-        rows[-n_held:],
-    )
+    blocks = rows[:-n_held].split(_BLOCK_ROWS)
+
+    def shuffled(batch_size: int, random: np.random.Generator) -> Iterator[torch.Tensor]:
+        return shuffled_batches(blocks.__getitem__, len(blocks), _POOL_BLOCKS, batch_size, random)
+
+    return Observations(shuffled, blocks[0], len(rows) - n_held, rows[-n_held:])
 
 
 def _from_store(store: ActivationStore, site: str | None, validation: float) -> Observations:
     name = str(site)
-    lazy, dims, mask = store.xarray(name), store.dims(name), store.attention_mask
     if store.n_samples < 2:
         raise InputError("too few samples", expected="at least 2", got=store.n_samples)
 
-    def rows(start: int, stop: int) -> torch.Tensor:
-        values = torch.from_numpy(np.array(lazy[start:stop].values))
-        return observed(name, values, dims, None if mask is None else mask[start:stop]).to(torch.float32)
+    def in_order(samples: tuple[int, int]) -> Iterator[torch.Tensor]:
+        return store.batches(name, _BLOCK_ROWS, shuffle=False, samples=samples)
 
-    per_sample = max(1, len(rows(0, 1)))
+    def shuffled(batch_size: int, random: np.random.Generator) -> Iterator[torch.Tensor]:
+        return store.batches(name, batch_size, seed=random, samples=(0, n_training))
+
+    per_sample = max(1, _count_rows(store, name, 1))
     n_held = min(max(1, round(validation * store.n_samples)), math.ceil(_HELD_OUT_ROWS / per_sample))
-    n_training, step = store.n_samples - n_held, max(1, _BLOCK_ROWS // per_sample)
-    return Observations(
-        lambda i: rows(i * step, min((i + 1) * step, n_training)),
-        math.ceil(n_training / step),
-        n_training * per_sample,
-        rows(n_training, store.n_samples),
-    )
+    n_training = store.n_samples - n_held
+    held_out = torch.cat(list(in_order((n_training, store.n_samples))))
+    first = next(in_order((0, n_training)))
+    return Observations(shuffled, first, _count_rows(store, name, n_training), held_out)
+
+
+def _count_rows(store: ActivationStore, name: str, n_samples: int) -> int:
+    """Return how many rows the first samples of a site have, padding left out."""
+    dims, mask = store.dims(name), store.attention_mask
+    shape = (n_samples, *store.xarray(name).shape[1:])
+    kept = rows_kept(name, dims, shape, None if mask is None else mask[:n_samples])
+    if kept is not None:
+        return int(kept.sum())
+    return math.prod(size for axis, size in zip(dims, shape, strict=True) if counts_observations(axis))

@@ -35,7 +35,8 @@ class SparseAutoencoder:
         Features to learn.
     architecture : {"topk", "standard", "batchtopk", "jumprelu", "gated", "matching_pursuit", "matryoshka"}
     k : float, optional
-        Features active in an observation (on average: batchtopk, matryoshka; at most: matching_pursuit); 32.
+        Features active in an observation (on average: batchtopk, matryoshka; at most: matching_pursuit); by default
+        an eighth of the features, at most 32.
     sparsity : float, optional
         Weight of the sparsity penalty of standard, gated and jumprelu; 1.
     widths : sequence of int, optional
@@ -53,6 +54,17 @@ class SparseAutoencoder:
     seed : int
         Of the weights and of the order of observations.
     progress : bool
+
+    Attributes
+    ----------
+    sae_ : sae_lens.SAE
+        What was fitted, an ``nn.Module``.
+    n_inputs_ : int
+        Width of the activations.
+    history_ : xarray.Dataset
+        Training and held-out loss by step. This and ``dead_`` are of the training, and not saved.
+    dead_ : numpy.ndarray of shape (n_features,)
+        Which features were not active in the last tenth of the training steps, at most 1000.
 
     Raises
     ------
@@ -103,6 +115,12 @@ class SparseAutoencoder:
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
         self.validation, self.patience, self.seed, self.progress = validation, patience, seed, progress
 
+    def __repr__(self) -> str:
+        chosen = {name: value for name in ("k", "sparsity", "widths") if (value := getattr(self, name)) is not None}
+        settings = "".join(f", {name}={value}" for name, value in chosen.items())
+        fitted = "not fitted" if not hasattr(self, "sae_") else f"fitted on {self.n_inputs_} units of {self.site_}"
+        return f"<{type(self).__name__} {self.n_features}, {self.architecture}{settings}: {fitted}>"
+
     def fit(self, activations: Any, site: str | None = None, checkpoint: str | PathLike[str] | None = None) -> Self:
         """Train on activations.
 
@@ -148,7 +166,7 @@ class SparseAutoencoder:
             torch.set_rng_state(torch_generator(seeds[0]).get_state())
             sae = training_sae(self.architecture, data.held_out.shape[1], self.n_features, arguments)
             trainer = make_trainer(sae, data.batches(batch_size, seeds[1]), n_steps, batch_size, self.learning_rate)
-            norm = float(data.block(0).norm(dim=-1).mean())  # the first rows: those held out decide nothing
+            norm = float(data.first.norm(dim=-1).mean())  # the first rows: those held out decide nothing
             trainer.activation_scaler.scaling_factor = data.held_out.shape[1] ** 0.5 / max(norm, 1e-30)
             history = train(
                 trainer, data.held_out, patience=self.patience, checkpoint=folder, settings=settings,
@@ -158,12 +176,12 @@ class SparseAutoencoder:
             sae.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
             model = getattr(getattr(activations, "provenance", None), "model", None)
             sae.cfg.metadata.hook_name, sae.cfg.metadata.model_fingerprint = site, model
+            sae.cfg.metadata.data_fingerprint = data_fingerprint(activations, site)
             sae.cfg.metadata.architecture = {
                 "name": self.architecture, "k": self.k, "widths": None if self.widths is None else list(self.widths)
             }  # fmt: skip
             self._adopt(_for_inference(sae))
         self.history_ = _history(history)
-        self.data_fingerprint_ = data_fingerprint(activations, site)
         return self
 
     def _adopt(self, sae: Any) -> None:
@@ -171,6 +189,7 @@ class SparseAutoencoder:
         self.n_inputs_ = int(sae.cfg.d_in)
         self.site_ = sae.cfg.metadata.get("hook_name")
         self.model_fingerprint_ = sae.cfg.metadata.get("model_fingerprint")
+        self.data_fingerprint_ = sae.cfg.metadata.get("data_fingerprint")
 
     def _fitted(self) -> Any:
         if not hasattr(self, "sae_"):

@@ -77,6 +77,17 @@ def train(
     return history
 
 
+def differing(settings: dict[str, Any], others: dict[str, Any]) -> str:
+    """Return the settings that others do not share, as text.
+
+    Examples
+    --------
+    >>> differing({"k": 3, "n_steps": 10}, {"k": 4, "n_steps": 10})
+    'k=3'
+    """
+    return ", ".join(f"{name}={value}" for name, value in settings.items() if others.get(name) != value)
+
+
 def active_features(step: int, n_steps: int, k: float, n_features: int) -> float:
     """Return how many features a nested autoencoder may have active at a step: many at first, then fewer, down to k.
 
@@ -142,16 +153,18 @@ def restore(trainer: Any, folder: Path, settings: dict[str, Any]) -> list[tuple[
     newest = max(found, key=lambda path: int(path.name.removeprefix("step_")))
     try:
         saved = json.loads((newest / "settings.json").read_text(encoding="utf-8"))
-        weights = torch.load(newest / "weights.pt", weights_only=True)
-    except Exception as error:
+        history = [(int(step), float(a), float(b)) for step, a, b in saved["history"]]
+        found_settings = saved["settings"]
+        if found_settings == settings:
+            trainer.sae.load_state_dict(torch.load(newest / "weights.pt", weights_only=True))
+            trainer.load_trainer_state(newest)
+    except Exception as error:  # whatever damaged files make of json, torch and SAELens
         raise StorageError(f"the checkpoint {newest} is damaged", fix="delete it and train again") from error
-    if saved["settings"] != settings:
+    if found_settings != settings:
         raise StorageError(
             f"the checkpoint {newest} is of another training",
-            expected=settings,
-            got=saved["settings"],
+            expected=differing(settings, found_settings),
+            got=differing(found_settings, settings),
             fix="choose another folder, or train with the same settings and data",
         )
-    trainer.sae.load_state_dict(weights)
-    trainer.load_trainer_state(newest)
-    return [(int(step), float(a), float(b)) for step, a, b in saved["history"]]
+    return history

@@ -88,6 +88,10 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path, monkeypatc
     assert torch.equal(resumed.encoder, whole.encoder)
     with pytest.raises(StorageError, match="another training"):
         nm.SparseAutoencoder(64, k=2, **QUICK).fit(x, checkpoint=tmp_path)
+    state = next(tmp_path.glob("step_*/trainer_state.pt"))
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(StorageError, match="damaged"):
+        nm.SparseAutoencoder(64, k=3, **QUICK).fit(x, checkpoint=tmp_path)
 
 
 def test_a_seed_decides_everything_and_global_state_stays():
@@ -124,6 +128,31 @@ def test_sae_lens_opens_ours_and_we_open_theirs(architecture, tmp_path):
     assert ours.encode(x[:6].reshape(2, 3, 32)).shape == (2, 3, 64)
 
 
+@pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu", "gated", "matching_pursuit"])
+def test_an_autoencoder_that_sae_lens_trained_alone_is_opened(architecture, tmp_path):
+    from sae_lens.config import LoggingConfig, SAETrainerConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    from neuros_mechint.features.architectures import check_arguments, training_sae
+
+    arguments = ARGUMENTS[architecture]
+    named = check_arguments(architecture, 64, arguments.get("k"), arguments.get("sparsity"), None)
+    x = planted(0, 3000)[0]
+    with torch.random.fork_rng(devices=[]):
+        sae = training_sae(architecture, 32, 64, named)
+    sae.cfg.normalize_activations = "none"
+    quiet = LoggingConfig(log_to_wandb=False)
+    config = SAETrainerConfig(total_training_samples=2560, train_batch_size_samples=256, lr_end=1e-4, logger=quiet)
+    SAETrainer(config, sae, iter(x.split(256))).fit()
+    sae.save_inference_model(tmp_path)
+    ours = nm.SparseAutoencoder.load(tmp_path)
+    with torch.no_grad():
+        codes = sae.encode(x)
+        assert torch.allclose(ours.encode(x), codes, atol=1e-5)
+        assert torch.allclose(ours.reconstruct(x), sae.decode(codes), atol=1e-5)
+    assert (ours.architecture, ours.n_features, ours.n_inputs_, ours.site) == (architecture, 64, 32, None)
+
+
 @pytest.mark.parametrize("architecture", CONVERTED)
 def test_saving_says_that_the_architecture_changes(architecture, tmp_path):
     sae = nm.SparseAutoencoder(64, architecture, **ARGUMENTS[architecture], **QUICK).fit(gaussian(1000))
@@ -149,9 +178,22 @@ def test_held_out_samples_of_a_store_are_not_trained_on(tmp_path):
         store.append(acts)
     for source in (ActivationStore.open(tmp_path / "s.zarr"), x):
         data = observations(source, None if source is x else "embed", 0.1, 2)
-        seen = torch.cat([data.block(i) for i in range(data.n_blocks)])[:, 0]
-        assert torch.equal(torch.cat([seen, data.held_out[:, 0]]), x[:, 0])
-        assert len(data.held_out) == 1000
+        seen = torch.cat(list(data.shuffled(512, np.random.default_rng(0))))[:, 0]
+        assert torch.equal(torch.cat([seen.sort().values, data.held_out[:, 0]]), x[:, 0])
+        assert (data.n_rows, len(data.held_out)) == (9000, 1000)
+
+
+def test_padding_in_a_store_is_not_counted_as_rows_to_train_on(tmp_path):
+    from neuros_mechint.features.observations import observations
+
+    lengths = torch.arange(100) % 5 + 1  # the first sample has one token, so that five times as many are left
+    mask = torch.arange(5) < lengths[:, None]
+    acts = Activations({"embed": torch.rand(100, 5, 3)}, {"embed": ("sample", "position", "unit")}, attention_mask=mask)
+    with ActivationStore.for_activations(tmp_path / "s.zarr", acts, n_samples=100) as store:
+        store.append(acts)
+    data = observations(ActivationStore.open(tmp_path / "s.zarr"), "embed", 0.1, 3)
+    assert data.n_rows == int(lengths[:90].sum()) == sum(map(len, data.shuffled(7, np.random.default_rng(0))))
+    assert len(data.held_out) == int(lengths[90:].sum())
 
 
 def test_training_stops_when_the_held_out_loss_no_longer_falls():

@@ -76,3 +76,52 @@ def test_the_mask_of_a_source_text_says_nothing_of_a_decoder():
     assert rows_kept("blocks.0.resid_post", ("sample", "unit"), (1, 3), mask) is None
     time_first = rows_kept("h", ("position", "sample", "unit"), (2, 1, 3), mask)
     assert time_first.tolist() == [True, False]
+
+
+SWEEP = {"sites": "blocks.*.z", "by": ("head",)}
+READS_A_POSITION = {
+    "patching": lambda model, inputs, metric: nm.ActivationPatcher(model, metric).sweep(
+        inputs, swapped(inputs), **SWEEP
+    ),
+    "ablation": lambda model, inputs, metric: nm.AblationStudy(model, metric).leave_one_out(inputs, **SWEEP),
+    "attribution": lambda model, inputs, metric: nm.attribute(
+        model, inputs, metric, at="blocks.0.resid_post", n_steps=2
+    ),
+    "edges": lambda model, inputs, metric: nm.PathAnalyzer(model, metric).edges(inputs, swapped(inputs)),
+    "lens": nm.logit_lens,
+    "direct": nm.direct_logit_attribution,
+    "features": lambda model, inputs, metric: nm.feature_effects(
+        model, BothSigns(), inputs, metric, site="blocks.0.resid_post", features=[0, 1]
+    ),
+}
+
+
+class BothSigns:
+    def encode(self, x):
+        return torch.relu(torch.cat([x, -x], -1))
+
+    def decode(self, features):
+        positive, negative = features.chunk(2, -1)
+        return positive - negative
+
+
+def swapped(inputs):
+    return {**inputs, "input_ids": inputs["input_ids"].flip(1)}
+
+
+@pytest.mark.parametrize("name", READS_A_POSITION)
+def test_a_metric_that_reads_padding_is_refused(padded, name):
+    model, inputs = padded
+    with pytest.raises(nm.errors.InputError, match="reads padding in 2 of 9 samples"):
+        READS_A_POSITION[name](model, inputs, nm.logit_difference(3, 5))
+    last = inputs["attention_mask"].sum(1) - 1
+    READS_A_POSITION[name](model, inputs, nm.logit_difference(3, 5, position=last))
+
+
+def test_the_mean_activity_of_a_feature_is_that_on_tokens(padded):
+    model, inputs = padded
+    mask = inputs["attention_mask"]
+    metric = nm.log_probability(3, position=mask.sum(1) - 1)
+    effects = nm.feature_effects(model, BothSigns(), inputs, metric, site="blocks.0.resid_post", features=[0, 1])
+    tokens = model.capture(inputs, "blocks.0.resid_post")["blocks.0.resid_post"][mask.bool()]
+    torch.testing.assert_close(torch.as_tensor(effects.data["activity"].values), tokens[:, :2].relu().mean(0))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
+import xarray as xr
 
 import neuros_mechint as nm
+from neuros_mechint.causal.certainty import with_statistics
 from neuros_mechint.core.statistics import adjust_p, bootstrap_interval, sign_flip_p
 
 
@@ -87,3 +89,28 @@ def test_unknown_options_are_refused():
         adjust_p([0.1], "fdrr")
     with pytest.raises(nm.errors.OptionError, match="no coverage"):
         bootstrap_interval([0.0, 1.0], level=95)
+
+
+def effects(values):
+    array = xr.DataArray(values, dims=("unit", "sample"))
+    return with_statistics(array, np.ones(values.shape[1]), "holm", seed=0)
+
+
+def test_a_clear_effect_among_many_tests_stays_significant():
+    values = np.random.default_rng(8).normal(size=(400, 64))
+    values[7] += 2
+    found, warnings = effects(values)
+    assert np.flatnonzero(found["p_adjusted"].values < 0.05).tolist() == [7]
+    assert not warnings
+
+
+def test_small_p_values_from_more_patterns_keep_false_positives_rare():
+    random = np.random.default_rng(9)
+    families = [effects(random.normal(size=(100, 16)))[0]["p_adjusted"].values for _ in range(200)]
+    assert np.mean([(family < 0.05).any() for family in families]) < 0.09
+
+
+def test_what_no_effect_could_reach_is_said():
+    (text,) = effects(np.ones((20, 5)))[1]
+    assert "no adjusted p can be below 1" in text
+    assert not effects(np.ones((20, 12)))[1]

@@ -104,7 +104,7 @@ def attribute(
     """
     check_option("method", method, METHODS)
     measured = _measured(metric, target)
-    check_can_intervene(model, measured)
+    check_can_intervene(model, measured, inputs)
     if "gradient" not in model.capabilities:
         raise CapabilityError(
             f"{model!r} has no gradients", expected="a model with 'gradient' among `model.capabilities`"

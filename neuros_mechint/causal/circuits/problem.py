@@ -142,7 +142,7 @@ def circuit_problem(
     CapabilityError
         The model cannot be edited, or its edges cannot be told apart.
     """
-    check_can_intervene(model, metric)
+    check_can_intervene(model, metric, clean)
     output = model.run(clean).output
     metric_values(metric, output)
     wiring = find_wiring(model, clean, nodes)

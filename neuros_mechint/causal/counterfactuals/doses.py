@@ -97,8 +97,8 @@ def dose_response(
     values = measured.values.numpy().reshape(len(curves), ordered.size, -1)
     own_seed = int(generator(seed).integers(2**31))
     data, warnings = _labelled(ordered, values, measured.baseline.numpy(), dose_name, metric, own_seed)
-    name = edits if isinstance(edits, str) else getattr(edits, "__qualname__", type(edits).__name__)
-    arguments = {"metric": metric, "edits": name, "doses": ordered, "n_controls": len(controls)}
+    at_last_dose = edits if isinstance(edits, str) else interventions[ordered.size - 1]
+    arguments = {"metric": metric, "edits": at_last_dose, "doses": ordered.tolist(), "n_controls": len(controls)}
     provenance = Provenance.record(seed=seed, model=model.fingerprint(), arguments=arguments)
     attributes = {
         **curve_summary(ordered, values[0], own_seed),

@@ -215,6 +215,7 @@ class PathAnalyzer:
         nodes: Sequence[str] | Mapping[str, str] | None,
         batch_size: int | None,
     ) -> _Problem:
+        check_can_intervene(self.model, self.metric, clean)
         if corrupted is not None:
             check_partners(self.model, clean, corrupted)
         output = self.model.run(clean, batch_size=batch_size).output

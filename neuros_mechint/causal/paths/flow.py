@@ -78,7 +78,7 @@ def logit_lens(
     >>> bool(lens.main.sel(site="blocks.1.resid_post") > lens.main.sel(site="blocks.0.resid_pre"))
     True
     """
-    check_can_intervene(model, metric)
+    check_can_intervene(model, metric, inputs)
     last = _last_stream(model, inputs)
     layers = int(last.split(".")[1]) + 1
     default = ["blocks.0.resid_pre", *(f"blocks.{layer}.resid_post" for layer in range(layers))]
@@ -150,7 +150,7 @@ def direct_logit_attribution(model: Adapter, inputs: Any, metric: Metric, batch_
     >>> bool(abs(parts.main.sum() - parts.data["clean"].mean()) < 1e-3)
     True
     """
-    check_can_intervene(model, metric)
+    check_can_intervene(model, metric, inputs)
     last = _last_stream(model, inputs)
     wiring = transformer_wiring(model.sites())
     runs = DirectRuns(model, inputs, wiring, (), batch_size)

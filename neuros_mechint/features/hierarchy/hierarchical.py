@@ -26,8 +26,9 @@ class HierarchicalSAE(SparseAutoencoder):
     widths : sequence of int
         Features of each nested prefix, the narrowest first; the last is the number of features. A prefix needs room
         for more features than there are general concepts: see the method card.
-    k : float
-        Features active in an observation, on average.
+    k : float, optional
+        Features active in an observation, on average; by default an eighth of them, at most 32. More than there are
+        in the data split concepts up, and the tree is then one of the pieces.
     **training
         As for `SparseAutoencoder`.
 
@@ -49,7 +50,7 @@ class HierarchicalSAE(SparseAutoencoder):
     True
     """
 
-    def __init__(self, widths: Sequence[int], *, k: float = 32, **training: Any) -> None:
+    def __init__(self, widths: Sequence[int], *, k: float | None = None, **training: Any) -> None:
         widths = check_widths(widths)
         super().__init__(widths[-1], "matryoshka", k=k, widths=widths, **training)
 
