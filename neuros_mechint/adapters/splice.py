@@ -22,6 +22,8 @@ from neuros_mechint.core.dictionary import (
     check_dictionary,
     fingerprint_dictionary,
     n_features,
+    rowwise,
+    site_of,
     taken_apart,
 )
 from neuros_mechint.core.directions import feature_axis
@@ -160,9 +162,10 @@ def splice(dictionary: Any, site: Site, fingerprint_model: Callable[[], str]) ->
         No dictionary, one of another width, or one whose features of a row depend on other rows.
     """
     check_dictionary(dictionary)
+    dictionary = rowwise(dictionary)
     width = width_of(site)
     number = n_features(dictionary, width) if width is not None else None
-    made_for = getattr(dictionary, "model_fingerprint", None), getattr(dictionary, "site", None)
+    made_for = getattr(dictionary, "model_fingerprint", None), site_of(dictionary)
     if made_for[0] is not None and made_for[0] != fingerprint_model():
         warnings.warn("this dictionary was trained on another model, or on other weights of this one", stacklevel=3)
     if made_for[1] is not None and canonical_name(str(made_for[1])) != site.name:

@@ -225,7 +225,7 @@ class TorchAdapter(BaseAdapter):
         for name, tap in native.items():
             if tap is not None and name not in sites:
                 sites[name] = Site(name, tap.native)
-            elif "*" in name and not any(fnmatchcase(known, name) for known in sites):
+            elif "*" in name and not any(fnmatchcase(known, name) for known in self._named):
                 sites |= {site.name: site for site in self._module_sites(batch) if fnmatchcase(site.name, name)}
         if not sites:
             sites = {site.name: site for site in self._module_sites(batch)}

@@ -18,7 +18,7 @@ from neuros_mechint.causal.engines.cost import Costs, copies_per_call
 from neuros_mechint.causal.engines.plan import Planner
 from neuros_mechint.causal.engines.reading import Reading, find_reading
 from neuros_mechint.causal.engines.suffix import SuffixEngine, measure_by_suffix
-from neuros_mechint.causal.metrics import PositionMetric, metric_values
+from neuros_mechint.causal.metrics import PositionMetric, check_one_per_sample, metric_values
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import CapabilityError, InputError, NeurosMechintError, check_option
@@ -132,6 +132,8 @@ def _measure_in_loop(
     notes: tuple[str, ...],
 ) -> Measurements:
     baseline = metric_values(metric, model.run(inputs, batch_size=batch_size).output)
+    if isinstance(model, BaseAdapter):
+        check_one_per_sample(baseline, model.prepared(inputs, ())[0].n_samples)
     values = [
         metric_values(metric, model.run(inputs, edits=list(edits), batch_size=batch_size).output)
         for edits in progress_bar(interventions, description=description)
@@ -158,6 +160,8 @@ def _measure_in_parts(
     parts = list(_parts(batch, metric, batch_size))
     measured = [_measure_part(model, part, resolved, one, engine, description, notes) for part, one in parts]
     values, baselines, engines = zip(*measured, strict=True)
+    for (part, _), baseline in zip(parts, baselines, strict=True):
+        check_one_per_sample(baseline, part.n_samples)
     return Measurements(torch.cat(values, 1), torch.cat(baselines), engines[0], tuple(dict.fromkeys(notes)))
 
 

@@ -45,6 +45,22 @@ def metric_values(metric: Metric, output: Any) -> torch.Tensor:
     return value.reshape(-1)
 
 
+def check_one_per_sample(values: torch.Tensor, n_samples: int) -> None:
+    """Raise `InputError` unless a metric gave one value per sample, or one for all.
+
+    Examples
+    --------
+    >>> check_one_per_sample(torch.zeros(3), 3)
+    """
+    if values.numel() not in (1, n_samples):
+        raise InputError(
+            "the metric does not give one value per sample",
+            expected=f"({n_samples},) values for {n_samples} samples, or a scalar",
+            got=f"{values.numel()} values",
+            fix="reduce positions and tokens to one number for each sample",
+        )
+
+
 def check_dependence(metric: Metric, output: Any) -> None:
     """Raise `InputError` where a metric stays the same whatever the output's numbers are.
 

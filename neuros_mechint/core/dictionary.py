@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,7 +11,7 @@ import torch
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.fingerprint import fingerprint_array, fingerprint_module
 
-_PROBED_ROWS = 4
+_PROBED_ROWS = 16
 _TOLERANCE = 1e-3
 
 
@@ -31,8 +32,16 @@ class Dictionary(Protocol):
         ...
 
 
+def site_of(dictionary: Any) -> str | None:
+    """Return the site a dictionary was made for, ours or SAELens's, where it knows."""
+    own = getattr(dictionary, "site", None)
+    if own is None:
+        own = getattr(getattr(getattr(dictionary, "cfg", None), "metadata", None), "hook_name", None)
+    return own if isinstance(own, str) else None
+
+
 def check_dictionary(dictionary: Any) -> None:
-    """Raise `InputError` unless ``dictionary`` encodes and decodes.
+    """Raise `InputError` unless ``dictionary`` encodes and decodes, each row on its own.
 
     Examples
     --------
@@ -49,6 +58,26 @@ def check_dictionary(dictionary: Any) -> None:
             expected="an object with encode and decode, such as a fitted nm.SparseAutoencoder or a SAELens SAE",
             got=type(dictionary).__name__,
         )
+    settings = getattr(dictionary, "cfg", None)
+    architecture = getattr(settings, "architecture", None)
+    if callable(architecture) and "transcoder" in str(architecture()):
+        raise InputError("a transcoder reads one site and writes another", expected="an autoencoder of one site")
+    normalization = getattr(settings, "normalize_activations", None)
+    if normalization in ("constant_norm_rescale", "layer_norm"):
+        raise InputError(
+            "what this autoencoder decodes depends on what it encoded last, so that its features cannot be edited",
+            expected="one without normalization of each row at inference",
+            got=f"normalize_activations={normalization!r}",
+        )
+
+
+def rowwise(dictionary: Any) -> Any:
+    """Return a dictionary as it takes plain rows: SAELens's autoencoders of heads put rows in a shape of their own."""
+    if not getattr(dictionary, "hook_z_reshaping_mode", False):
+        return dictionary
+    plain = copy.deepcopy(dictionary)
+    plain.turn_off_forward_pass_hook_z_reshaping()
+    return plain
 
 
 def n_features(dictionary: Dictionary, n_inputs: int) -> int:

@@ -45,6 +45,21 @@ def counts_observations(axis: str) -> bool:
     return axis not in FEATURE_DIMS and not axis.startswith("axis_")
 
 
+def axes_of_observations(dims: Sequence[str]) -> list[str]:
+    """Return which axes count observations: where a dictionary's features are told apart, all others do.
+
+    Examples
+    --------
+    >>> axes_of_observations(("sample", "channel", "height", "width"))
+    ['sample']
+    >>> axes_of_observations(("sample", "feature", "height", "width"))
+    ['sample', 'height', 'width']
+    """
+    if "feature" in dims:
+        return [axis for axis in dims if axis != "feature"]
+    return [axis for axis in dims if counts_observations(axis)]
+
+
 def as_matrix(tensor: torch.Tensor, dims: Sequence[str]) -> torch.Tensor:
     """Return a labelled tensor as ``(n_observations, n_features)``.
 
@@ -53,8 +68,8 @@ def as_matrix(tensor: torch.Tensor, dims: Sequence[str]) -> torch.Tensor:
     tensor : torch.Tensor
         Any number of axes.
     dims : sequence of str
-        Names of its axes. Columns run over those in `FEATURE_DIMS`, rows over the others, samples
-        slowest, then trials or stimuli, then positions, then time.
+        Names of its axes. Columns run over those in `FEATURE_DIMS`, or over ``feature`` alone where there is one, rows
+        over the others, samples slowest, then trials or stimuli, then positions, then time.
 
     Returns
     -------
@@ -66,7 +81,8 @@ def as_matrix(tensor: torch.Tensor, dims: Sequence[str]) -> torch.Tensor:
     >>> as_matrix(torch.zeros(2, 12, 5, 7), ("sample", "head", "query", "key")).shape
     torch.Size([10, 84])
     """
-    rows = [axis for axis, name in enumerate(dims) if counts_observations(name)]
+    observed_axes = axes_of_observations(dims)
+    rows = [axis for axis, name in enumerate(dims) if name in observed_axes]
     rows.sort(key=lambda axis: _ROW_RANK.get(dims[axis], 1))
     columns = [axis for axis in range(tensor.ndim) if axis not in rows]
     n_rows = math.prod(tensor.shape[axis] for axis in rows)
@@ -293,7 +309,7 @@ def rows_kept(
     mask = chosen.pick(attention_mask)
     if tuple(mask.shape) != (shape[dims.index("sample")], shape[dims.index(along)]):
         return None  # positions of another sequence than the one that was padded
-    rows = [axis for axis in dims if counts_observations(axis)]
+    rows = axes_of_observations(dims)
     mask = mask if rows.index("sample") < rows.index(along) else mask.T
     for rank, axis in enumerate(rows):
         if axis not in ("sample", along):

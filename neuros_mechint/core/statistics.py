@@ -19,9 +19,11 @@ _CORRECTIONS = ("holm", "fdr", "none")
 def bootstrap_interval(
     values: npt.ArrayLike, level: float = 0.95, n_resamples: int = 2000, seed: SeedLike = 0
 ) -> tuple[Floats, Floats]:
-    """Return the percentile bootstrap interval of the mean over the last axis.
+    """Return the expanded percentile bootstrap interval of the mean over the last axis.
 
-    The same examples are drawn for every row, so that rows can be compared.
+    The same examples are drawn for every row, so that rows can be compared. Plain percentiles are too narrow for few
+    examples (of six, they cover the mean in 83% of the cases instead of 95%); here they lie further out, as far as a t
+    interval does beyond a normal one.
 
     Parameters
     ----------
@@ -44,7 +46,8 @@ def bootstrap_interval(
 
     References
     ----------
-    Efron and Tibshirani 1993, An Introduction to the Bootstrap, doi:10.1201/9780429246593
+    Efron and Tibshirani 1993, An Introduction to the Bootstrap, doi:10.1201/9780429246593; Hesterberg 2015, What
+    Teachers Should Know About the Bootstrap, doi:10.1080/00031305.2015.1089789
 
     Examples
     --------
@@ -52,6 +55,8 @@ def bootstrap_interval(
     >>> bool(low < 2.0 < high)
     True
     """
+    from scipy.stats import norm, t
+
     array = _examples(values)
     if not 0 < level < 1:
         raise OptionError("level is no coverage", expected="a number between 0 and 1", got=level)
@@ -59,7 +64,8 @@ def bootstrap_interval(
     # how often each example is drawn: one matrix product then gives all resampled means
     counts = generator(seed).multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=n_resamples)
     means = array @ counts.T / n_samples
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=-1)
+    reach = t.ppf((1 + level) / 2, n_samples - 1) * np.sqrt(n_samples / (n_samples - 1))
+    low, high = np.quantile(means, [norm.cdf(-reach), norm.cdf(reach)], axis=-1)
     return low, high
 
 
@@ -128,11 +134,9 @@ def _sign_patterns(n_samples: int, n_resamples: int, seed: SeedLike) -> Iterator
     exact, random = _all_patterns(n_samples, n_resamples), generator(seed)
     total = 2**n_samples if exact else n_resamples
     for first in range(0, total, _PATTERNS_AT_ONCE):
-        numbers = np.arange(first, min(first + _PATTERNS_AT_ONCE, total))
-        if exact:
-            yield 1.0 - 2.0 * ((numbers[:, None] >> np.arange(n_samples)) & 1)
-        else:
-            yield 1.0 - 2.0 * random.integers(2, size=(len(numbers), n_samples))
+        numbers = np.arange(first, min(first + _PATTERNS_AT_ONCE, total))[:, None]
+        negative = numbers >> np.arange(n_samples) & 1 if exact else random.integers(2, size=(len(numbers), n_samples))
+        yield np.where(negative, -1.0, 1.0)
 
 
 def adjust_p(p: npt.ArrayLike, method: str = "holm") -> Floats:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from neuros_mechint.core.errors import InputError, OptionError, check_option
 
 # Which arguments an architecture takes, and what SAELens calls them.
@@ -19,6 +21,44 @@ ARGUMENTS: dict[str, dict[str, str]] = {
 }
 SAE_LENS_NAMES = {"matryoshka": "matryoshka_batchtopk"}
 SAVED_AS_JUMPRELU = ("batchtopk", "matryoshka")
+
+
+def whole(name: str, value: Any) -> int:
+    """Return an integer of at least 1, NumPy's included.
+
+    Raises
+    ------
+    InputError
+        Anything else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> whole("n_features", np.int64(8))
+    8
+    """
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1:
+        return int(value)
+    raise InputError(f"{name} is out of range", expected="an integer of at least 1", got=repr(value))
+
+
+def number(name: str, value: Any, least: float, most: float) -> float:
+    """Return a number above ``least`` and up to ``most``; integers stay integers.
+
+    Raises
+    ------
+    InputError
+        Anything else.
+
+    Examples
+    --------
+    >>> number("validation", 0.5, 0, 1)
+    0.5
+    """
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if real and least < value <= most:
+        return value.item() if isinstance(value, np.generic) else value
+    raise InputError(f"{name} is out of range", expected=f"a number above {least} and up to {most}", got=repr(value))
 
 
 def check_arguments(
@@ -39,8 +79,6 @@ def check_arguments(
     {'l1_coefficient': 0.5}
     """
     check_option("architecture", architecture, list(ARGUMENTS))
-    if n_features < 1:
-        raise InputError("an autoencoder needs features", expected="n_features >= 1", got=n_features)
     used = ARGUMENTS[architecture]
     given: dict[str, Any] = {"k": k, "sparsity": sparsity, "widths": widths}
     for name, value in given.items():
@@ -53,24 +91,36 @@ def check_arguments(
             )
     defaults = {"k": max(1, min(32, n_features // 8)), "sparsity": 1.0}
     values: dict[str, Any] = {name: defaults.get(name) if given[name] is None else given[name] for name in used}
-    _check_values(architecture, n_features, values)
-    if architecture in ("topk", "matching_pursuit"):
-        values["k"] = int(values["k"])
-    return {used[name]: list(value) if name == "widths" else value for name, value in values.items()}
-
-
-def _check_values(architecture: str, n_features: int, values: dict[str, Any]) -> None:
-    k, sparsity = values.get("k", 1), values.get("sparsity", 1.0)
-    if not 0 < k <= n_features or (architecture in ("topk", "matching_pursuit") and k != int(k)):
-        raise InputError("k is out of range", expected=f"0 < k <= {n_features}, whole for {architecture}", got=k)
-    if not sparsity >= 0:
-        raise InputError("sparsity is out of range", expected="a number >= 0", got=sparsity)
+    if "k" in values:
+        values["k"] = _checked_k(architecture, n_features, values["k"])
+    if "sparsity" in values:
+        values["sparsity"] = number("sparsity", values["sparsity"], -1e-300, 1e38)
     if "widths" in values:
-        widths = list(values["widths"] or [])
-        if not widths or sorted(set(widths)) != widths or widths[0] < 1 or widths[-1] != n_features:
-            raise InputError(
-                "widths do not fit", expected=f"increasing integers that end with n_features={n_features}", got=widths
-            )
+        values["widths"] = _checked_widths(n_features, values["widths"])
+    return {used[name]: value for name, value in values.items()}
+
+
+def _checked_k(architecture: str, n_features: int, k: Any) -> float:
+    k = number("k", k, 0, n_features)
+    if architecture not in ("topk", "matching_pursuit"):
+        return k
+    if k != int(k):
+        raise InputError("k is out of range", expected=f"a whole number for {architecture}", got=k)
+    return int(k)
+
+
+def _checked_widths(n_features: int, widths: Any) -> list[int]:
+    try:
+        found = [whole("widths", width) for width in widths]
+    except TypeError:
+        found = []
+    if len(found) < 2 or sorted(set(found)) != found or found[-1] != n_features:
+        raise InputError(
+            "widths do not fit",
+            expected=f"two or more increasing integers that end with n_features={n_features}",
+            got=repr(widths)[:80],
+        )
+    return found
 
 
 def training_sae(architecture: str, n_inputs: int, n_features: int, arguments: dict[str, Any]) -> Any:

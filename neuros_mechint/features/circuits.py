@@ -11,6 +11,7 @@ import xarray as xr
 
 from neuros_mechint.causal.certainty import with_statistics
 from neuros_mechint.causal.interventions import Measurements, measure
+from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.dictionary import Dictionary
 from neuros_mechint.core.edits import Edit, Replace, Scale
@@ -143,23 +144,27 @@ def feature_circuit(
         spliced = spliced.with_sae(sae, site)  # type: ignore[attr-defined]  # `feature_effects` has found it there
     sources, targets = (dictionary_site(site, "features") for site in sites)
     removed: list[Edit] = [Scale(f"{sources}[feature={feature}]", 0.0) for feature in chosen[0]]
-    clean, moved = _responses(spliced, inputs, removed, targets, batch_size)
-    if all(torch.equal(one, clean) for one in moved):
+    clean, *moved = _responses(spliced, inputs, removed, targets, batch_size)
+    if all(torch.equal(one[targets], clean[targets]) for one in moved):
         raise InputError(
             f"nothing at {sites[0]!r} moves a feature at {sites[1]!r}",
             expected="the earlier site first",
             fix="swap the two, or take sites further apart",
         )
+    axis = clean.dims(targets).index("feature")
     edges: list[list[Edit]] = [
-        [Replace(f"{targets}[feature={feature}]", one[..., feature])] for one in moved for feature in chosen[1]
+        [Replace(f"{targets}[feature={feature}]", one[targets].select(axis, feature))]
+        for one in moved
+        for feature in chosen[1]
     ]
-    whole: list[list[Edit]] = [*([edit] for edit in removed), *([Replace(targets, one)] for one in moved)]
+    whole: list[list[Edit]] = [*([edit] for edit in removed), *([Replace(targets, one[targets])] for one in moved)]
     measured = measure(spliced, inputs, [*whole, *edges], metric, batch_size=batch_size, description="edges")
     units = getattr(metric, "units", "metric")
     data, warnings = _dataset(measured, chosen, units, correction, int(generator(seed).integers(2**31)))
-    data["response"] = (("earlier", "later"), _mean_change(moved, clean, chosen[1]), {"long_name": "change of feature"})
-    for axis, site in zip(("earlier", "later"), sites, strict=True):
-        data[axis].attrs["long_name"] = f"feature at {site}"
+    change = [(one.matrix(targets) - clean.matrix(targets)).mean(0)[chosen[1]].tolist() for one in moved]
+    data["response"] = (("earlier", "later"), change, {"long_name": "change of feature"})
+    for name, site in zip(("earlier", "later"), sites, strict=True):
+        data[name].attrs["long_name"] = f"feature at {site}"
     arguments = {"earlier": sites[0], "later": sites[1], "n_features": n_features, "metric": metric}
     return FeatureCircuit(
         data,
@@ -195,16 +200,10 @@ def _dataset(
 
 def _responses(
     model: Any, inputs: Any, removed: Sequence[Edit], targets: str, batch_size: int | None
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return the later features as they are, and once each earlier feature is removed; features on the last axis."""
-
-    def seen(edits: Sequence[Edit]) -> torch.Tensor:
-        found = model.observe(inputs, list(edits), targets, batch_size).activations
-        return found[targets].movedim(found.dims(targets).index("feature"), -1)
-
-    return seen([]), [seen([edit]) for edit in progress_bar(list(removed), description="remove features")]
-
-
-def _mean_change(moved: Sequence[torch.Tensor], clean: torch.Tensor, targets: Sequence[int]) -> np.ndarray:
-    changes = [(one - clean)[..., list(targets)].flatten(0, -2).mean(0) for one in moved]
-    return torch.stack(changes).double().numpy()
+) -> list[Activations]:
+    """Return the later features as they are, and once each earlier feature is removed."""
+    alternatives: list[list[Edit]] = [[], *([edit] for edit in removed)]
+    return [
+        model.observe(inputs, edits, targets, batch_size).activations
+        for edits in progress_bar(alternatives, description="remove features")
+    ]

@@ -14,7 +14,7 @@ from neuros_mechint.causal.ablation.results import AblationEffects
 from neuros_mechint.causal.certainty import with_statistics
 from neuros_mechint.causal.interventions import Measurements, check_can_intervene, measure
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.dictionary import Dictionary, as_taken_by
+from neuros_mechint.core.dictionary import Dictionary, as_taken_by, rowwise, site_of
 from neuros_mechint.core.edits import Edit, Scale, Zero
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, check_option
 from neuros_mechint.core.provenance import Provenance
@@ -31,8 +31,8 @@ class FeatureEffects(AblationEffects):
 
     ``data`` holds what `AblationEffects` holds, over ``(site, feature)``, and ``activity``, the mean of the feature;
     ``magnitude``, the mean length of what the edit takes from the activation; ``p_matched``, the share of features of
-    like magnitude whose effect is as large; ``share``, the effect as part of that of all features; and over
-    ``(sample,)`` the metric with the error alone (``error_only``) and without it (``without_error``).
+    like magnitude whose effect is as large for its magnitude; ``share``, the effect as part of that of all features;
+    and over ``(sample,)`` the metric with the error alone (``error_only``) and without it (``without_error``).
     """
 
     def summary(self) -> str:
@@ -121,11 +121,13 @@ def feature_effects(
     """
     check_can_intervene(model, metric, inputs)
     check_option("correction", correction, ("holm", "fdr", "none"))
-    if factor == 1.0 or not np.isfinite(factor):
+    if not isinstance(factor, (int, float, np.number)) or factor == 1.0 or not np.isfinite(factor):
         raise OptionError("this factor changes nothing", expected="a finite number other than 1", got=factor)
+    if not isinstance(n_matched, (int, np.integer)) or n_matched < 1:
+        raise OptionError("bad n_matched", expected="an integer of at least 1", got=repr(n_matched))
     spliced, site = _with_dictionary(model, sae, site)
     name = dictionary_site(site, "features")
-    activity = spliced.capture(inputs, name, batch_size=batch_size).matrix(name)
+    activity = spliced.capture(inputs, name, batch_size=batch_size).matrix(name).double().cpu()
     chosen = _chosen(activity, features)
     whole = [[Zero(name)], [Zero(dictionary_site(site, "error"))]]
     single: list[list[Edit]] = [[Scale(f"{name}[feature={feature}]", factor)] for feature in chosen]
@@ -166,7 +168,7 @@ def feature_effects(
 
 def own_site(sae: Any) -> str:
     """Return the site at which a dictionary was trained, or raise `InputError` where it knows of none."""
-    site = getattr(sae, "site", None)
+    site = site_of(sae)
     if site is None:
         raise InputError("where does this dictionary belong?", expected='a site, such as "blocks.3.resid_post"')
     return site
@@ -188,22 +190,24 @@ def _chosen(activity: torch.Tensor, features: Sequence[int] | None) -> list[int]
         if not found:
             raise InputError("no feature is active on these inputs", fix="give other inputs, or train the dictionary")
         return found
-    chosen = [int(feature) for feature in features]
-    if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= one < len(active) for one in chosen):
+    chosen = np.asarray(features)
+    whole = chosen.ndim == 1 and chosen.size > 0 and chosen.dtype.kind in "iu"
+    if not whole or len(set(chosen.tolist())) < chosen.size or not ((chosen >= 0) & (chosen < len(active))).all():
         raise InputError(
             "these are no features of the dictionary",
-            expected=f"different numbers from 0 to {len(active) - 1}, at least one",
-            got=list(features)[:8],
+            expected=f"different whole numbers from 0 to {len(active) - 1}, at least one",
+            got=repr(features)[:80],
         )
-    return chosen
+    return chosen.tolist()
 
 
 def _magnitudes(sae: Dictionary, activity: torch.Tensor, chosen: Sequence[int]) -> npt.NDArray[np.float64]:
     """Return the mean length of what each feature adds to the activation: its mean size times its decoder row's."""
-    one = as_taken_by(sae, torch.eye(activity.shape[-1], dtype=activity.dtype)[list(chosen)])
+    sae = rowwise(sae)
+    one = as_taken_by(sae, torch.eye(activity.shape[-1])[list(chosen)])
     with torch.no_grad():
-        rows = sae.decode(one) - sae.decode(torch.zeros_like(one))
-    return (activity.abs().mean(0)[list(chosen)] * rows.norm(dim=-1).to(activity)).double().numpy()
+        rows = (sae.decode(one) - sae.decode(torch.zeros_like(one))).double()
+    return (activity.abs().mean(0)[list(chosen)] * rows.norm(dim=-1).to(activity)).numpy()
 
 
 def _statistics(
@@ -240,12 +244,17 @@ def _statistics(
 def _as_large_among_matched(
     effect: npt.NDArray[np.float64], magnitude: npt.NDArray[np.float64], n_matched: int
 ) -> npt.NDArray[np.float64]:
-    """Return, for each feature, ``(b + 1) / (n + 1)`` of the n others nearest in magnitude, b of which act as much."""
+    """Return, for each feature, ``(b + 1) / (n + 1)`` of the n others nearest in magnitude, b of which act as much.
+
+    Each acts as much as its effect is for its magnitude: the largest features have neighbours on one side alone,
+    and would otherwise win for their size.
+    """
     n_matched = min(n_matched, len(effect) - 1)
     if n_matched < 1:
         return np.full(len(effect), np.nan)
     distance = np.abs(np.log(magnitude + np.finfo(float).tiny)[:, None] - np.log(magnitude + np.finfo(float).tiny))
     np.fill_diagonal(distance, np.inf)
     nearest = np.argsort(distance, axis=1, kind="stable")[:, :n_matched]
-    as_large = (np.abs(effect)[nearest] >= np.abs(effect)[:, None]).sum(1)
+    strength = np.abs(effect) / np.maximum(magnitude, np.finfo(float).tiny)
+    as_large = (strength[nearest] >= strength[:, None]).sum(1)
     return (as_large + 1) / (n_matched + 1)

@@ -71,6 +71,12 @@ def fit_layers(
     >>> list(saes), saes["2"].site
     (['0', '2'], '2')
     """
+    if not isinstance(model, Adapter) or sites is None or store is None:
+        raise InputError(
+            "autoencoders of layers need a model, sites and a folder",
+            expected="nm.adapt(model), names or patterns of sites, and a path for their activations",
+            got=f"{type(model).__name__}, sites={sites!r}, store={store!r}",
+        )
     widest = list(n_features.values()) if isinstance(n_features, Mapping) else [n_features]
     for width in widest:  # what is wrong with the settings is known before the model runs
         _autoencoder(width, settings)

@@ -13,7 +13,7 @@ import torch
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.fingerprint import fingerprint_array
-from neuros_mechint.core.labels import LabelledTensors, counts_observations, rows_kept
+from neuros_mechint.core.labels import LabelledTensors, axes_of_observations, rows_kept
 from neuros_mechint.core.random import generator
 from neuros_mechint.core.store import ActivationStore
 from neuros_mechint.core.store_files import shuffled_batches
@@ -37,12 +37,15 @@ class Observations:
         How many there are to train on.
     held_out : torch.Tensor of shape (n_held_out, n_inputs)
         Never among the others.
+    identity : str
+        Tells these data from others.
     """
 
     shuffled: Callable[[int, np.random.Generator], Iterator[torch.Tensor]]
     first: torch.Tensor
     n_rows: int
     held_out: torch.Tensor
+    identity: str
 
     def batches(self, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
         """Yield full, finite batches in random order without end."""
@@ -65,6 +68,16 @@ def check_finite(rows: torch.Tensor) -> torch.Tensor:
     return rows
 
 
+def _check_axes(activations: Any, site: str | None) -> None:
+    dims = activations.dims(str(site)) if isinstance(activations, LabelledTensors) else ()
+    if spatial := [axis for axis in dims if axis in ("depth", "height", "width")]:
+        raise InputError(
+            f"an autoencoder takes one place of a map at a time, and the matrix of {site!r} holds whole maps",
+            got=", ".join(dims),
+            fix=f"give acts[site].movedim(1, -1).flatten(0, -2): rows over {', '.join(spatial)}, columns channels",
+        )
+
+
 def observations(activations: Any, site: str | None, validation: float, n_features: int) -> Observations:
     """Split activations into training blocks and the last rows, or samples of a store, held out.
 
@@ -75,8 +88,7 @@ def observations(activations: Any, site: str | None, validation: float, n_featur
     SiteError
         No such site.
     """
-    if not 0 < validation < 1:
-        raise InputError("validation is out of range", expected="a share between 0 and 1", got=validation)
+    _check_axes(activations, site)
     split = _from_store if isinstance(activations, ActivationStore) else _from_memory
     found = split(activations, site, validation)
     check_finite(found.held_out)
@@ -106,6 +118,7 @@ def row_batches(activations: Any, site: str | None = None) -> Iterator[torch.Ten
         No matrix, several sites and none named, too few rows, or values that are not finite.
     """
     site = only_site(activations, site)
+    _check_axes(activations, site)
     if isinstance(activations, ActivationStore):
         batches: Iterator[torch.Tensor] = activations.batches(str(site), _BLOCK_ROWS, shuffle=False)
     else:
@@ -125,10 +138,9 @@ def as_rows(array: Any) -> torch.Tensor:
     InputError
         Something else than a matrix of real numbers with at least two rows.
     """
-    try:
-        matrix = array.detach() if isinstance(array, torch.Tensor) else torch.as_tensor(np.asarray(array))
-    except (TypeError, ValueError) as error:
-        raise InputError("these are no activations", got=error) from error
+    matrix = array.detach() if isinstance(array, torch.Tensor) else as_tensor(array)
+    if matrix.layout is not torch.strided:
+        raise InputError("activations are a dense matrix", got=matrix.layout, fix="x.to_dense()")
     if matrix.ndim != 2 or matrix.shape[0] < 2 or matrix.shape[1] < 1 or matrix.is_complex():
         raise InputError(
             "activations are a matrix",
@@ -137,6 +149,14 @@ def as_rows(array: Any) -> torch.Tensor:
             fix="flatten samples and positions into rows, or pass Activations with site=",
         )
     return matrix if matrix.is_floating_point() else matrix.float()
+
+
+def as_tensor(array: Any) -> torch.Tensor:
+    """Return an array as a tensor, or raise `InputError` where it is none of numbers."""
+    try:
+        return torch.as_tensor(np.ascontiguousarray(array))
+    except (TypeError, ValueError) as error:
+        raise InputError("these are no activations", got=error) from error
 
 
 def data_fingerprint(activations: Any, site: str | None = None) -> str:
@@ -152,7 +172,7 @@ def _from_memory(activations: Any, site: str | None, validation: float) -> Obser
     def shuffled(batch_size: int, random: np.random.Generator) -> Iterator[torch.Tensor]:
         return shuffled_batches(blocks.__getitem__, len(blocks), _POOL_BLOCKS, batch_size, random)
 
-    return Observations(shuffled, blocks[0], len(rows) - n_held, rows[-n_held:])
+    return Observations(shuffled, blocks[0], len(rows) - n_held, rows[-n_held:], fingerprint_array(rows))
 
 
 def _from_store(store: ActivationStore, site: str | None, validation: float) -> Observations:
@@ -170,8 +190,12 @@ def _from_store(store: ActivationStore, site: str | None, validation: float) -> 
     n_held = min(max(1, round(validation * store.n_samples)), math.ceil(_HELD_OUT_ROWS / per_sample))
     n_training = store.n_samples - n_held
     held_out = torch.cat(list(in_order((n_training, store.n_samples))))
+    n_rows = _count_rows(store, name, n_training)
+    if not n_rows or not len(held_out):
+        raise InputError("all samples to train on, or all that are held out, are padding", fix="leave such samples out")
     first = next(in_order((0, n_training)))
-    return Observations(shuffled, first, _count_rows(store, name, n_training), held_out)
+    identity = f"{n_rows} {fingerprint_array(first)} {fingerprint_array(held_out)}"
+    return Observations(shuffled, first, n_rows, held_out, identity)
 
 
 def _count_rows(store: ActivationStore, name: str, n_samples: int) -> int:
@@ -181,4 +205,4 @@ def _count_rows(store: ActivationStore, name: str, n_samples: int) -> int:
     kept = rows_kept(name, dims, shape, None if mask is None else mask[:n_samples])
     if kept is not None:
         return int(kept.sum())
-    return math.prod(size for axis, size in zip(dims, shape, strict=True) if counts_observations(axis))
+    return math.prod(shape[dims.index(axis)] for axis in axes_of_observations(dims))

@@ -10,24 +10,36 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 import xarray as xr
 
-from neuros_mechint.core.errors import InputError, StorageError
-from neuros_mechint.core.fingerprint import fingerprint_array, fingerprint_module
+from neuros_mechint.core.dictionary import check_dictionary, rowwise
+from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.fingerprint import fingerprint_module
 from neuros_mechint.core.random import generator, torch_generator
-from neuros_mechint.features.architectures import SAE_LENS_NAMES, SAVED_AS_JUMPRELU, check_arguments, training_sae
-from neuros_mechint.features.observations import data_fingerprint, observations, only_site
-from neuros_mechint.features.training import make_trainer, train
+from neuros_mechint.features.architectures import (
+    SAE_LENS_NAMES,
+    SAVED_AS_JUMPRELU,
+    check_arguments,
+    number,
+    training_sae,
+    whole,
+)
+from neuros_mechint.features.files import read_folder, write_folder
+from neuros_mechint.features.observations import as_tensor, data_fingerprint, observations, only_site
+from neuros_mechint.features.training import make_trainer, settle_threshold, train
+
+_SAMPLE = 2048
+"""Observations, drawn at random, by which activations are centred and scaled, and thresholds set."""
 
 
 class SparseAutoencoder:
     """A sparse autoencoder, trained by SAELens.
 
-    Activations are scaled for training, and the scale is folded into the weights afterwards. What is fitted is the
-    form for inference, in which each row is encoded on its own: BatchTopK and Matryoshka, whose rows compete within a
-    batch during training, are JumpReLU autoencoders with a learned threshold from then on.
+    Activations are scaled for training, and centred where their mean is larger than what varies; both are folded into
+    the weights afterwards. What is fitted is the form for inference, in which each row is encoded on its own: BatchTopK
+    and Matryoshka, whose rows compete within a batch during training, are JumpReLU autoencoders from then on, with the
+    threshold that leaves k features active on average.
 
     Parameters
     ----------
@@ -103,17 +115,16 @@ class SparseAutoencoder:
         seed: int = 0,
         progress: bool = True,
     ) -> None:
-        check_arguments(architecture, n_features, k, sparsity, widths)
-        if epochs < 1 or batch_size < 1 or not learning_rate > 0 or (patience is not None and patience < 1):
-            raise InputError(
-                "the training settings are out of range",
-                expected="epochs, batch_size and patience >= 1, learning_rate > 0",
-                got=f"{epochs}, {batch_size}, {patience}, {learning_rate}",
-            )
-        self.n_features, self.architecture = n_features, architecture
-        self.k, self.sparsity, self.widths = k, sparsity, widths
-        self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
-        self.validation, self.patience, self.seed, self.progress = validation, patience, seed, progress
+        self.n_features, self.architecture = whole("n_features", n_features), architecture
+        check_arguments(architecture, self.n_features, k, sparsity, widths)
+        self.k = None if k is None else number("k", k, 0, self.n_features)
+        self.sparsity = sparsity
+        self.widths = None if widths is None else [int(width) for width in widths]
+        self.epochs, self.batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
+        self.learning_rate = float(number("learning_rate", learning_rate, 0, 1e30))
+        self.validation = float(number("validation", validation, 0, 0.9))
+        self.patience = None if patience is None else whole("patience", patience)
+        self.seed, self.progress = seed, progress
 
     def __repr__(self) -> str:
         chosen = {name: value for name in ("k", "sparsity", "widths") if (value := getattr(self, name)) is not None}
@@ -152,37 +163,41 @@ class SparseAutoencoder:
         arguments = check_arguments(self.architecture, self.n_features, self.k, self.sparsity, self.widths)
         batch_size = min(self.batch_size, data.n_rows)
         n_steps = max(1, self.epochs * data.n_rows // batch_size)
-        random = generator(self.seed)
-        seeds = [int(value) for value in random.integers(2**31, size=2)]
+        weights_seed, order_seed = (int(value) for value in generator(self.seed).integers(2**31, size=2))
         settings: dict[str, Any] = {
             "architecture": self.architecture, "n_features": self.n_features, "arguments": arguments,
-            "n_steps": n_steps, "batch_size": batch_size, "learning_rate": self.learning_rate, "seeds": seeds,
-            "data": fingerprint_array(data.held_out),
+            "n_steps": n_steps, "batch_size": batch_size, "learning_rate": self.learning_rate,
+            "patience": self.patience, "seeds": [weights_seed, order_seed], "data": data.identity,
         }  # fmt: skip
-        folder = None if checkpoint is None else Path(checkpoint)
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        with torch.random.fork_rng(), torch.enable_grad():
-            torch.set_rng_state(torch_generator(seeds[0]).get_state())
+        sample = next(data.batches(min(_SAMPLE, data.n_rows), order_seed))
+        centre, scale = centre_and_scale(sample)
+        with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
+            torch.set_rng_state(torch_generator(weights_seed).get_state())
             sae = training_sae(self.architecture, data.held_out.shape[1], self.n_features, arguments)
-            trainer = make_trainer(sae, data.batches(batch_size, seeds[1]), n_steps, batch_size, self.learning_rate)
-            norm = float(data.first.norm(dim=-1).mean())  # the first rows: those held out decide nothing
-            trainer.activation_scaler.scaling_factor = data.held_out.shape[1] ** 0.5 / max(norm, 1e-30)
+            batches = (batch - centre for batch in data.batches(batch_size, order_seed))
+            trainer = make_trainer(sae, batches, n_steps, batch_size, self.learning_rate)
+            trainer.activation_scaler.scaling_factor = scale
             history = train(
-                trainer, data.held_out, patience=self.patience, checkpoint=folder, settings=settings,
-                progress=self.progress,
+                trainer, data.held_out - centre, patience=self.patience, settings=settings, progress=self.progress,
+                checkpoint=None if checkpoint is None else Path(checkpoint),
             )  # fmt: skip
             self.dead_ = trainer.dead_neurons.numpy()
-            sae.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
-            model = getattr(getattr(activations, "provenance", None), "model", None)
-            sae.cfg.metadata.hook_name, sae.cfg.metadata.model_fingerprint = site, model
-            sae.cfg.metadata.data_fingerprint = data_fingerprint(activations, site)
-            sae.cfg.metadata.architecture = {
-                "name": self.architecture, "k": self.k, "widths": None if self.widths is None else list(self.widths)
-            }  # fmt: skip
-            self._adopt(_for_inference(sae))
+            if self.architecture in SAVED_AS_JUMPRELU:
+                settle_threshold(sae, (sample - centre) * scale)
+            sae.fold_activation_norm_scaling_factor(scale)
+            sae.b_dec.data += centre
+        check_converged(sae)
+        self._describe(sae, activations, site)
+        self._adopt(_for_inference(sae))
         self.history_ = _history(history)
         return self
+
+    def _describe(self, sae: Any, activations: Any, site: str | None) -> None:
+        """Write down what a saved autoencoder needs to be known by."""
+        sae.cfg.metadata.hook_name = site
+        sae.cfg.metadata.model_fingerprint = getattr(getattr(activations, "provenance", None), "model", None)
+        sae.cfg.metadata.data_fingerprint = data_fingerprint(activations, site)
+        sae.cfg.metadata.architecture = {"name": self.architecture, "k": self.k, "widths": self.widths}
 
     def _adopt(self, sae: Any) -> None:
         self.sae_ = sae.eval().requires_grad_(False)
@@ -197,16 +212,17 @@ class SparseAutoencoder:
         return self.sae_
 
     def _checked(self, values: Any, width: int) -> torch.Tensor:
-        rows = values if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
-        if rows.ndim < 1 or rows.shape[-1] != width:
-            raise InputError("the width does not fit", expected=f"(..., {width})", got=tuple(rows.shape))
+        rows = values if isinstance(values, torch.Tensor) else as_tensor(values)
+        if rows.ndim < 1 or rows.shape[-1] != width or rows.is_complex():
+            expected = f"real numbers of shape (..., {width})"
+            raise InputError("the width does not fit", expected=expected, got=f"{tuple(rows.shape)}, {rows.dtype}")
         return rows.to(self.decoder.dtype)
 
     def encode(self, x: Any) -> torch.Tensor:
         """Return the features ``(..., n_features)`` of activations ``(..., n_inputs)``, each row on its own."""
         sae = self._fitted()
         rows = self._checked(x, self.n_inputs_)
-        return sae.encode(rows.reshape(-1, self.n_inputs_)).reshape(*rows.shape[:-1], -1)
+        return sae.encode(rows.reshape(-1, self.n_inputs_)).reshape(*rows.shape[:-1], self.n_features)
 
     def decode(self, feature_acts: Any) -> torch.Tensor:
         """Return the activations ``(..., n_inputs)`` that features ``(..., n_features)`` stand for."""
@@ -247,16 +263,7 @@ class SparseAutoencoder:
         sae = self._fitted()
         if self.architecture in SAVED_AS_JUMPRELU:
             warnings.warn(f"{self.architecture} is saved, and reloads, as JumpReLU", stacklevel=2)
-        target = Path(path)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as draft:
-                sae.save_model(draft)
-                target.mkdir(exist_ok=True)
-                for written in Path(draft).iterdir():  # file by file in one step each: none is ever half there
-                    written.replace(target / written.name)
-        except OSError as error:
-            raise StorageError(f"could not write {path}: {error}", fix="check the path and the space") from error
+        write_folder(sae, Path(path))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -267,17 +274,7 @@ class SparseAutoencoder:
         StorageError
             Missing or damaged.
         """
-        from sae_lens import SAE
-
-        try:
-            sae = SAE.load_from_disk(Path(path), device="cpu")
-        except Exception as error:  # whatever a damaged file makes of json, safetensors and SAELens
-            raise StorageError(
-                f"no autoencoder could be read from {path}: {error}",
-                expected="a folder with cfg.json and sae_weights.safetensors",
-                fix="save it again",
-            ) from error
-        return cls.from_sae_lens(sae)
+        return cls.from_sae_lens(read_folder(Path(path)))
 
     @classmethod
     def from_sae_lens(cls, sae: Any) -> Self:
@@ -288,12 +285,17 @@ class SparseAutoencoder:
         InputError
             A `HierarchicalSAE` is asked for, and this one was not trained with nested widths.
         """
-        sae = copy.deepcopy(sae)
+        check_dictionary(sae)
+        if not (hasattr(sae, "cfg") and hasattr(sae, "W_dec")):
+            raise InputError("this is no SAELens autoencoder", expected="sae_lens.SAE", got=type(sae).__name__)
+        sae = rowwise(copy.deepcopy(sae))
         if hasattr(sae, "save_inference_model"):
             sae = _for_inference(sae)
         kinds = {theirs: ours for ours, theirs in SAE_LENS_NAMES.items()}
         now = sae.cfg.architecture()
-        trained = sae.cfg.metadata.get("architecture") or {"name": kinds.get(now, now), "k": None, "widths": None}
+        trained = sae.cfg.metadata.get("architecture")
+        if not isinstance(trained, dict) or set(trained) != {"name", "k", "widths"}:  # of SAELens, or of others
+            trained = {"name": kinds.get(now, now), "k": None, "widths": None}
         fitted = cls._blank(int(sae.cfg.d_sae), trained["widths"])
         fitted.architecture, fitted.k, fitted.widths = trained["name"], trained["k"], trained["widths"]
         fitted._adopt(sae)
@@ -303,6 +305,37 @@ class SparseAutoencoder:
     def _blank(cls, n_features: int, widths: Sequence[int] | None) -> Self:
         """Return one that is not fitted."""
         return cls(n_features)
+
+
+def centre_and_scale(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return what to subtract from rows, and the factor that gives the rest a mean length of the root of its width.
+
+    A mean that is longer than what varies is subtracted: training would spend its steps on it. A shorter one is left
+    for the bias of the decoder to find: a nested autoencoder that starts at the mean misses general concepts.
+
+    Raises
+    ------
+    InputError
+        Values too small or too large for single precision once they are squared.
+    """
+    exact = rows.double()
+    mean = exact.mean(0)
+    spread = float((exact - mean).norm(dim=-1).mean())
+    if not 1e-15 < spread < 1e15:
+        raise InputError(
+            "the activations are too small or too large for single precision, or nearly constant",
+            expected="distances from their mean between 1e-15 and 1e15",
+            got=f"{spread:.3g}",
+            fix="give them in other units",
+        )
+    centre = mean if float(mean.norm()) > spread else torch.zeros_like(mean)
+    return centre.to(rows), rows.shape[1] ** 0.5 / float((exact - centre).norm(dim=-1).mean())
+
+
+def check_converged(sae: Any) -> None:
+    """Raise `InputError` where weights are not finite."""
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in sae.parameters()):
+        raise InputError("the training diverged: weights are not finite", fix="choose a smaller learning_rate")
 
 
 def _for_inference(sae: Any) -> Any:

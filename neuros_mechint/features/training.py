@@ -51,13 +51,12 @@ def train(
 
     With ``patience`` the weights of the lowest held-out loss are kept, else the last.
     """
-    history = [] if checkpoint is None else restore(trainer, checkpoint, settings)
+    history, best = ([], None) if checkpoint is None else restore(trainer, checkpoint, settings)
     n_steps, done = trainer.cfg.total_training_steps, trainer.n_training_steps
     every = max(1, n_steps // _N_EVALUATIONS)
     if _stopped(history, patience):
-        return history
+        done = n_steps
     batches = itertools.islice(trainer.data_provider, done, None)
-    best: dict[str, torch.Tensor] | None = None
     nested = hasattr(trainer.sae.cfg, "matryoshka_widths")
     for step in progress_bar(range(done + 1, n_steps + 1), description="training the autoencoder", enabled=progress):
         if nested:
@@ -69,7 +68,7 @@ def train(
             if patience is not None and history[-1][2] == min(loss for _, _, loss in history):
                 best = copy.deepcopy(trainer.sae.state_dict())
             if checkpoint is not None:
-                save(trainer, checkpoint, settings, history)
+                save(trainer, checkpoint, settings, history, best)
             if _stopped(history, patience):
                 break
     if best is not None:
@@ -104,6 +103,20 @@ def active_features(step: int, n_steps: int, k: float, n_features: int) -> float
     return k + (min(n_features, _WIDEST * k) - k) * left
 
 
+def settle_threshold(sae: Any, rows: torch.Tensor) -> None:
+    """Set the threshold that replaces the competition within a batch to where k features are active on average.
+
+    SAELens's is a running mean of the smallest active values: it lags behind, hundreds of steps after they have
+    settled, and starts at zero.
+    """
+    sae.activation_fn.k = sae.cfg.k
+    with torch.no_grad():
+        codes = sae.encode(rows)
+    active = codes[codes > 0]
+    if active.numel():
+        sae.topk_threshold.fill_(float(active.min()))
+
+
 def held_out_loss(trainer: Any, held_out: torch.Tensor) -> float:
     """Return the training objective on rows held out, with k as it will be, on a copy: a pass moves thresholds."""
     from sae_lens.saes.sae import TrainStepInput
@@ -129,34 +142,51 @@ def _stopped(history: list[tuple[int, float, float]], patience: int | None) -> b
     return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
-def save(trainer: Any, folder: Path, settings: dict[str, Any], history: list[tuple[int, float, float]]) -> None:
+def save(
+    trainer: Any,
+    folder: Path,
+    settings: dict[str, Any],
+    history: list[tuple[int, float, float]],
+    best: dict[str, torch.Tensor] | None,
+) -> None:
     """Write a checkpoint beside the last one, then rename it into place and remove the last one."""
-    name = f"step_{trainer.n_training_steps}"
-    new = folder / f"{name}.part"
-    shutil.rmtree(new, ignore_errors=True)
-    trainer.save_trainer_state(new)
-    # Not save_checkpoint: SAELens folds decoder norms into the weights it saves, which is not the state of training.
-    torch.save(trainer.sae.state_dict(), new / "weights.pt")
-    (new / "settings.json").write_text(json.dumps({"settings": settings, "history": history}), encoding="utf-8")
-    shutil.rmtree(folder / name, ignore_errors=True)
-    os.replace(new, folder / name)
-    for old in folder.glob("step_*"):
-        if old.name != name:
-            shutil.rmtree(old)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"step_{trainer.n_training_steps}"
+        new = folder / f"{name}.part"
+        shutil.rmtree(new, ignore_errors=True)
+        trainer.save_trainer_state(new)
+        # Not save_checkpoint: SAELens folds decoder norms into the weights it saves: not the state of training.
+        torch.save({"now": trainer.sae.state_dict(), "best": best}, new / "weights.pt")
+        (new / "settings.json").write_text(json.dumps({"settings": settings, "history": history}), encoding="utf-8")
+        shutil.rmtree(folder / name, ignore_errors=True)
+        os.replace(new, folder / name)
+        for old in _checkpoints(folder):
+            if old.name != name:
+                shutil.rmtree(old)
+    except OSError as error:
+        raise StorageError(f"could not write a checkpoint to {folder}: {error}", fix="give another folder") from error
 
 
-def restore(trainer: Any, folder: Path, settings: dict[str, Any]) -> list[tuple[int, float, float]]:
-    """Load the newest checkpoint, if there is one, into the trainer; return its history."""
-    found = [path for path in folder.glob("step_*") if path.suffix != ".part"]
+def restore(
+    trainer: Any, folder: Path, settings: dict[str, Any]
+) -> tuple[list[tuple[int, float, float]], dict[str, torch.Tensor] | None]:
+    """Load the newest checkpoint, if there is one, into the trainer; return its history and its best weights."""
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder} is no folder", fix="give a folder for checkpoints")
+    found = _checkpoints(folder)
     if not found:
-        return []
+        return [], None
     newest = max(found, key=lambda path: int(path.name.removeprefix("step_")))
+    best: dict[str, torch.Tensor] | None = None
     try:
         saved = json.loads((newest / "settings.json").read_text(encoding="utf-8"))
         history = [(int(step), float(a), float(b)) for step, a, b in saved["history"]]
         found_settings = saved["settings"]
         if found_settings == settings:
-            trainer.sae.load_state_dict(torch.load(newest / "weights.pt", weights_only=True))
+            weights = torch.load(newest / "weights.pt", weights_only=True)
+            best = weights["best"]
+            trainer.sae.load_state_dict(weights["now"])
             trainer.load_trainer_state(newest)
     except Exception as error:  # whatever damaged files make of json, torch and SAELens
         raise StorageError(f"the checkpoint {newest} is damaged", fix="delete it and train again") from error
@@ -167,4 +197,9 @@ def restore(trainer: Any, folder: Path, settings: dict[str, Any]) -> list[tuple[
             got=differing(found_settings, settings),
             fix="choose another folder, or train with the same settings and data",
         )
-    return history
+    return history, best
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Return our finished checkpoints in a folder that may hold other things too."""
+    return [path for path in folder.glob("step_*") if path.name.removeprefix("step_").isdecimal() and path.is_dir()]

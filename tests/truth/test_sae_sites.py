@@ -239,7 +239,7 @@ def test_states_of_a_recurrent_network_and_channels_of_a_convolution():
     assert found.dims("0.sae.features") == ("sample", "feature", "height", "width")
     pixels = found["0"].movedim(1, -1)
     torch.testing.assert_close(found["0.sae.features"].movedim(1, -1), dictionary.encode(pixels).detach())
-    assert found.matrix("0.sae.features").shape[0] == 2
+    assert found.matrix("0.sae.features").shape == (2 * 3 * 3, 10)  # a dictionary sees one place at a time
 
 
 def test_a_continuation_is_steered_by_features():
@@ -330,3 +330,73 @@ def test_a_module_of_the_model_that_is_called_sae_keeps_its_name():
     found = model.capture(torch.ones(2, 3), ["0.sae.features", "0.first.sae.features"])
     assert found["0.sae.features"].shape == (2, 4)
     assert found["0.first.sae.features"].shape == (2, 6)
+
+
+def sae_lens_autoencoder(architecture="standard", width=8, site=None, **settings):
+    from sae_lens.registry import SAE_CLASS_REGISTRY
+    from sae_lens.saes.sae import SAEMetadata
+
+    sae_class, config = SAE_CLASS_REGISTRY[architecture]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sae = sae_class(config(d_in=width, d_sae=2 * width, metadata=SAEMetadata(hook_name=site), **settings))
+        for name in ("W_enc", "W_dec"):
+            getattr(sae, name).data = torch.randn_like(getattr(sae, name)) / width**0.5
+    return sae.eval()
+
+
+@pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu", "gated"])
+@pytest.mark.parametrize("normalization", ["layer_norm", "constant_norm_rescale"])
+def test_a_decoder_that_remembers_what_was_encoded_is_refused(architecture, normalization):
+    plain, _, _, _, site = spliced("GPT2")
+    sae = sae_lens_autoencoder(architecture, 32, normalize_activations=normalization)
+    before = set(vars(sae))
+    with pytest.raises(InputError, match="encoded last"):
+        plain.with_sae(sae, site)
+    assert set(vars(sae)) == before
+
+
+def test_an_autoencoder_of_heads_takes_them_in_the_shape_of_the_site():
+    plain, _, _, inputs, _ = spliced("GPT2")
+    z = plain.capture(inputs, "blocks.0.z")["blocks.0.z"]
+    sae, alone = (
+        sae_lens_autoencoder("standard", z.shape[2:].numel(), "blocks.0.attn.hook_z", reshape_activations="hook_z")
+        for _ in range(2)
+    )
+    model = plain.with_sae(sae, "blocks.0.z")
+    found = model.capture(inputs, "blocks.0.z.sae.features")["blocks.0.z.sae.features"]
+    torch.testing.assert_close(found, alone.encode(z).detach())
+    torch.testing.assert_close(sae(z), alone(z))  # the caller's own still takes heads
+
+
+def test_the_place_that_saelens_wrote_down_is_known():
+    plain, _, _, inputs, site = spliced("GPT2")
+    sae = sae_lens_autoencoder("standard", 32, "blocks.0.hook_resid_post")
+    with pytest.warns(UserWarning, match="trained at 'blocks.0.hook_resid_post'"):
+        plain.with_sae(sae, site)
+    effects = nm.feature_effects(plain, sae, inputs, nm.log_probability(3))
+    assert effects.data["site"].values.tolist() == ["blocks.0.resid_post"]
+
+
+def test_a_transcoder_is_no_autoencoder_though_its_widths_agree():
+    plain, _, _, _, site = spliced("GPT2")
+    with pytest.raises(InputError, match="transcoder"):
+        plain.with_sae(sae_lens_autoencoder("transcoder", 32, d_out=32, apply_b_dec_to_input=False), site)
+
+
+def test_features_of_a_map_are_the_columns_and_places_the_rows():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    x = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    net(x)
+    dictionary = HandMade(4, 6)
+    model = nm.adapt(net).with_sae(dictionary, "0")
+    rows = model.capture(x, "0.sae.features").matrix("0.sae.features")
+    expected = dictionary.encode(net[0](x).movedim(1, -1).flatten(0, -2))
+    torch.testing.assert_close(rows, expected)
+    effects = nm.feature_effects(nm.adapt(net), dictionary, x, lambda output: output[:, 0], site="0", features=range(6))
+    torch.testing.assert_close(torch.as_tensor(effects.data["activity"].values).float(), expected.mean(0))
+
+
+def test_a_pattern_after_a_name_still_stands_for_all():
+    model = nm.adapt(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    assert list(model.capture(torch.ones(2, 3), ["0", "*"])) == ["0", "1", "2"]

@@ -254,7 +254,7 @@ def test_bad_inputs_are_refused(tmp_path):
         nm.SparseAutoencoder(2, k=3)
     with pytest.raises(InputError, match="not fitted"):
         nm.SparseAutoencoder(64, k=3).encode(torch.ones(2, 8))
-    with pytest.raises(StorageError, match="no autoencoder"):
+    with pytest.raises(StorageError, match="no folder"):
         nm.SparseAutoencoder.load(tmp_path / "missing")
 
 
@@ -263,6 +263,147 @@ def test_a_damaged_file_and_a_wrong_width_are_refused(tmp_path):
     with pytest.raises(InputError, match="width"):
         sae.encode(torch.ones(2, 8))
     sae.save(tmp_path)
-    (tmp_path / "sae_weights.safetensors").write_bytes(b"damaged")
+    weights = tmp_path / "sae_weights.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (b"damaged", whole[:-1] + bytes([whole[-1] ^ 1])):  # one bit is enough
+        weights.write_bytes(damaged)
+        with pytest.raises(StorageError, match="changed after it was saved"):
+            nm.SparseAutoencoder.load(tmp_path)
+    (tmp_path / "checksums.json").unlink()  # as SAELens writes a folder
+    weights.write_bytes(b"damaged")
     with pytest.raises(StorageError, match="no autoencoder"):
         nm.SparseAutoencoder.load(tmp_path)
+
+
+def test_files_of_two_saves_are_not_taken_for_one(tmp_path):
+    for k in (2, 4):
+        nm.SparseAutoencoder(64, k=k, **QUICK).fit(gaussian(1000)).save(tmp_path / str(k))
+    (tmp_path / "4" / "cfg.json").replace(tmp_path / "2" / "cfg.json")  # a save that was interrupted between them
+    with pytest.raises(StorageError, match=r"cfg\.json in .* changed"):
+        nm.SparseAutoencoder.load(tmp_path / "2")
+
+
+@pytest.mark.parametrize("architecture", CONVERTED)
+def test_as_many_features_are_active_as_were_asked_for_however_short_the_training(architecture):
+    sae = nm.SparseAutoencoder(64, architecture, **ARGUMENTS[architecture], **QUICK).fit(gaussian(4000))
+    assert float((sae.encode(gaussian(4000, seed=1)) > 0).sum(1).float().mean()) == pytest.approx(3, rel=0.15)
+
+
+@pytest.mark.parametrize("mean", [0, 10, 1000])
+def test_a_large_mean_does_no_harm(mean):
+    x, vectors = planted(0, 8000)
+    sae = nm.SparseAutoencoder(64, k=3, progress=False).fit(x + mean)
+    assert agreement(sae.decoder, vectors) >= 0.85
+    assert (
+        sae.reconstruct(x + mean) - mean - x
+    ).var() < 0.3 * x.var()  # three features are kept where 3.2 are active on average
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-3, 1e6])
+def test_units_make_no_difference(size):
+    x = planted(0, 3000)[0]
+    one, other = (nm.SparseAutoencoder(64, k=3, **QUICK).fit(x * factor) for factor in (1, size))
+    cosine = torch.nn.functional.cosine_similarity(one.decoder.double(), other.decoder.double(), dim=1, eps=0)
+    assert cosine.min() > 0.999
+
+
+def test_numbers_that_cannot_be_trained_on_are_refused():
+    x = gaussian(1000)
+    for size in (1e-25, 1e25):
+        with pytest.raises(InputError, match="too small or too large"):
+            nm.SparseAutoencoder(64, k=3, **QUICK).fit(x * size)
+    with pytest.raises(InputError, match="diverged"):
+        nm.SparseAutoencoder(64, "standard", learning_rate=1e25, **QUICK).fit(x)
+
+
+def test_a_small_autoencoder_is_saved_and_loaded(tmp_path):
+    sae = nm.SparseAutoencoder(8, **QUICK).fit(gaussian(500, width=4))
+    sae.save(tmp_path)
+    assert torch.equal(
+        nm.SparseAutoencoder.load(tmp_path).encode(gaussian(5, width=4)), sae.encode(gaussian(5, width=4))
+    )
+    assert repr(sae) == "<SparseAutoencoder 8, topk: fitted on 4 units of None>"
+
+
+def test_an_early_stop_keeps_its_best_weights_over_a_resumption(tmp_path):
+    x = gaussian(300)
+    settings = {"k": 8, "epochs": 400, "batch_size": 64, "progress": False, "patience": 2}
+    with pytest.warns(UserWarning, match="fewer observations"):
+        whole = nm.SparseAutoencoder(512, **settings).fit(x)
+    for _ in range(2):  # the second finds a training that is finished
+        with pytest.warns(UserWarning, match="fewer observations"):
+            again = nm.SparseAutoencoder(512, **settings).fit(x, checkpoint=tmp_path)
+        assert torch.equal(again.decoder, whole.decoder)
+
+
+def test_a_checkpoint_of_other_data_with_the_same_end_is_refused(tmp_path):
+    x = gaussian(1000)
+    nm.SparseAutoencoder(64, k=3, **QUICK).fit(x, checkpoint=tmp_path)
+    y = torch.cat([x[:900].flip(1), x[900:]])
+    with pytest.raises(StorageError, match="another training") as refusal:
+        nm.SparseAutoencoder(64, k=3, **QUICK).fit(y, checkpoint=tmp_path)
+    assert "data=" in str(refusal.value)
+    assert "batch_size" not in str(refusal.value)
+
+
+def test_a_folder_for_checkpoints_may_hold_other_things(tmp_path):
+    for name in ("step_by_step", "step_notes.part"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step_1.txt").write_text("mine")
+    for _ in range(2):
+        nm.SparseAutoencoder(64, k=3, **QUICK).fit(gaussian(1000), checkpoint=tmp_path)
+    assert {"step_by_step", "step_notes.part", "step_1.txt"} < {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(StorageError, match="no folder"):
+        nm.SparseAutoencoder(64, k=3, **QUICK).fit(gaussian(1000), checkpoint=tmp_path / "step_1.txt")
+
+
+def test_maps_are_not_taken_for_rows():
+    maps = Activations({"conv": torch.rand(8, 3, 5, 5)}, {"conv": ("sample", "channel", "height", "width")})
+    with pytest.raises(InputError, match="one place of a map at a time"):
+        nm.SparseAutoencoder(8, **QUICK).fit(maps)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *(("n_features", bad) for bad in (0, 2.5, True, "16", None)),
+        *(("k", bad) for bad in (0, 1.5, True, "2", 65)),
+        *(("epochs", bad) for bad in (0, True, "2", float("inf"), None)),
+        *(("batch_size", bad) for bad in (True, 2.5)),
+        *(("patience", bad) for bad in (0, True, 2.5)),
+        *(("learning_rate", bad) for bad in (0, True, float("inf"), "1")),
+        *(("validation", bad) for bad in (0, 1, "2", None)),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(argument, value):
+    settings = {"n_features": 64, argument: value}
+    with pytest.raises(InputError, match=f"{argument} is out of range"):
+        nm.SparseAutoencoder(**settings)
+
+
+@pytest.mark.parametrize("widths", [5, "ab", [64], [16, 16, 64], [4.0, 64], [True, 64], [16, 32]])
+def test_widths_that_do_not_nest_are_refused(widths):
+    with pytest.raises(InputError, match="widths"):
+        nm.SparseAutoencoder(64, "matryoshka", widths=widths)
+
+
+def test_settings_from_numpy_are_numbers_too(tmp_path):
+    settings = {"k": np.int64(3), "epochs": np.int64(1), "learning_rate": np.float32(1e-3), "progress": False}
+    nm.SparseAutoencoder(np.int64(64), **settings).fit(gaussian(600), checkpoint=tmp_path / "c").save(tmp_path / "s")
+    assert nm.SparseAutoencoder.load(tmp_path / "s").k == 3
+
+
+def test_what_is_encoded_may_be_empty_reversed_or_no_numbers():
+    sae = nm.SparseAutoencoder(64, k=3, **QUICK).fit(gaussian(600))
+    assert sae.encode(torch.zeros(0, 32)).shape == (0, 64)
+    rows = gaussian(5).numpy()
+    torch.testing.assert_close(sae.encode(rows[::-1]), sae.encode(rows).flip(0))
+    for bad in ("text", None, torch.zeros(2, 32, dtype=torch.complex64)):
+        with pytest.raises(InputError):
+            sae.encode(bad)
+
+
+def test_training_under_inference_mode_is_training_all_the_same():
+    with torch.inference_mode():
+        inside = nm.SparseAutoencoder(64, k=3, **QUICK).fit(gaussian(600))
+    assert torch.equal(inside.decoder, nm.SparseAutoencoder(64, k=3, **QUICK).fit(gaussian(600)).decoder)

@@ -20,11 +20,21 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
     assert 0.82 < covered < 0.94  # percentile intervals of skewed data fall a little short
 
 
+@pytest.mark.parametrize(("n_samples", "least"), [(4, 0.87), (6, 0.91), (12, 0.93), (40, 0.935)])
+def test_intervals_of_few_examples_are_as_wide_as_they_need_to_be(n_samples, least):
+    samples = np.random.default_rng(1).normal(size=(4000, n_samples))
+    low, high = bootstrap_interval(samples, seed=2)
+    assert least < ((low <= 0) & (high >= 0)).mean() < 0.97
+
+
 def test_intervals_agree_with_scipy():
     values = np.random.default_rng(1).normal(size=30)
     low, high = bootstrap_interval(values, n_resamples=8000)
+    # the percentiles of Hesterberg's expanded interval: those of a t distribution, on the scale of a normal one
+    reach = scipy.stats.t.ppf(0.975, 29) * np.sqrt(30 / 29)
+    level = 2 * scipy.stats.norm.cdf(reach) - 1
     other = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=8000, method="percentile", rng=np.random.default_rng(2)
+        (values,), np.mean, confidence_level=level, n_resamples=8000, method="percentile", rng=np.random.default_rng(2)
     )
     assert low == pytest.approx(other.confidence_interval.low, abs=0.02)
     assert high == pytest.approx(other.confidence_interval.high, abs=0.02)
