@@ -47,13 +47,16 @@ from .core.sites import SiteTable as SiteTable
 from .core.store import ActivationStore as ActivationStore
 from .datasets.embedded import load_model as load_model
 from .features.circuits import feature_circuit as feature_circuit
+from .features.dashboard.dashboard import feature_dashboard as feature_dashboard
+from .features.dashboard.results import FeatureDashboard as FeatureDashboard
 from .features.effects import feature_effects as feature_effects
 from .features.evaluation.compare import compare_saes as compare_saes
-from .features.evaluation.compare import matched_l0 as matched_l0
 from .features.evaluation.evaluate import evaluate_sae as evaluate_sae
+from .features.evaluation.matched import matched_l0 as matched_l0
 from .features.evaluation.probing import sparse_probe as sparse_probe
 from .features.hierarchy.absorption import absorption as absorption
 from .features.hierarchy.hierarchical import HierarchicalSAE as HierarchicalSAE
+from .features.layer_comparison import compare_layers as compare_layers
 from .features.layers import fit_layers as fit_layers
 from .features.matching import match_features as match_features
 from .features.sparse_autoencoder import SparseAutoencoder as SparseAutoencoder

@@ -27,7 +27,7 @@ from neuros_mechint.core.dictionary import (
     taken_apart,
 )
 from neuros_mechint.core.directions import feature_axis
-from neuros_mechint.core.site_names import DICTIONARY_PARTS, canonical_name, dictionary_site, part_of_dictionary
+from neuros_mechint.core.site_names import DICTIONARY_PARTS, dictionary_site, part_of_dictionary
 from neuros_mechint.core.sites import Site, SiteTable
 
 VisitPart = Callable[[str, torch.Tensor, tuple[str, ...]], torch.Tensor]
@@ -168,7 +168,7 @@ def splice(dictionary: Any, site: Site, fingerprint_model: Callable[[], str]) ->
     made_for = getattr(dictionary, "model_fingerprint", None), site_of(dictionary)
     if made_for[0] is not None and made_for[0] != fingerprint_model():
         warnings.warn("this dictionary was trained on another model, or on other weights of this one", stacklevel=3)
-    if made_for[1] is not None and canonical_name(str(made_for[1])) != site.name:
+    if made_for[1] is not None and made_for[1] != site.name:
         warnings.warn(f"this dictionary was trained at {made_for[1]!r}, not at {site.name!r}", stacklevel=3)
     return Spliced(dictionary, number, f"with {fingerprint_dictionary(dictionary, width)} at {site.name}")
 

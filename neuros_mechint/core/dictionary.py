@@ -10,6 +10,7 @@ import torch
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.fingerprint import fingerprint_array, fingerprint_module
+from neuros_mechint.core.site_names import canonical_name
 
 _PROBED_ROWS = 16
 _TOLERANCE = 1e-3
@@ -37,7 +38,7 @@ def site_of(dictionary: Any) -> str | None:
     own = getattr(dictionary, "site", None)
     if own is None:
         own = getattr(getattr(getattr(dictionary, "cfg", None), "metadata", None), "hook_name", None)
-    return own if isinstance(own, str) else None
+    return canonical_name(own) if isinstance(own, str) else None
 
 
 def check_dictionary(dictionary: Any) -> None:

@@ -24,6 +24,7 @@ from neuros_mechint.core.formatting import format_value
 from neuros_mechint.core.optional import soft_import
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.result_files import write_atomically
+from neuros_mechint.report.blocks import blocks_markup
 from neuros_mechint.report.figures import draw_result, figure_markup, interactive_markup
 from neuros_mechint.report.tables import table_markup
 from neuros_mechint.report.text import render_inline, render_text
@@ -140,6 +141,8 @@ class Report:
 
     def add(self, result: Result, title: str | None = None, caption: str | None = None) -> Report:
         """Add a result: its figure, findings, warnings, data, sources and provenance.
+
+        A result with a method ``report_blocks`` is shown as the blocks it gives, see `neuros_mechint.report.blocks`.
 
         Parameters
         ----------
@@ -320,6 +323,9 @@ class Report:
 
     def _draw(self, result: Result, description: str) -> Markup:
         identifier = self._next_anchor()
+        own_page = getattr(result, "report_blocks", None)  # a result of many parts says itself how they are shown
+        if own_page is not None:
+            return blocks_markup(own_page(), identifier)
         if self.interactive:
             # Classes with a drawing of their own, and single numbers, have only the static figure.
             with contextlib.suppress(CapabilityError, InputError):

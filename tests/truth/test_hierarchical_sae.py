@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
@@ -227,15 +228,49 @@ def test_the_absorption_of_a_dictionary_made_to_absorb():
     found = nm.absorption(codes, decoder, [[2.0, 0, 0]], strength)
     values = {name: found.data[name].item() for name in found.data.data_vars}
     expected = {"absorbed": 0.3, "silent": 0.4, "main": 0, "cosine": 1.0, "absorber": 1, "n_present": 10}
-    assert values == pytest.approx(expected)
+    follows = {
+        "correlation": np.corrcoef(codes[:, 0], strength[:, 0])[0, 1],
+        "follower": 0,
+        "follower_correlation": np.corrcoef(codes[:, 0], strength[:, 0])[0, 1],
+    }
+    assert values == pytest.approx(expected | follows)
+    assert not found.warnings
     assert found.mean == pytest.approx(0.3)
     assert len(found.plot().patches) == 2
     scale = np.array([2.0, 0.5, 3.0])
     rescaled = nm.absorption(codes / scale, decoder * scale[:, None], [[0.1, 0, 0]], strength)
-    assert rescaled.data.identical(found.data)
+    xr.testing.assert_allclose(rescaled.data, found.data, rtol=1e-12)
+    assert "concept 0: main feature 0 (cosine 1.00), absorbed 30.0% (most often by feature 1)" in found.summary()
     true = nm.absorption(np.array([[1.0, 1, 0], [1, 0, 1], [1, 0, 0]]), np.eye(3), [[1.0, 0, 0]], np.ones((3, 1)))
     assert true.mean == 0
     assert true.data["silent"].item() == 0
+
+
+def test_a_main_feature_that_is_not_the_concepts_is_pointed_out():
+    """Concept 1 has no feature of its own direction: feature 2 follows it, and the largest cosine is that of 0."""
+    rng = np.random.default_rng(0)
+    present = (rng.random((400, 2)) < 0.3) * 1.0
+    codes = np.stack([present[:, 0], (rng.random(400) < 0.3) * 1.0, present[:, 1]], axis=1)
+    decoder = np.array([[1.0, 0, 0], [0, 0, 1], [-0.2, 0.1, 1]])
+    directions = np.array([[1.0, 0, 0], [0.45, 0.2, 0]]) / np.array([[1.0], [0.49]])
+    found = nm.absorption(codes, decoder, directions, present)
+    assert found.data["main"].values.tolist() == [0, 0]
+    assert found.data["follower"].values.tolist() == [0, 2]
+    shared, follower = found.warnings
+    assert "concepts 0 and 1 have one main feature, 0" in shared
+    assert "concept 1: feature 2 follows it better (r = 1.00) than its main feature 0" in follower
+    assert "main=" in follower
+    named = nm.absorption(codes, decoder, directions, present, main=[0, 2])
+    assert named.mean == 0
+    assert "cosine below 0.5): 1 (" in named.warnings[0]
+    assert len(named.warnings) == 1
+
+
+def test_absorption_takes_a_fitted_autoencoder_for_its_decoder():
+    one, (features, vectors, _) = trained(0, "batchtopk"), planted(0)
+    given = one.codes, vectors[:N_PARENTS], features[:, :N_PARENTS]
+    assert nm.absorption(given[0], one.sae, *given[1:]).data.identical(one.absorbed.data)
+    assert not one.absorbed.warnings  # these parents are absorbed indeed
 
 
 @pytest.mark.parametrize(("carried", "expected"), [(0.39, 0.0), (0.41, 1.0)])
@@ -304,6 +339,8 @@ GOOD = {"codes": np.ones((5, 2)), "decoder": np.eye(2), "directions": np.eye(2)[
         ({"codes": np.ones((5, 3))}, "do not fit together"),
         ({"strength": np.ones((4, 1))}, "do not fit together"),
         ({"codes": np.ones(5)}, "codes is no matrix"),
+        ({"decoder": 3}, "sae.decoder"),
+        ({"decoder": object()}, "no decoder"),
         ({"decoder": np.array([[np.nan, 0], [0, 1]])}, "decoder is no matrix"),
         ({"directions": np.zeros((1, 2))}, "points nowhere"),
         ({"strength": np.zeros((5, 1))}, "never present"),

@@ -372,7 +372,7 @@ def test_an_autoencoder_of_heads_takes_them_in_the_shape_of_the_site():
 def test_the_place_that_saelens_wrote_down_is_known():
     plain, _, _, inputs, site = spliced("GPT2")
     sae = sae_lens_autoencoder("standard", 32, "blocks.0.hook_resid_post")
-    with pytest.warns(UserWarning, match="trained at 'blocks.0.hook_resid_post'"):
+    with pytest.warns(UserWarning, match="trained at 'blocks.0.resid_post'"):
         plain.with_sae(sae, site)
     effects = nm.feature_effects(plain, sae, inputs, nm.log_probability(3))
     assert effects.data["site"].values.tolist() == ["blocks.0.resid_post"]

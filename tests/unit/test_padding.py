@@ -124,4 +124,4 @@ def test_the_mean_activity_of_a_feature_is_that_on_tokens(padded):
     metric = nm.log_probability(3, position=mask.sum(1) - 1)
     effects = nm.feature_effects(model, BothSigns(), inputs, metric, site="blocks.0.resid_post", features=[0, 1])
     tokens = model.capture(inputs, "blocks.0.resid_post")["blocks.0.resid_post"][mask.bool()]
-    torch.testing.assert_close(torch.as_tensor(effects.data["activity"].values), tokens[:, :2].relu().mean(0))
+    torch.testing.assert_close(torch.as_tensor(effects.data["activity"].values).float(), tokens[:, :2].relu().mean(0))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.dictionary import fingerprint_dictionary
-from neuros_mechint.core.errors import InputError, OptionError, check_option
-from neuros_mechint.core.plotting import PALETTE, axis_label
+from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
@@ -26,25 +25,22 @@ from neuros_mechint.features.evaluation.measures import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
-
-PENALISED = ("standard", "gated", "jumprelu")
-# The largest factor by which the coefficient changes while the target is not yet between two L0s.
-_FIRST_STEP = 4.0
+_MOST_NAMED = 3
+_SCORES = {"mcc": "MCC", "explained_variance": "variance explained"}
 
 
 class SAEComparison(Result):
     """Sparse autoencoders beside each other on the same held-out activations.
 
-    ``data`` holds, over ``(sae,)``: ``rank`` (1 is best; NaN where L0 is not matched), ``l0``, ``explained_variance``,
-    ``dead_fraction``, and with a true dictionary ``mcc``, ``mcc_chance`` and ``mean_max_cosine``.
+    ``data`` holds, over ``(sae,)``: ``rank`` (1 is best; NaN where L0 is not matched, and for those that are no nearer
+    to the truth than chance), ``l0``, ``explained_variance``, ``dead_fraction``, and with a true dictionary ``mcc``,
+    ``mcc_chance`` and ``mcc_chance_largest``, the mean and the largest of random directions, and ``mean_max_cosine``.
     """
 
     @property
     def matched(self) -> bool:
         """Whether the autoencoders are equally sparse, so that they can be ranked."""
-        return bool(np.isfinite(self.main.values).all())
+        return bool(self.attributes["l0_matched"])
 
     @property
     def figure_size(self) -> tuple[float, float]:
@@ -53,17 +49,43 @@ class SAEComparison(Result):
 
     def _draw(self, ax: Axes) -> None:
         l0, score = self.data["l0"].values, self.data[self.attributes["ranked_by"]]
+        rank = self.main.values
         for index, name in enumerate(self.data["sae"].values):
             colour = PALETTE[index % len(PALETTE)]
-            ax.scatter(l0[index], score.values[index], color=colour, s=45, label=str(name), zorder=3)
+            label = f"{rank[index]:.0f}. {name}" if np.isfinite(rank[index]) else str(name)
+            ax.scatter(l0[index], score.values[index], color=colour, s=45, label=label, zorder=3)
+        if "mcc_chance_largest" in self.data:
+            ax.axhline(
+                float(self.data["mcc_chance_largest"].max()), color=MUTED_INK, linestyle=":", linewidth=0.9,
+                label="random directions",
+            )  # fmt: skip
         ax.set_xscale("log")
         ax.set_xlabel(axis_label(self.data["l0"]))
         ax.set_ylabel(axis_label(score))
         ax.grid(axis="both")
-        for set_formatter in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
-            set_formatter("{x:g}")  # L0 is read as a number, not as a power of ten
-        title = None if self.matched else "L0 not matched:\nno ranking"
+        alive = l0[l0 > 0]
+        if not alive.size or alive.max() < 2 * alive.min():  # a logarithmic axis needs a range to have ticks in
+            ax.set_xscale("linear")
+            ax.set_xlim(0, 1.5 * max(l0.max(), 1.0))
+        else:
+            for set_formatter in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+                set_formatter("{x:g}")  # L0 is read as a number, not as a power of ten
+        title = f"rank by {_SCORES[self.attributes['ranked_by']]}" if self.matched else "L0 not matched:\nno ranking"
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title=title)
+
+    def summary(self) -> str:
+        """Return one line per autoencoder, the best first, and why any is not ranked."""
+        table = self.to_dataframe().sort_values(["rank", self.attributes["ranked_by"]], ascending=[True, False])
+        score = _SCORES[self.attributes["ranked_by"]]
+        lines = [self.title, f"ranked by {score}, 1 is best" if self.matched else "not ranked: L0 is not matched"]
+        for row in table.to_dict("records"):
+            place = f"{row['rank']:.0f}." if np.isfinite(row["rank"]) else "-"
+            truth = f"MCC {row['mcc']:.3f} (by chance {row['mcc_chance']:.3f}), " if "mcc" in row else ""
+            lines.append(
+                f"  {place} {row['sae']}: {truth}variance explained {row['explained_variance']:.3f}, "
+                f"L0 {row['l0']:.3g}, {row['dead_fraction']:.0%} dead"
+            )
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
 
 def compare_saes(
@@ -79,7 +101,8 @@ def compare_saes(
 
     They are ranked by MCC where the truth is known, else by explained variance. Where the L0 of the densest is more
     than ``max_l0_ratio`` times that of the sparsest, none is ranked: a dense code explains more variance whatever its
-    features mean. `matched_l0` trains an autoencoder of a given L0.
+    features mean. `matched_l0` trains an autoencoder of a given L0. Where the truth is known, one whose MCC is not
+    above that of 20 draws of random directions has found nothing, and has no rank.
 
     Parameters
     ----------
@@ -144,146 +167,56 @@ def compare_saes(
         if axes == ()
     }
     ranked_by = "explained_variance" if truth is None else "mcc"
-    rank, notes = _ranked(columns[ranked_by][1], columns["l0"][1], max_l0_ratio)
+    score, l0 = columns[ranked_by][1], columns["l0"][1]
+    chance = np.full(score.shape, -np.inf) if truth is None else columns["mcc_chance_largest"][1]
+    notes = [*_not_matched(l0, max_l0_ratio), *_not_above_chance(list(saes), score, chance)]
+    l0_matched = not _not_matched(l0, max_l0_ratio)
+    rank = _ranked(score, l0_matched & (score > chance))
     for text in notes:
         warnings.warn(text, stacklevel=2)
     variables = {"rank": ("sae", rank, {"long_name": f"rank by {ranked_by}"})} | columns
     prints = {name: fingerprint_dictionary(sae, None) for name, sae in saes.items()}
     return SAEComparison(
         xr.Dataset(variables, {"sae": list(saes)}),
-        f"Sparse autoencoders on {next(iter(counts.values())).n_observations} observations",
-        attributes={"ranked_by": ranked_by, "max_l0_ratio": max_l0_ratio, "site": site},
+        f"{_names(list(saes))} on {next(iter(counts.values())).n_observations} observations"
+        + (f" of {site}" if site else ""),
+        attributes={"ranked_by": ranked_by, "max_l0_ratio": max_l0_ratio, "site": site, "l0_matched": l0_matched},
         provenance=Provenance.record(seed=seed, arguments={"saes": prints, "site": site}),
         citations=("gao2024", "karvonen2025"),
         warnings=tuple(notes),
     )
 
 
-def _ranked(score: np.ndarray, l0: np.ndarray, max_ratio: float) -> tuple[np.ndarray, list[str]]:
-    """Return ranks, 1 for the highest score, or NaN and the reason where L0 differs."""
+def _names(names: list[Any]) -> str:
+    if len(names) > _MOST_NAMED:
+        return f"{len(names)} sparse autoencoders"
+    return "Sparse autoencoders " + ", ".join(map(str, names[:-1])) + f" and {names[-1]}"
+
+
+def _ranked(score: np.ndarray, fit_for_it: np.ndarray) -> np.ndarray:
+    """Return ranks, 1 for the highest score, or NaN for those that are not fit to be ranked."""
+    better = (score[:, None] < score) & fit_for_it
+    return np.where(fit_for_it, 1.0 + better.sum(1), np.nan)
+
+
+def _not_matched(l0: np.ndarray, max_ratio: float) -> list[str]:
+    """Return why none can be ranked, if so."""
     if l0.min() <= 0:
-        return np.full(score.shape, np.nan), ["not ranked: one has no active feature"]
+        return ["not ranked: one has no active feature"]
     ratio = l0.max() / l0.min()
-    if ratio > max_ratio:
-        return np.full(score.shape, np.nan), [
-            f"not ranked: L0 differs by a factor of {ratio:.2f}, from {l0.min():.3g} to {l0.max():.3g}, and at most "
-            f"{max_ratio:g} can be compared; train at one L0 with matched_l0"
-        ]
-    return 1.0 + (score[:, None] < score).sum(1), []
+    if ratio <= max_ratio:
+        return []
+    return [
+        f"not ranked: L0 differs by a factor of {ratio:.2f}, from {l0.min():.3g} to {l0.max():.3g}, and at most "
+        f"{max_ratio:g} can be compared; train at one L0 with matched_l0"
+    ]
 
 
-def matched_l0(
-    architecture: str,
-    target: float,
-    activations: Any,
-    held_out: Any,
-    *,
-    n_features: int,
-    site: str | None = None,
-    tolerance: float = 0.04,
-    start: float = 1.0,
-    max_trainings: int = 12,
-    **settings: Any,
-) -> SparseAutoencoder:
-    """Train autoencoders of a penalised architecture until one has a given L0 on held-out activations.
-
-    The sparsity coefficient is stepped until the target lies between two L0s, and then halved in on, on a logarithmic
-    scale. Architectures with ``k`` have their L0 by construction.
-
-    Parameters
-    ----------
-    architecture : {"standard", "gated", "jumprelu"}
-        One whose L0 follows from a penalty.
-    target : float
-        Features active per observation, for example the ``k`` of a TopK autoencoder.
-    activations, held_out : array of shape (n_observations, n_inputs), Activations or ActivationStore
-        What it is fitted on, and what its L0 is measured on.
-    n_features : int
-        Size of the dictionary.
-    site : str, optional
-        Which site of activations.
-    tolerance : float
-        How far L0 may be from the target, as a fraction of it. Two that are each within 0.04 differ by a factor of
-        less than 1.1, which is what `compare_saes` allows.
-    start : float
-        The coefficient to begin with.
-    max_trainings : int
-        When to give up.
-    **settings
-        For `SparseAutoencoder`.
-
-    Returns
-    -------
-    SparseAutoencoder
-        Fitted.
-
-    Raises
-    ------
-    InputError
-        A target out of range, or no coefficient found: the error lists what was tried.
-    OptionError
-        An architecture without a penalty.
-
-    Examples
-    --------
-    >>> import neuros_mechint as nm
-    >>> nm.matched_l0("topk", 4, None, None, n_features=16)
-    Traceback (most recent call last):
-    ...
-    neuros_mechint.core.errors.OptionError: unknown architecture 'topk'
-      expected: one of 'standard', 'gated', 'jumprelu'
-    """
-    check_option("architecture", architecture, PENALISED)
-    if not 0 < target < n_features:
-        raise InputError("no such L0", expected=f"between 0 and {n_features} features", got=target)
-    if not 0 < tolerance < 1 or max_trainings < 1 or start <= 0:
-        raise OptionError(
-            "the search cannot begin",
-            expected="tolerance between 0 and 1, start > 0, max_trainings >= 1",
-            got=f"tolerance={tolerance}, start={start}, max_trainings={max_trainings}",
-        )
-    from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
-
-    def train(coefficient: float) -> tuple[SparseAutoencoder, float]:
-        sae = SparseAutoencoder(n_features, architecture, sparsity=coefficient, **settings).fit(activations, site=site)
-        return sae, count(sae, held_out, site).l0
-
-    return search_coefficient(train, target, tolerance, start, max_trainings)
-
-
-def search_coefficient(
-    train: Callable[[float], tuple[Any, float]], target: float, tolerance: float, start: float, max_trainings: int
-) -> Any:
-    """Return what ``train(coefficient)`` gives where its L0, which falls with the coefficient, is near the target.
-
-    Examples
-    --------
-    >>> found = search_coefficient(lambda c: (c, 10 / c), target=2, tolerance=0.01, start=1.0, max_trainings=20)
-    >>> bool(abs(10 / found - 2) <= 0.02)
-    True
-    """
-    tried: list[tuple[float, float]] = []
-    too_dense: float | None = None
-    too_sparse: float | None = None
-    coefficient = start
-    for _ in range(max_trainings):
-        sae, l0 = train(coefficient)
-        tried.append((coefficient, l0))
-        if abs(l0 - target) <= tolerance * target:
-            return sae
-        if l0 > target:
-            too_dense = coefficient
-        else:
-            too_sparse = coefficient
-        if too_dense is None:
-            coefficient /= _FIRST_STEP
-        elif too_sparse is None:
-            coefficient *= _FIRST_STEP
-        else:
-            coefficient = math.sqrt(too_dense * too_sparse)
-    raise InputError(
-        f"no coefficient found at which L0 is {target:g}",
-        expected=f"L0 within {tolerance:.0%} of {target:g}",
-        got=", ".join(f"{l0:.3g} at {coefficient:.3g}" for coefficient, l0 in tried),
-        fix="train for longer, so that L0 settles; allow a larger tolerance or more trainings",
-    )
+def _not_above_chance(names: list[Any], mcc: np.ndarray, chance: np.ndarray) -> list[str]:
+    """Return which have found nothing of the truth."""
+    return [
+        f"{name} is not ranked: its MCC of {value:.3f} is not above {largest:.3f}, the largest of 20 draws of random "
+        "directions"
+        for name, value, largest in zip(names, mcc, chance, strict=True)
+        if value <= largest
+    ]

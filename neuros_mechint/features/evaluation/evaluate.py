@@ -46,9 +46,10 @@ class SAEEvaluation(Result):
     """How well a sparse autoencoder does on activations it was not fitted on.
 
     ``data`` holds ``density`` over ``(feature,)``, the share of observations in which each feature is active; the
-    numbers ``l0``, ``explained_variance`` and ``dead_fraction``; with a true dictionary ``mcc``, ``mcc_chance``,
-    ``mean_max_cosine`` and ``max_cosine`` over ``(true_feature,)``; with a model ``loss_recovered`` over
-    ``(ablation,)`` and ``metric`` over ``(run, sample)``.
+    numbers ``l0``, ``explained_variance`` and ``dead_fraction``; with a true dictionary ``mcc``, ``mcc_chance`` and
+    ``mcc_chance_largest``, the mean and the largest of draws of random directions, ``mean_max_cosine`` and
+    ``max_cosine`` over ``(true_feature,)``; with a model ``loss_recovered`` over ``(ablation,)`` and ``metric`` over
+    ``(run, sample)``.
     """
 
     def __getitem__(self, name: str) -> float:
