@@ -2,8 +2,8 @@
 
 Captures run against TransformerLens's ``run_with_cache(names_filter=)`` on the same weights, whole data sets in batches
 and single calls. Training runs against SAELens's ``SAETrainer``, which is fed shuffled batches from memory and takes as
-many of the same steps; ours streams the activations to a store on disk and trains from there. Memory is that of a capture
-to a store, and a training from it, of more activations than are ever held at once.
+many of the same steps; ours streams the activations to a store on disk and trains from there. Memory is that of a
+capture to a store, and a training from it, of more activations than are ever held at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import resource
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -148,7 +149,7 @@ def main() -> None:
         f"capture of {size / 1e9:.2f} GB to a store and training from it: {held / 1e9:.2f} GB more held at most",
         flush=True,
     )
-    for work, note, faster, difference in (*training_rows(), *capture_rows()):
+    for work, note, faster, difference in chain(training_rows(), capture_rows()):
         print(f"| {work} | {note} | {faster:.2f} | {difference:.0e} |", flush=True)
 
 

@@ -81,7 +81,8 @@ class TorchAdapter(BaseAdapter):
         self.proofs = Proofs()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({type(self.module).__name__})"
+        spliced = "".join(f", dictionary at {site}" for site in self._dictionaries)
+        return f"{type(self).__name__}({type(self.module).__name__}{spliced})"
 
     @property
     def capabilities(self) -> frozenset[str]:

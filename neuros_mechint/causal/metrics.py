@@ -32,7 +32,11 @@ def metric_values(metric: Metric, output: Any) -> torch.Tensor:
     tensor([1.], dtype=torch.float64)
     """
     with torch.no_grad():
-        found = metric(output)
+        try:
+            found = metric(output)
+        except Exception as error:
+            error.add_note(f"in the metric, which was called with the model's output, a {type(output).__name__}")
+            raise
         if found is None or isinstance(found, str) or (isinstance(found, torch.Tensor) and found.is_complex()):
             raise InputError(
                 "the metric returned no real number", expected="(batch,) or a scalar", got=repr(found)[:80]

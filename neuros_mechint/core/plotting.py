@@ -146,10 +146,15 @@ def axis_label(array: xr.DataArray) -> str:
     --------
     >>> axis_label(xr.DataArray(0.0, name="effect", attrs={"units": "nats"}))
     'effect (nats)'
+    >>> axis_label(xr.DataArray(0.0, name="effect", attrs={"units": "log-probability (nats)"}))
+    'effect, log-probability (nats)'
     """
-    name = str(array.attrs.get("long_name") or array.name or "").replace("_", " ")
+    # a long name is text, in which names of sites keep their underscores
+    name = str(array.attrs.get("long_name") or str(array.name or "").replace("_", " "))
     units = array.attrs.get("units")
-    return f"{name} ({units})".strip() if units else name
+    if not units:
+        return name
+    return f"{name}, {units}" if "(" in units else f"{name} ({units})".strip()
 
 
 def draw(data: xr.Dataset, ax: Axes) -> None:

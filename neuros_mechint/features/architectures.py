@@ -19,6 +19,7 @@ ARGUMENTS: dict[str, dict[str, str]] = {
     "matching_pursuit": {"k": "max_iterations"},
     "matryoshka": {"k": "k", "widths": "matryoshka_widths"},
 }
+ARGUMENT_NAMES = ("architecture", "k", "sparsity", "widths")
 SAE_LENS_NAMES = {"matryoshka": "matryoshka_batchtopk"}
 SAVED_AS_JUMPRELU = ("batchtopk", "matryoshka")
 

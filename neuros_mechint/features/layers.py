@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from os import PathLike
@@ -14,7 +13,8 @@ from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.parallel import parallel_map
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.store import ActivationStore
-from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
+from neuros_mechint.features.architectures import ARGUMENT_NAMES
+from neuros_mechint.features.sparse_autoencoder import TRAINING_SETTINGS, SparseAutoencoder
 
 
 def fit_layers(
@@ -99,7 +99,7 @@ def _fit_one(
 
 
 def _autoencoder(n_features: int, settings: Mapping[str, Any], **more: Any) -> SparseAutoencoder:
-    known = set(inspect.signature(SparseAutoencoder).parameters) - {"n_features", "seed"}
+    known = [*ARGUMENT_NAMES, *(name for name in TRAINING_SETTINGS if name != "seed")]
     for name in settings:
-        check_option("setting of SparseAutoencoder", name, sorted(known))
+        check_option("setting of SparseAutoencoder", name, known)
     return SparseAutoencoder(n_features, **{"progress": False, **settings, **more})

@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 import xarray as xr
 
+from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.dictionary import check_dictionary, rowwise
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.fingerprint import fingerprint_module
@@ -25,10 +26,12 @@ from neuros_mechint.features.architectures import (
     training_sae,
     whole,
 )
+from neuros_mechint.features.effects import FeatureEffects, feature_effects
 from neuros_mechint.features.files import read_folder, write_folder
 from neuros_mechint.features.observations import as_tensor, data_fingerprint, observations, only_site
 from neuros_mechint.features.training import make_trainer, settle_threshold, train
 
+TRAINING_SETTINGS = ("epochs", "batch_size", "learning_rate", "validation", "patience", "seed", "progress")
 _SAMPLE = 2048
 """Observations, drawn at random, by which activations are centred and scaled, and thresholds set."""
 
@@ -231,6 +234,11 @@ class SparseAutoencoder:
     def reconstruct(self, x: Any) -> torch.Tensor:
         """Return ``decode(encode(x))``."""
         return self.decode(self.encode(x))
+
+    def feature_effects(self, model: Adapter, inputs: Any, metric: Metric, **options: Any) -> FeatureEffects:
+        """Return how much each feature matters to a metric: `neuros_mechint.feature_effects` at its own site."""
+        self._fitted()
+        return feature_effects(model, self, inputs, metric, **options)
 
     @property
     def decoder(self) -> torch.Tensor:

@@ -506,7 +506,7 @@ def test_deeplift_is_refused_where_captum_would_treat_a_nonlinearity_as_linear(i
         ({"target": "2[unit=1]"}, "InputError", "both"),
         ({"metric": "2[unit=1]"}, "InputError", "cannot be called"),
         ({"metric": lambda output: output[:, :2]}, "InputError", "too many axes"),
-        ({"metric": lambda output: output[:3, 0]}, "InputError", "does not match the samples"),
+        ({"metric": lambda output: output[:3, 0]}, "InputError", "one value per sample"),
         ({"metric": lambda output: output[:, 0] / 0}, "InputError", "not finite"),
         ({"metric": lambda output: torch.ones(4)}, "InputError", "does not depend on the model's output"),
         ({"metric": lambda output: 0 * output[:, 0]}, "InputError", "the metric does not depend on ':in'"),

@@ -672,3 +672,38 @@ def test_results_are_drawn_described_and_kept(tmp_path):
         assert axes.get_ylabel()
         assert result.title in result.summary()
         assert load_result(result.save(tmp_path / "result.nc")) == result
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-4, 1e6])
+@pytest.mark.parametrize("mean", [0, 1000])
+def test_neither_units_nor_a_large_mean_change_what_is_explained(size, mean):
+    rows = torch.randn(3000, 6, generator=torch.Generator().manual_seed(0)).double()
+
+    class HalfTheUnits:
+        W_dec = torch.eye(6, dtype=torch.float64) * size
+
+        def encode(self, x):
+            return x - mean * size
+
+        def decode(self, codes):
+            return torch.cat([codes[..., :3], torch.zeros_like(codes[..., 3:])], -1) + mean * size
+
+    found = nm.evaluate_sae(HalfTheUnits(), (rows + mean) * size, truth=torch.eye(6))
+    explained = 1 - rows[:, 3:].square().sum() / (rows - rows.mean(0)).square().sum()
+    assert found["explained_variance"] == pytest.approx(float(explained), abs=1e-6)
+    assert found["mcc"] == pytest.approx(1)
+
+
+def test_a_reconstruction_that_is_not_finite_is_refused_and_rows_are_not_changed():
+    class Broken(torch.nn.Module):
+        def encode(self, x):
+            return x.mul_(0) + 1
+
+        def decode(self, codes):
+            return codes / 0
+
+    rows = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    kept = rows.clone()
+    with pytest.raises(InputError, match="reconstructs is not finite"):
+        nm.evaluate_sae(Broken(), rows)
+    assert torch.equal(rows, kept)

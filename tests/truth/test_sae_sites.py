@@ -400,3 +400,39 @@ def test_features_of_a_map_are_the_columns_and_places_the_rows():
 def test_a_pattern_after_a_name_still_stands_for_all():
     model = nm.adapt(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
     assert list(model.capture(torch.ones(2, 3), ["0", "*"])) == ["0", "1", "2"]
+
+
+def test_doses_of_a_feature_are_doses_of_its_direction():
+    plain, model, dictionary, inputs, site = spliced("GPT2")
+    features, metric, doses = f"{site}.sae.features", nm.logit_difference(3, 5), [0.0, 1.5, 4.0]
+    at_feature = nm.dose_response(model, inputs, lambda dose: nm.Add(f"{features}[feature=7]", dose), doses, metric)
+    one_hot = torch.nn.functional.one_hot(torch.tensor(7), dictionary.D.shape[0]).float()
+    steered = nm.steer(model, inputs, features, one_hot, doses, metric)
+    along_direction = nm.steer(plain, inputs, site, dictionary.D[7].detach(), doses, metric)
+    by_hand = [
+        float(metric(plain.run(inputs, edits=[nm.Add(site, dictionary.D[7].detach(), scale=dose)]).output).mean())
+        for dose in doses
+    ]
+    for curve in (at_feature, steered, along_direction):
+        torch.testing.assert_close(
+            torch.as_tensor(curve.values).flatten(), torch.tensor(by_hand).double(), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_path_through_the_features_is_the_run_with_their_other_values():
+    _, model, _, inputs, site = spliced("GPT2")
+    corrupted = {**inputs, "input_ids": inputs["input_ids"].flip(1)}
+    metric, features = nm.logit_difference(3, 5), f"{site}.sae.features"
+    edges = nm.PathAnalyzer(model, metric).edges(inputs, corrupted, nodes=["blocks.0.resid_post", features, "ln_final"])
+    found = edges.to_dataframe().set_index("edge")["effect"]
+    other = model.capture(corrupted, features)[features]
+    replaced = metric(model.run(inputs, edits=[nm.Replace(features, other)]).output)
+    expected = float((metric(model.run(inputs).output) - replaced).mean())
+    assert abs(expected) > 1e-3
+    # all that the features know of the tokens comes through the stream before
+    for edge in (f"blocks.0.resid_post->{features}", f"{features}->ln_final"):
+        assert found[edge] == pytest.approx(expected, rel=1e-4)
+    past_them = found["blocks.0.resid_post->ln_final"]
+    kept = model.capture(inputs, features)[features]
+    error_alone = metric(model.run(corrupted, edits=[nm.Replace(features, kept)]).output)
+    assert past_them == pytest.approx(float((metric(model.run(inputs).output) - error_alone).mean()), rel=1e-4)

@@ -30,7 +30,7 @@ def dose_response(
     metric: Metric,
     *,
     controls: Sequence[EditsAtDose] = (),
-    dose_name: str = "dose",
+    dose_name: str | None = None,
     title: str | None = None,
     engine: str = "auto",
     batch_size: int | None = None,
@@ -53,7 +53,7 @@ def dose_response(
         ``metric(output)`` gives ``(batch,)`` values or a scalar.
     controls : sequence of callables
         Of the same form as ``edits``: random interventions of the same size, one for each random draw.
-    dose_name : str
+    dose_name : str, optional
         What the dose is, for figures.
     title : str, optional
     engine, batch_size
@@ -86,6 +86,7 @@ def dose_response(
     True
     """
     ordered = _checked_doses(doses)
+    dose_name = dose_name or (f"factor on {edits}" if isinstance(edits, str) else "dose")
     make: EditsAtDose = (lambda dose: Scale(edits, dose)) if isinstance(edits, str) else edits
     if not callable(make) or not all(callable(control) for control in controls):
         raise InputError("edits and controls must be callable", expected="edits(dose) -> edits, or a site")

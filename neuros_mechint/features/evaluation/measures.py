@@ -15,7 +15,7 @@ from neuros_mechint.core.random import SeedLike, torch_generator
 from neuros_mechint.features.observations import row_batches
 
 Floats = npt.NDArray[np.float64]
-# Below this share of the mean square the variance of float32 activations is rounding.
+# Below this share of the squared mean the variance of float32 activations is rounding.
 _CONSTANT = 1e-10
 
 
@@ -69,12 +69,16 @@ def count(sae: Any, activations: Any, site: str | None = None) -> Counts:
     check_dictionary(sae)
     explained, sparsity = ExplainedVarianceCalculator(), L0Calculator()
     active: torch.Tensor | None = None
+    origin, unit = torch.zeros(1), 1.0
     for batch in row_batches(activations, site):
         rows = as_taken_by(sae, batch)
         if active is None:
             n_features(sae, rows.shape[1])  # raises where widths differ or rows help each other
-        codes, rebuilt = taken_apart(sae, rows)
-        explained.add_batch(rebuilt, rows)
+            origin, unit = origin_and_unit(rows)
+        codes, rebuilt = taken_apart(sae, rows.clone())  # what the dictionary does to it is its own affair
+        if not torch.isfinite(rebuilt).all():
+            raise InputError("what the dictionary reconstructs is not finite", fix="check its weights")
+        explained.add_batch((rebuilt.double() - origin) / unit, (rows.double() - origin) / unit)
         sparsity.add_batch(codes)
         fired = (codes != 0).sum(0).cpu()
         active = fired if active is None else active + fired
@@ -82,7 +86,8 @@ def count(sae: Any, activations: Any, site: str | None = None) -> Counts:
         raise InputError("too few observations", expected="at least two", got=explained.num_samples)
     mean_square = explained.sum_squared_norm / explained.num_samples
     mean = explained.sum_x / explained.num_samples
-    if mean_square - float(mean.pow(2).sum()) <= _CONSTANT * max(mean_square, 1e-20):
+    size = float((mean + origin / unit).square().sum())
+    if mean_square - float(mean.square().sum()) <= _CONSTANT * max(size, mean_square):
         raise InputError(
             "the activations are constant, so there is no variance to explain",
             expected="observations that differ",
@@ -95,6 +100,17 @@ def count(sae: Any, activations: Any, site: str | None = None) -> Counts:
         explained.num_samples,
         mean.numel(),
     )
+
+
+def origin_and_unit(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return the mean of rows and the size of their differences, in which shares of variance lose no digits.
+
+    Shares depend on neither, but sums of squares around zero do on a large mean, and fixed tolerances on units.
+    """
+    exact = rows.double()
+    origin = exact.mean(0)
+    spread = float((exact - origin).square().mean().sqrt())
+    return origin, spread or 1.0
 
 
 def decoder_of(sae: Any) -> torch.Tensor:
@@ -174,6 +190,7 @@ def against_truth(decoder: torch.Tensor, truth: Any, n_draws: int = 20, seed: Se
         )
     if (true.norm(dim=1) == 0).any():
         raise InputError("a true direction is zero", expected="directions", fix="leave it out")
+    true, decoder = _of_length_one(true), _of_length_one(decoder)  # SAELens compares lengths with fixed tolerances
     random = torch_generator(seed)
     draws = (torch.randn(decoder.shape, generator=random, dtype=torch.float64) for _ in range(n_draws))
     chance = [mean_correlation_coefficient(draw, true) for draw in draws]
@@ -183,6 +200,11 @@ def against_truth(decoder: torch.Tensor, truth: Any, n_draws: int = 20, seed: Se
         max(chance),
         cosine_similarities(true, decoder).abs().amax(1).numpy(),
     )
+
+
+def _of_length_one(matrix: torch.Tensor) -> torch.Tensor:
+    lengths = matrix.norm(dim=1, keepdim=True)
+    return torch.where(lengths > 0, matrix / lengths, matrix)
 
 
 def count_variables(counts: Counts) -> dict[str, Any]:

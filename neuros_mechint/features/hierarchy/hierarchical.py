@@ -7,12 +7,12 @@ from typing import Any, Self
 
 import torch
 
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.features.hierarchy.edges import check_widths, count_coactivity, feature_tree
 from neuros_mechint.features.hierarchy.tree import FeatureTree
 from neuros_mechint.features.observations import row_batches
-from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
+from neuros_mechint.features.sparse_autoencoder import TRAINING_SETTINGS, SparseAutoencoder
 
 
 class HierarchicalSAE(SparseAutoencoder):
@@ -52,6 +52,8 @@ class HierarchicalSAE(SparseAutoencoder):
 
     def __init__(self, widths: Sequence[int], *, k: float | None = None, **training: Any) -> None:
         widths = check_widths(widths)
+        for name in training:
+            check_option("training setting", name, TRAINING_SETTINGS)
         super().__init__(widths[-1], "matryoshka", k=k, widths=widths, **training)
 
     @classmethod
@@ -108,7 +110,7 @@ class HierarchicalSAE(SparseAutoencoder):
 
         Examples
         --------
-        >>> from neuros_mechint.core.errors import InputError
+        >>> from neuros_mechint.core.errors import InputError, check_option
         >>> try:
         ...     HierarchicalSAE(widths=[4, 16], k=2).tree(torch.zeros(20, 8))
         ... except InputError as error:
