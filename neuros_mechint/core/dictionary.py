@@ -120,9 +120,18 @@ def taken_apart(dictionary: Dictionary, rows: torch.Tensor) -> tuple[torch.Tenso
     """
     try:
         features = dictionary.encode(rows)
-        return features, dictionary.decode(features)
+        rebuilt = dictionary.decode(features)
+        for what, found in (("encode", features), ("decode", rebuilt)):
+            if not isinstance(found, torch.Tensor) or found.shape[:-1] != rows.shape[:-1]:
+                shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+                raise InputError(
+                    f"the dictionary's {what} does not give one row for each row",
+                    expected=f"a tensor of shape {(*rows.shape[:-1], 'n')}",
+                    got=shape,
+                )
+        return features, rebuilt
     except (RuntimeError, IndexError, ValueError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, (torch.OutOfMemoryError, InputError)):
             raise
         raise InputError(
             f"the dictionary does not take activations of {rows.shape[-1]} units: {error}",

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import joblib
 
+from neuros_mechint.core.errors import OptionError
 from neuros_mechint.core.progress import progress_bar
 
 Item = TypeVar("Item")
@@ -55,6 +56,8 @@ def parallel_map(
     ...     parallel_map(str.upper, "abc", n_jobs=None)
     ['A', 'B', 'C']
     """
+    if n_jobs == 0:
+        raise OptionError("no workers", expected="n_jobs of 1 or more, -1 for every core, or None", got=n_jobs)
     work = list(items)
     calls = (joblib.delayed(_call)(function, item, index, len(work)) for index, item in enumerate(work))
     results: Any = joblib.Parallel(n_jobs=n_jobs, return_as="generator" if progress else "list")(calls)

@@ -436,3 +436,17 @@ def test_a_path_through_the_features_is_the_run_with_their_other_values():
     kept = model.capture(inputs, features)[features]
     error_alone = metric(model.run(corrupted, edits=[nm.Replace(features, kept)]).output)
     assert past_them == pytest.approx(float((metric(model.run(inputs).output) - error_alone).mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("answer", [lambda x: (x, x), lambda x: x.numpy(), lambda x: x.sum(0)])
+def test_codes_that_are_no_rows_of_numbers_are_refused(answer):
+    class Wrong:
+        def encode(self, x):
+            return answer(x)
+
+        def decode(self, codes):
+            return torch.zeros(16, 32)
+
+    plain, _, _, _, site = spliced("GPT2")
+    with pytest.raises(InputError, match="encode does not give one row for each row"):
+        plain.with_sae(Wrong(), site)

@@ -61,10 +61,9 @@ class AblationEffects(Result):
         ax.axvline(0, color=MUTED_INK, linewidth=0.8)
         ax.grid(axis="x")
         ax.set_xlabel(axis_label(self.values))
-        if 0 < significant.sum() < len(table):
-            ax.set_title(
-                "dark: p < 0.05 after correction", loc="right", fontsize=8, fontweight="normal", color=MUTED_INK
-            )
+        if not significant.all():
+            note = "dark: p < 0.05 after correction" if significant.any() else "none has p < 0.05 after correction"
+            ax.set_title(note, loc="right", fontsize=8, fontweight="normal", color=MUTED_INK)
 
     def _names(self, table: pd.DataFrame) -> list[str]:
         """Return a name for each row: its site and entries, as far as they tell rows apart."""

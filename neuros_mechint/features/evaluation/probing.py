@@ -12,13 +12,14 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
-from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import adjust_p
+from neuros_mechint.features.architectures import whole
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -111,9 +112,7 @@ def sparse_probe(
     ------
     InputError
         Fewer than two classes, fewer than five observations (or samples) of a class, labels of another shape, ``k``
-        out of range, or codes that are not finite or all constant.
-    OptionError
-        No shuffle.
+        out of range, no shuffle, or codes that are not finite or all constant.
 
     References
     ----------
@@ -128,8 +127,7 @@ def sparse_probe(
     >>> float(probe.main[0]), int(probe.data["chosen"].values.argmax())
     (1.0, 4)
     """
-    if n_shuffles < 1:
-        raise OptionError("nothing to compare the accuracy with", expected="n_shuffles >= 1", got=n_shuffles)
+    n_shuffles = whole("n_shuffles", n_shuffles)
     problem, sizes, classes = _checked(codes, labels, k, random := generator(seed))
     accuracy, chosen = _accuracy(problem, sizes, np.arange(len(problem.target)))
     shuffled = np.stack(
@@ -282,7 +280,7 @@ def _checked(
         )
     matrix = array.reshape(-1, array.shape[-1])
     classes, target = _classes(given)
-    wanted = tuple(int(one) for one in np.atleast_1d(np.asarray(k)))
+    wanted = tuple(whole("k", one) for one in ([k] if np.ndim(k) == 0 else k))
     if not wanted or min(wanted) < 1 or max(wanted) > matrix.shape[1]:
         raise InputError("k is out of range", expected=f"1 to {matrix.shape[1]} features", got=f"k={wanted}")
     deviation = matrix.std(0)
