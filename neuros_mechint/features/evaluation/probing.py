@@ -280,7 +280,8 @@ def _checked(
         )
     matrix = array.reshape(-1, array.shape[-1])
     classes, target = _classes(given)
-    wanted = tuple(whole("k", one) for one in ([k] if np.ndim(k) == 0 else k))
+    several = list(k) if isinstance(k, (Sequence, np.ndarray)) and np.ndim(k) else [k]
+    wanted = tuple(whole("k", one) for one in several)
     if not wanted or min(wanted) < 1 or max(wanted) > matrix.shape[1]:
         raise InputError("k is out of range", expected=f"1 to {matrix.shape[1]} features", got=f"k={wanted}")
     deviation = matrix.std(0)
