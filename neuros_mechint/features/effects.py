@@ -159,7 +159,7 @@ def feature_effects(
     return FeatureEffects(
         data,
         f"Effects of features at {site}",
-        attributes={**facts, "correction": correction, "factor": factor, "n_silent": int((activity == 0).all(0).sum())},
+        attributes={**facts, "n_silent": int((activity == 0).all(0).sum())},
         provenance=Provenance.record(seed=seed, model=spliced.fingerprint(), arguments=arguments),
         citations=CITATIONS,
         warnings=warnings,
