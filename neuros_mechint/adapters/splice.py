@@ -22,7 +22,6 @@ from neuros_mechint.core.dictionary import (
     check_dictionary,
     fingerprint_dictionary,
     n_features,
-    rowwise,
     site_of,
     taken_apart,
 )
@@ -161,8 +160,7 @@ def splice(dictionary: Any, site: Site, fingerprint_model: Callable[[], str]) ->
     InputError
         No dictionary, one of another width, or one whose features of a row depend on other rows.
     """
-    check_dictionary(dictionary)
-    dictionary = rowwise(dictionary)
+    dictionary = check_dictionary(dictionary)
     width = width_of(site)
     number = n_features(dictionary, width) if width is not None else None
     made_for = getattr(dictionary, "model_fingerprint", None), site_of(dictionary)

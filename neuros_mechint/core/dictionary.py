@@ -41,8 +41,10 @@ def site_of(dictionary: Any) -> str | None:
     return canonical_name(own) if isinstance(own, str) else None
 
 
-def check_dictionary(dictionary: Any) -> None:
-    """Raise `InputError` unless ``dictionary`` encodes and decodes, each row on its own.
+def check_dictionary(dictionary: Any) -> Any:
+    """Return a dictionary as it takes plain rows, or raise `InputError` unless it encodes and decodes them alone.
+
+    SAELens's autoencoders of heads put rows in a shape of their own: of these it is a copy that does not.
 
     Examples
     --------
@@ -70,13 +72,9 @@ def check_dictionary(dictionary: Any) -> None:
             expected="one without normalization of each row at inference",
             got=f"normalize_activations={normalization!r}",
         )
-
-
-def rowwise(dictionary: Any) -> Any:
-    """Return a dictionary as it takes plain rows: SAELens's autoencoders of heads put rows in a shape of their own."""
     if not getattr(dictionary, "hook_z_reshaping_mode", False):
         return dictionary
-    plain = copy.deepcopy(dictionary)
+    plain: Any = copy.deepcopy(dictionary)
     plain.turn_off_forward_pass_hook_z_reshaping()
     return plain
 

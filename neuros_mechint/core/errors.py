@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
+from numbers import Integral, Real
+from typing import Any
 
 
 class NeurosMechintError(Exception):
@@ -79,6 +81,48 @@ def near_names(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     ['blocks.0.resid_pre']
     """
     return difflib.get_close_matches(name, list(names), n=n, cutoff=0.5)
+
+
+def whole(name: str, value: Any) -> int:
+    """Return an integer of at least 1, NumPy's included.
+
+    Raises
+    ------
+    InputError
+        Anything else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> whole("n_features", np.int64(8))
+    8
+    """
+    if _is(Integral, value) and value >= 1:
+        return int(value)
+    raise InputError(f"{name} is out of range", expected="an integer of at least 1", got=repr(value))
+
+
+def number(name: str, value: Any, least: float, most: float) -> float:
+    """Return a number above ``least`` and up to ``most``; integers stay integers.
+
+    Raises
+    ------
+    InputError
+        Anything else.
+
+    Examples
+    --------
+    >>> number("validation", 0.5, 0, 1)
+    0.5
+    """
+    if _is(Real, value) and least < value <= most:
+        return int(value) if isinstance(value, Integral) else float(value)
+    raise InputError(f"{name} is out of range", expected=f"a number above {least} and up to {most}", got=repr(value))
+
+
+def _is(kind: type, value: Any) -> bool:
+    """Return whether a value is such a number, NumPy's included; a boolean is none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def check_option(parameter: str, value: object, allowed: Collection[object]) -> None:

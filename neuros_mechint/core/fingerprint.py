@@ -168,10 +168,13 @@ def _tensor_digest(tensor: Any) -> bytes:
 
     To torch, what is written through ``tensor.data`` is no change: hence the look at the elements.
     """
+    import torch
+
     sample = _digest(tensor, 0)
     if tensor.numel() <= _SAMPLE or tensor.nbytes > _FULL_TENSOR_BYTES:
         return sample
-    if tensor.is_inference() or tensor.is_sparse:  # torch does not count their changes, or gives them no address
+    # torch counts no changes of the first, and gives the second no address
+    if tensor.is_inference() or tensor.layout is not torch.strided:
         return _digest(tensor, _FULL_TENSOR_BYTES)
     state = (tensor.data_ptr(), tensor._version, sample)
     known = _known_digests().get(tensor)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from neuros_mechint.core.errors import InputError, OptionError, check_option
+from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
 
 # Which arguments an architecture takes, and what SAELens calls them.
 ARGUMENTS: dict[str, dict[str, str]] = {
@@ -22,44 +20,6 @@ ARGUMENTS: dict[str, dict[str, str]] = {
 ARGUMENT_NAMES = ("architecture", "k", "sparsity", "widths")
 SAE_LENS_NAMES = {"matryoshka": "matryoshka_batchtopk"}
 SAVED_AS_JUMPRELU = ("batchtopk", "matryoshka")
-
-
-def whole(name: str, value: Any) -> int:
-    """Return an integer of at least 1, NumPy's included.
-
-    Raises
-    ------
-    InputError
-        Anything else.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> whole("n_features", np.int64(8))
-    8
-    """
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1:
-        return int(value)
-    raise InputError(f"{name} is out of range", expected="an integer of at least 1", got=repr(value))
-
-
-def number(name: str, value: Any, least: float, most: float) -> float:
-    """Return a number above ``least`` and up to ``most``; integers stay integers.
-
-    Raises
-    ------
-    InputError
-        Anything else.
-
-    Examples
-    --------
-    >>> number("validation", 0.5, 0, 1)
-    0.5
-    """
-    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if real and least < value <= most:
-        return value.item() if isinstance(value, np.generic) else value
-    raise InputError(f"{name} is out of range", expected=f"a number above {least} and up to {most}", got=repr(value))
 
 
 def check_arguments(

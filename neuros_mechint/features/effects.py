@@ -14,7 +14,7 @@ from neuros_mechint.causal.ablation.results import AblationEffects
 from neuros_mechint.causal.certainty import with_statistics
 from neuros_mechint.causal.interventions import Measurements, check_can_intervene, measure
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.dictionary import Dictionary, as_taken_by, rowwise, site_of
+from neuros_mechint.core.dictionary import Dictionary, as_taken_by, check_dictionary, site_of
 from neuros_mechint.core.edits import Edit, Scale, Zero
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, check_option
 from neuros_mechint.core.provenance import Provenance
@@ -125,6 +125,7 @@ def feature_effects(
         raise OptionError("this factor changes nothing", expected="a finite number other than 1", got=factor)
     if not isinstance(n_matched, (int, np.integer)) or n_matched < 1:
         raise OptionError("bad n_matched", expected="an integer of at least 1", got=repr(n_matched))
+    sae = check_dictionary(sae)
     spliced, site = _with_dictionary(model, sae, site)
     name = dictionary_site(site, "features")
     activity = spliced.capture(inputs, name, batch_size=batch_size).matrix(name).double().cpu()
@@ -190,20 +191,24 @@ def _chosen(activity: torch.Tensor, features: Sequence[int] | None) -> list[int]
         if not found:
             raise InputError("no feature is active on these inputs", fix="give other inputs, or train the dictionary")
         return found
-    chosen = np.asarray(features)
-    whole = chosen.ndim == 1 and chosen.size > 0 and chosen.dtype.kind in "iu"
-    if not whole or len(set(chosen.tolist())) < chosen.size or not ((chosen >= 0) & (chosen < len(active))).all():
+    return checked_features(features, len(active))
+
+
+def checked_features(features: Sequence[int], n_features: int) -> list[int]:
+    """Return the numbers of some features, or raise `InputError` unless they are different ones that exist."""
+    given = list(features) if np.ndim(features) == 1 else []
+    whole = all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in given)
+    if not given or not whole or len(set(given)) < len(given) or not all(0 <= one < n_features for one in given):
         raise InputError(
             "these are no features of the dictionary",
-            expected=f"different whole numbers from 0 to {len(active) - 1}, at least one",
+            expected=f"different whole numbers from 0 to {n_features - 1}, at least one",
             got=repr(features)[:80],
         )
-    return chosen.tolist()
+    return [int(one) for one in given]
 
 
 def _magnitudes(sae: Dictionary, activity: torch.Tensor, chosen: Sequence[int]) -> npt.NDArray[np.float64]:
     """Return the mean length of what each feature adds to the activation: its mean size times its decoder row's."""
-    sae = rowwise(sae)
     one = as_taken_by(sae, torch.eye(activity.shape[-1])[list(chosen)])
     with torch.no_grad():
         rows = (sae.decode(one) - sae.decode(torch.zeros_like(one))).double()

@@ -20,6 +20,7 @@ from neuros_mechint.core.result import Result
 from neuros_mechint.features.matching import (
     FeatureVectors,
     activity_of,
+    check_one_space,
     check_options,
     check_same_observations,
     directions_of,
@@ -148,8 +149,7 @@ def compare_layers(
     if not isinstance(saes, Mapping) or len(saes) < 2:
         got = str(len(saes)) if isinstance(saes, Mapping) else type(saes).__name__
         raise InputError("nothing to compare", expected="two dictionaries or more, {site: sae, ...}", got=got)
-    for sae in saes.values():
-        check_dictionary(sae)
+    saes = {site: check_dictionary(sae) for site, sae in saes.items()}
     vectors = _directions(saes) if by == "decoder" else _activities(saes, activations)
     random = generator(seed)
     data = _empty(list(saes))
@@ -178,14 +178,7 @@ def compare_layers(
 
 def _directions(saes: Mapping[str, Any]) -> dict[str, FeatureVectors]:
     vectors = {site: directions_of(sae) for site, sae in saes.items()}
-    widths = {site: one.vectors.shape[1] for site, one in vectors.items()}
-    if len(set(widths.values())) > 1:
-        raise InputError(
-            "directions in different spaces cannot be compared",
-            expected="dictionaries of inputs of one width",
-            got=", ".join(f"{width} at {site}" for site, width in widths.items()),
-            fix='by="activation", with the activations of all sites on the same inputs',
-        )
+    check_one_space(list(vectors.items()))
     return vectors
 
 

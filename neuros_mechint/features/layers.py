@@ -77,8 +77,8 @@ def fit_layers(
             expected="nm.adapt(model), names or patterns of sites, and a path for their activations",
             got=f"{type(model).__name__}, sites={sites!r}, store={store!r}",
         )
-    widest = list(n_features.values()) if isinstance(n_features, Mapping) else [n_features]
-    for width in widest:  # what is wrong with the settings is known before the model runs
+    # what is wrong with the settings is known before the model runs
+    for width in n_features.values() if isinstance(n_features, Mapping) else [n_features]:
         _autoencoder(width, settings)
     captured = model.capture(inputs, sites, batch_size=capture_batch_size, to=store)
     assert isinstance(captured, ActivationStore)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import torch
 import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
-from neuros_mechint.core.dictionary import as_taken_by, check_dictionary, fingerprint_dictionary
+from neuros_mechint.core.dictionary import as_taken_by, check_dictionary, fingerprint_dictionary, site_of
 from neuros_mechint.core.errors import InputError, OptionError, check_option
 from neuros_mechint.core.labels import LabelledTensors
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
@@ -21,7 +22,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.features.evaluation.measures import decoder_of
+from neuros_mechint.features.evaluation.measures import decoder_of, unit_rows
 from neuros_mechint.features.observations import only_site, row_batches
 
 if TYPE_CHECKING:
@@ -148,11 +149,10 @@ def match_features(
     [1, 2, 0, 4, 3]
     """
     check_options(by, n_null)
-    check_dictionary(a)
-    check_dictionary(b)
+    a, b = check_dictionary(a), check_dictionary(b)
     if by == "decoder":
         first, second = directions_of(a), directions_of(b)
-        _check_one_space(first, second)
+        check_one_space([(_name(a), first), (_name(b), second)])
     else:
         first, second = _activity_of_both(a, b, activations)
     data = match_vectors(first, second, by, n_null, generator(seed))
@@ -183,7 +183,7 @@ def check_options(by: str, n_null: int) -> None:
 
 
 def _name(sae: Any) -> str:
-    return str(getattr(sae, "site", None) or type(sae).__name__)
+    return str(site_of(sae) or type(sae).__name__)
 
 
 @dataclass(frozen=True)
@@ -217,24 +217,19 @@ class FeatureVectors:
 
 def directions_of(sae: Any) -> FeatureVectors:
     """Return the directions of the features of a dictionary."""
-    return FeatureVectors(_unit(decoder_of(sae)))
+    return FeatureVectors(unit_rows(decoder_of(sae)))
 
 
-def _check_one_space(first: FeatureVectors, second: FeatureVectors) -> None:
-    widths = first.vectors.shape[1], second.vectors.shape[1]
-    if widths[0] != widths[1]:
+def check_one_space(named: Sequence[tuple[str, FeatureVectors]]) -> None:
+    """Raise `InputError` where directions, each with the name of its dictionary, are of different widths."""
+    widths = [(name, one.vectors.shape[1]) for name, one in named]
+    if len({width for _, width in widths}) > 1:
         raise InputError(
             "directions in different spaces cannot be compared",
-            expected="two dictionaries of inputs of one width",
-            got=f"{widths[0]} and {widths[1]} inputs",
-            fix='by="activation", with activations of both sites on the same observations',
+            expected="dictionaries of inputs of one width",
+            got=", ".join(f"{width} at {name}" for name, width in widths),
+            fix='by="activation", with activations of all sites on the same observations',
         )
-
-
-def _unit(rows: torch.Tensor) -> torch.Tensor:
-    """Return rows of length one; those without a length stay zero."""
-    norm = rows.norm(dim=1, keepdim=True)
-    return torch.where(norm > 0, rows / norm.clamp(min=torch.finfo(rows.dtype).tiny), torch.zeros_like(rows))
 
 
 def _activity_of_both(a: Any, b: Any, activations: Any) -> tuple[FeatureVectors, FeatureVectors]:
@@ -247,9 +242,7 @@ def _activity_of_both(a: Any, b: Any, activations: Any) -> tuple[FeatureVectors,
     pair = activations if isinstance(activations, tuple | list) else (activations, activations)
     if len(pair) != 2:
         raise InputError("activations are one array or a pair", expected="2 arrays", got=f"{len(pair)}")
-    first, second = (
-        activity_of(sae, given, getattr(sae, "site", None)) for sae, given in zip((a, b), pair, strict=True)
-    )
+    first, second = (activity_of(sae, given, site_of(sae)) for sae, given in zip((a, b), pair, strict=True))
     check_same_observations(first, second)
     return first, second
 
@@ -294,7 +287,7 @@ def activity_of(sae: Any, activations: Any, site: str | None) -> FeatureVectors:
             fix="check that the activations are those of its site, and that its features are not dead",
         )
     centred = torch.where(varies[:, None], codes - codes.mean(1, keepdim=True), torch.zeros_like(codes))
-    return FeatureVectors(_unit(centred), rows - rows.mean(0), (codes != 0).double().mean(1))
+    return FeatureVectors(unit_rows(centred), rows - rows.mean(0), (codes != 0).double().mean(1))
 
 
 def _flat(activations: Any) -> Any:
@@ -354,13 +347,13 @@ def _unrelated(features: FeatureVectors, draws: torch.Generator) -> torch.Tensor
     if inputs is None or density is None:
         # Gaussian mixtures of the directions: random, but as much of one cone or subspace as they are
         mix = torch.randn(len(vectors), len(vectors), generator=draws, dtype=vectors.dtype)
-        return _unit(mix @ vectors)
+        return unit_rows(mix @ vectors)
     projected = torch.randn(len(vectors), inputs.shape[1], generator=draws) @ inputs.T
     n_silent = ((1 - density) * len(inputs)).round().long().clamp(max=len(inputs))
     # what is above the last of the silent observations is active; nothing is silent where none is
     threshold = projected.sort(dim=1).values.gather(1, (n_silent - 1).clamp(min=0)[:, None])
     active = torch.relu(projected - threshold).double()
-    return _unit(active - active.mean(1, keepdim=True))
+    return unit_rows(active - active.mean(1, keepdim=True))
 
 
 def _labelled(

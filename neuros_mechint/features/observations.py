@@ -32,7 +32,7 @@ class Observations:
     shuffled : callable
         ``shuffled(batch_size, random)`` goes through the training rows ``(n, n_inputs)``, float32, once.
     first : torch.Tensor of shape (n, n_inputs)
-        The first training rows.
+        The first rows of all, by which the data are known again: see `data_fingerprint`.
     n_rows : int
         How many there are to train on.
     held_out : torch.Tensor of shape (n_held_out, n_inputs)
@@ -172,7 +172,8 @@ def _from_memory(activations: Any, site: str | None, validation: float) -> Obser
     def shuffled(batch_size: int, random: np.random.Generator) -> Iterator[torch.Tensor]:
         return shuffled_batches(blocks.__getitem__, len(blocks), _POOL_BLOCKS, batch_size, random)
 
-    return Observations(shuffled, blocks[0], len(rows) - n_held, rows[-n_held:], fingerprint_array(rows))
+    first = rows[:_BLOCK_ROWS]
+    return Observations(shuffled, first, len(rows) - n_held, rows[-n_held:], fingerprint_array(rows))
 
 
 def _from_store(store: ActivationStore, site: str | None, validation: float) -> Observations:
@@ -193,7 +194,7 @@ def _from_store(store: ActivationStore, site: str | None, validation: float) -> 
     n_rows = _count_rows(store, name, n_training)
     if not n_rows or not len(held_out):
         raise InputError("all samples to train on, or all that are held out, are padding", fix="leave such samples out")
-    first = next(in_order((0, n_training)))
+    first = next(in_order((0, store.n_samples)))
     identity = f"{n_rows} {fingerprint_array(first)} {fingerprint_array(held_out)}"
     return Observations(shuffled, first, n_rows, held_out, identity)
 

@@ -14,21 +14,19 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.dictionary import check_dictionary, rowwise
-from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.fingerprint import fingerprint_module
+from neuros_mechint.core.dictionary import check_dictionary
+from neuros_mechint.core.errors import InputError, number, whole
+from neuros_mechint.core.fingerprint import fingerprint_array, fingerprint_module
 from neuros_mechint.core.random import generator, torch_generator
 from neuros_mechint.features.architectures import (
     SAE_LENS_NAMES,
     SAVED_AS_JUMPRELU,
     check_arguments,
-    number,
     training_sae,
-    whole,
 )
 from neuros_mechint.features.effects import FeatureEffects, feature_effects
 from neuros_mechint.features.files import read_folder, write_folder
-from neuros_mechint.features.observations import as_tensor, data_fingerprint, observations, only_site
+from neuros_mechint.features.observations import as_tensor, observations, only_site
 from neuros_mechint.features.training import make_trainer, settle_threshold, train
 
 TRAINING_SETTINGS = ("epochs", "batch_size", "learning_rate", "validation", "patience", "seed", "progress")
@@ -190,16 +188,16 @@ class SparseAutoencoder:
             sae.fold_activation_norm_scaling_factor(scale)
             sae.b_dec.data += centre
         check_converged(sae)
-        self._describe(sae, activations, site)
+        self._describe(sae, activations, site, fingerprint_array(data.first))
         self._adopt(_for_inference(sae))
         self.history_ = _history(history)
         return self
 
-    def _describe(self, sae: Any, activations: Any, site: str | None) -> None:
+    def _describe(self, sae: Any, activations: Any, site: str | None, data_fingerprint: str) -> None:
         """Write down what a saved autoencoder needs to be known by."""
         sae.cfg.metadata.hook_name = site
         sae.cfg.metadata.model_fingerprint = getattr(getattr(activations, "provenance", None), "model", None)
-        sae.cfg.metadata.data_fingerprint = data_fingerprint(activations, site)
+        sae.cfg.metadata.data_fingerprint = data_fingerprint
         sae.cfg.metadata.architecture = {"name": self.architecture, "k": self.k, "widths": self.widths}
 
     def _adopt(self, sae: Any) -> None:
@@ -293,10 +291,10 @@ class SparseAutoencoder:
         InputError
             A `HierarchicalSAE` is asked for, and this one was not trained with nested widths.
         """
-        check_dictionary(sae)
+        own = check_dictionary(sae)
         if not (hasattr(sae, "cfg") and hasattr(sae, "W_dec")):
             raise InputError("this is no SAELens autoencoder", expected="sae_lens.SAE", got=type(sae).__name__)
-        sae = rowwise(copy.deepcopy(sae))
+        sae = copy.deepcopy(own)
         if hasattr(sae, "save_inference_model"):
             sae = _for_inference(sae)
         kinds = {theirs: ours for ours, theirs in SAE_LENS_NAMES.items()}

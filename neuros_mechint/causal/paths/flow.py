@@ -254,6 +254,11 @@ def attention_rollout(model: Adapter, inputs: Any, batch_size: int | None = None
 
 def _last_stream(model: Adapter, inputs: Any) -> str:
     model.run(inputs)  # sites of some models are proven on the first inputs
+    return last_stream(model)
+
+
+def last_stream(model: Adapter) -> str:
+    """Return the residual stream after the last layer of a model that has run, or raise `SiteError`."""
     names = [name for name in model.sites() if name.startswith("blocks.") and name.endswith(".resid_post")]
     if not names or "blocks.0.resid_pre" not in set(model.sites()):
         raise SiteError(

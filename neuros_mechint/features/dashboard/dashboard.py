@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
 from neuros_mechint.core.adapter import Adapter
@@ -22,8 +21,8 @@ from neuros_mechint.features.dashboard.logits import logit_effects
 from neuros_mechint.features.dashboard.results import FeatureDashboard
 from neuros_mechint.features.dashboard.statistics import N_BINS, Details, Survey, details, survey
 from neuros_mechint.features.dashboard.tokens import Tokens, windows
-from neuros_mechint.features.effects import own_site
-from neuros_mechint.features.evaluation.measures import decoder_of
+from neuros_mechint.features.effects import checked_features, own_site
+from neuros_mechint.features.evaluation.measures import decoder_of, unit_rows
 
 CITATIONS = ("bricken2023", "neuronpedia2023")
 _N_FEATURES = 10
@@ -88,6 +87,7 @@ def feature_dashboard(
 
     Examples
     --------
+    >>> import torch
     >>> import neuros_mechint as nm
     >>> class Units:  # a dictionary whose features are the units
     ...     decoder = torch.eye(64)
@@ -102,7 +102,7 @@ def feature_dashboard(
     ((2, 10), (2, 5))
     """
     _check_counts(n_examples, n_logits, context)
-    check_dictionary(sae)
+    sae = check_dictionary(sae)
     place = own_site(sae) if site is None else site
     splice: Any = getattr(model, "with_sae", None)
     if splice is not None and "[" not in place:
@@ -181,15 +181,7 @@ def _chosen(found: Survey, features: Sequence[int] | None) -> list[int]:
         if not active:
             raise InputError("no feature fires on these inputs", fix="give other inputs, or train the dictionary")
         return active[:_N_FEATURES]
-    given = list(features) if np.ndim(features) == 1 else []
-    whole = all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in given)
-    if not given or not whole or len(set(given)) < len(given) or not all(0 <= one < n_features for one in given):
-        raise InputError(
-            "these are no features of the dictionary",
-            expected=f"different whole numbers from 0 to {n_features - 1}, at least one",
-            got=given[:8] or features,
-        )
-    return [int(one) for one in given]
+    return checked_features(features, n_features)
 
 
 def _activity(codes: Codes, found: Survey, more: Details, chosen: list[int]) -> _Variables:
@@ -235,7 +227,7 @@ def _neighbours(sae: Any, more: Details, chosen: list[int], n_features: int) -> 
         return variables, [f"no neighbours by direction: {error.problem}"]
     if len(decoder) != n_features:
         return variables, [f"no neighbours by direction: {len(decoder)} directions for {n_features} features"]
-    unit = torch.nn.functional.normalize(decoder, dim=1)
+    unit = unit_rows(decoder)
     similarity = (unit[chosen] @ unit.T).numpy()
     similarity[:, ~(decoder.norm(dim=1) > 0).numpy()] = np.nan
     number, cosine = _nearest(similarity, chosen)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from neuros_mechint.causal.paths.flow import last_stream
 from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.edits import Replace
 from neuros_mechint.core.errors import CapabilityError, SiteError
@@ -51,7 +52,7 @@ def logit_effects(model: Adapter, inputs: Any, site: str, directions: torch.Tens
     prepare: Any = getattr(model, "prepared", None)
     if prepare is None or "intervene" not in model.capabilities:
         raise CapabilityError(f"{model!r} cannot be edited")
-    ending = _ending(model)
+    ending = "ln_final" if "ln_final" in set(model.sites()) else last_stream(model)
     part = prepare(inputs, [])[0].rows(0, 1)
     sample = part.args or dict(part.kwargs)
     run: Any = model.observe  # type: ignore[attr-defined]
@@ -78,16 +79,6 @@ def logit_effects(model: Adapter, inputs: Any, site: str, directions: torch.Tens
             _check_linear(effect, output(2 * placed.roll(1, 0)) - nothing)
         effects.append(effect[: len(some)])
     return torch.cat(effects) * length
-
-
-def _ending(model: Adapter) -> str:
-    names = set(model.sites())
-    last = [name for name in names if re.fullmatch(r"blocks\.\d+\.resid_post", name)]
-    if "ln_final" in names:
-        return "ln_final"
-    if not last:
-        raise SiteError("the model has no proven residual stream")
-    return max(last, key=lambda name: int(name.split(".")[1]))
 
 
 def _check_linear(effect: torch.Tensor, doubled: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from neuros_mechint.core.dictionary import fingerprint_dictionary
+from neuros_mechint.core.dictionary import fingerprint_dictionary, site_of
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.provenance import Provenance
@@ -155,7 +155,7 @@ def compare_saes(
         raise InputError("nothing to compare", expected='two autoencoders or more, {"name": sae, ...}', got=got)
     if not max_l0_ratio >= 1:
         raise OptionError("max_l0_ratio is too small", expected="at least 1", got=max_l0_ratio)
-    site = site if site is not None else getattr(next(iter(saes.values())), "site", None)
+    site = site if site is not None else site_of(next(iter(saes.values())))
     counts = {name: count(sae, activations, site) for name, sae in saes.items()}
     described = [count_variables(one) for one in counts.values()]
     if truth is not None:
@@ -169,8 +169,8 @@ def compare_saes(
     ranked_by = "explained_variance" if truth is None else "mcc"
     score, l0 = columns[ranked_by][1], columns["l0"][1]
     chance = np.full(score.shape, -np.inf) if truth is None else columns["mcc_chance_largest"][1]
-    notes = [*_not_matched(l0, max_l0_ratio), *_not_above_chance(list(saes), score, chance)]
-    l0_matched = not _not_matched(l0, max_l0_ratio)
+    unequal = _not_matched(l0, max_l0_ratio)
+    notes, l0_matched = [*unequal, *_not_above_chance(list(saes), score, chance)], not unequal
     rank = _ranked(score, l0_matched & (score > chance))
     for text in notes:
         warnings.warn(text, stacklevel=2)

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from neuros_mechint.adapters.splice import spliced
 from neuros_mechint.causal.interventions import check_can_intervene, measure
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.dictionary import fingerprint_dictionary
+from neuros_mechint.core.dictionary import fingerprint_dictionary, site_of
 from neuros_mechint.core.edits import Replace, Zero
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.labels import LabelledTensors, counts_observations
@@ -158,7 +158,7 @@ def evaluate_sae(
     >>> evaluation["l0"], evaluation["explained_variance"], round(evaluation["mcc"], 6)
     (3.0, 1.0, 1.0)
     """
-    site = site if site is not None else getattr(sae, "site", None)
+    site = site if site is not None else site_of(sae)
     given = {"model": model, "inputs": inputs, "metric": metric}
     missing = [name for name, value in given.items() if value is None]
     if missing and len(missing) < len(given):

@@ -66,7 +66,7 @@ def count(sae: Any, activations: Any, site: str | None = None) -> Counts:
     from sae_lens.evals import ExplainedVarianceCalculator
     from sae_lens.synthetic.evals import L0Calculator
 
-    check_dictionary(sae)
+    sae = check_dictionary(sae)
     explained, sparsity = ExplainedVarianceCalculator(), L0Calculator()
     active: torch.Tensor | None = None
     origin, unit = torch.zeros(1), 1.0
@@ -147,6 +147,12 @@ def directions(matrix: Any, what: str) -> torch.Tensor:
     return tensor
 
 
+def unit_rows(matrix: torch.Tensor) -> torch.Tensor:
+    """Return rows of length one; those without a length stay zero."""
+    lengths = matrix.norm(dim=1, keepdim=True)
+    return torch.where(lengths > 0, matrix / lengths.clamp(min=torch.finfo(matrix.dtype).tiny), 0)
+
+
 @dataclass(frozen=True)
 class AgainstTruth:
     """How well the directions of a dictionary recover those that made the data.
@@ -190,7 +196,7 @@ def against_truth(decoder: torch.Tensor, truth: Any, n_draws: int = 20, seed: Se
         )
     if (true.norm(dim=1) == 0).any():
         raise InputError("a true direction is zero", expected="directions", fix="leave it out")
-    true, decoder = _of_length_one(true), _of_length_one(decoder)  # SAELens compares lengths with fixed tolerances
+    true, decoder = unit_rows(true), unit_rows(decoder)  # SAELens compares lengths with fixed tolerances
     random = torch_generator(seed)
     draws = (torch.randn(decoder.shape, generator=random, dtype=torch.float64) for _ in range(n_draws))
     chance = [mean_correlation_coefficient(draw, true) for draw in draws]
@@ -200,11 +206,6 @@ def against_truth(decoder: torch.Tensor, truth: Any, n_draws: int = 20, seed: Se
         max(chance),
         cosine_similarities(true, decoder).abs().amax(1).numpy(),
     )
-
-
-def _of_length_one(matrix: torch.Tensor) -> torch.Tensor:
-    lengths = matrix.norm(dim=1, keepdim=True)
-    return torch.where(lengths > 0, matrix / lengths, matrix)
 
 
 def count_variables(counts: Counts) -> dict[str, Any]:

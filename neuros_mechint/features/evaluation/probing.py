@@ -12,14 +12,13 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import adjust_p
-from neuros_mechint.features.architectures import whole
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -317,8 +316,8 @@ def _classes(given: np.ndarray) -> tuple[np.ndarray, Integers]:
         given = given.astype(np.int64)  # 0.0 and 1.0 are classes
     classes, target = np.unique(given, return_inverse=True)
     target = target.reshape(given.shape)
-    whole = target.reshape(len(target), -1)
-    n_with = np.array([(whole == one).any(1).sum() for one in range(min(len(classes), len(target)))])
+    by_sample = target.reshape(len(target), -1)
+    n_with = np.array([(by_sample == one).any(1).sum() for one in range(min(len(classes), len(target)))])
     if given.dtype.kind in "biuUS" and len(classes) >= 2 and n_with.min() >= _N_FOLDS:
         return classes, target
     what = "observation" if target.ndim == 1 else "sample"
