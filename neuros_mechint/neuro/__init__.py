@@ -1,0 +1,1 @@
+"""Neuroscience: methods that take labelled arrays, whatever model or brain they come from."""
