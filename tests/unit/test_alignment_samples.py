@@ -81,10 +81,10 @@ def test_results_are_of_the_callers_kind(like: object, dtype: object) -> None:
 
 
 def test_every_form_of_rdms_gives_the_same_pairs() -> None:
-    import rsatoolbox
+    from rsatoolbox.rdm.rdms import RDMs
 
     pairs = np.random.default_rng(0).random((6, 6))  # six RDMs of four conditions look like a matrix
-    forms = [pairs, square(pairs), torch.tensor(pairs), rsatoolbox.rdm.RDMs(pairs)]
+    forms = [pairs, square(pairs), torch.tensor(pairs), RDMs(pairs)]
     forms.append(rdm_array(pairs, tuple(LABELS), names=tuple("abcdef")))
     for form in forms:
         np.testing.assert_array_equal(rdm_stack(form).pairs, pairs)
