@@ -9,6 +9,7 @@ import torch
 
 from neuros_mechint.core.edits import Array, Edit
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.labels import mask_along, padded_axis
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.sites import Selection
 
@@ -53,6 +54,9 @@ class _FromReference(Edit):
                 expected=", ".join(f"{axis}={selection.totals[axis]}" for axis in wrong),
                 got=f"shape {tuple(tensor.shape)} for ({', '.join(dims)})",
             )
+        return self._chosen(tensor, dims)
+
+    def _chosen(self, tensor: torch.Tensor, dims: tuple[str, ...]) -> torch.Tensor:
         # an index of samples says which inputs to edit; the reference has samples of its own
         index = {axis: entries for axis, entries in self.reference.index.items() if axis != "sample"}
         chosen = replace(self.reference, index=index).locate(dims, tensor.shape)
@@ -63,6 +67,8 @@ class _FromReference(Edit):
 @dataclass(frozen=True, eq=False)
 class Mean(_FromReference):
     """Put the mean over reference activations in place of the activation (mean ablation).
+
+    Padded positions of the reference are left out of the mean, unless all that it is taken over are padding.
 
     Parameters
     ----------
@@ -90,9 +96,21 @@ class Mean(_FromReference):
                     expected="some of " + ", ".join(dims),
                     got=f"over={self.over}",
                 )
-            mean = reference.double().mean(axes, keepdim=True)
+            mean = self._mean(reference.double(), dims, axes)
             self._memory["mean"] = mean.squeeze(selection.dropped) if selection.dropped else mean
         return self._fit(self._memory["mean"], block, selection).expand_as(block)
+
+    def _mean(self, reference: torch.Tensor, dims: tuple[str, ...], axes: list[int]) -> torch.Tensor:
+        mean = reference.mean(axes, keepdim=True)
+        mask, along = getattr(self.values_from, "attention_mask", None), padded_axis(self.reference.name, dims)
+        if mask is None or along is None:
+            return mean
+        whole = self.values_from[self.reference.name]
+        if tuple(mask.shape) != (whole.shape[dims.index("sample")], whole.shape[dims.index(along)]):
+            return mean  # positions of another sequence than the one that was padded
+        kept = self._chosen(mask_along(mask.bool(), dims, along).expand(whole.shape), dims).to(reference.device)
+        tokens = reference.masked_fill(~kept, torch.nan).nanmean(axes, keepdim=True)
+        return torch.where(tokens.isnan(), mean, tokens)
 
 
 @dataclass(frozen=True, eq=False)

@@ -234,6 +234,28 @@ class Activations(LabelledTensors):
         """Return the same activations, of sequences that are padded where the mask is false."""
         return Activations(self._tensors, self._dims, self.coords, self.provenance, attention_mask)
 
+    def with_labels(self, **labels: Sequence[Any]) -> Activations:
+        """Return the same activations with labels along axes, so that they can be joined with recordings by label.
+
+        Parameters
+        ----------
+        **labels
+            One label per entry: ``sample=["face", "car"]``. Axes that are not named keep theirs.
+
+        Raises
+        ------
+        InputError
+            Other numbers of labels than entries, or an axis that no site has.
+
+        Examples
+        --------
+        >>> acts = Activations({"embed": torch.zeros(2, 3)}, {"embed": ("sample", "unit")})
+        >>> acts.with_labels(sample=["face", "car"]).xarray("embed").sample.values.tolist()
+        ['face', 'car']
+        """
+        coords = {**self.coords, **labels}
+        return Activations(self._tensors, self._dims, coords, self.provenance, self.attention_mask)
+
     def xarray(self, name: str) -> xr.DataArray:
         """Return one site as a labelled array in the memory of the CPU.
 

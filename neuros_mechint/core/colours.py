@@ -9,6 +9,8 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoS
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 INK = "#22262b"
 MUTED_INK = "#6b7280"
+PALE = "#b9c4cf"
+"""Controls, single samples and whatever else a figure shows beside its point."""
 GRID = "#e3e5e8"
 MISSING = "#c9ccd1"
 _SEQUENTIAL_STOPS = ("#f6f9fc", "#d3e3f1", "#9dc3e0", "#5b9bc8", "#2672aa", "#0e4c80", "#082a4d")

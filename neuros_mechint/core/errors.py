@@ -48,6 +48,10 @@ class OptionError(InputError):
     """An option string or parameter value that does not exist."""
 
 
+class FigureError(InputError):
+    """Values that have no figure: too many dimensions, or no real numbers."""
+
+
 class SiteError(NeurosMechintError, LookupError):
     """A site name that is unknown, or an index that does not fit the site."""
 

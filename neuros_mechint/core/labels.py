@@ -300,8 +300,8 @@ def rows_kept(
     >>> rows_kept("embed", ("sample", "position", "unit"), (1, 3, 8), mask)
     tensor([ True,  True, False])
     """
-    along = next((axis for axis in ("position", "query") if axis in dims), None)
-    if attention_mask is None or along is None or "sample" not in dims or name.startswith("decoder."):
+    along = padded_axis(name, dims)
+    if attention_mask is None or along is None:
         return None
     index = {axis: entry for axis, entry in SiteReference.parse(name).index.items() if axis in ("sample", along)}
     chosen = SiteReference(name, index).locate(("sample", along), attention_mask.shape)
@@ -310,12 +310,34 @@ def rows_kept(
     if tuple(mask.shape) != (shape[dims.index("sample")], shape[dims.index(along)]):
         return None  # positions of another sequence than the one that was padded
     rows = axes_of_observations(dims)
-    mask = mask if rows.index("sample") < rows.index(along) else mask.T
-    for rank, axis in enumerate(rows):
-        if axis not in ("sample", along):
-            mask = mask.unsqueeze(rank)
     sizes = [shape[dims.index(axis)] for axis in rows]
-    return as_matrix(mask.expand(sizes), rows)[:, 0]
+    return as_matrix(mask_along(mask, rows, along).expand(sizes), rows)[:, 0]
+
+
+def padded_axis(name: str, dims: Sequence[str]) -> str | None:
+    """Return the axis of a site along which its inputs are padded; None where an attention mask says nothing of it.
+
+    Examples
+    --------
+    >>> padded_axis("blocks.0.pattern", ("sample", "head", "query", "key"))
+    'query'
+    """
+    if "sample" not in dims or name.startswith("decoder."):
+        return None
+    return next((axis for axis in ("position", "query") if axis in dims), None)
+
+
+def mask_along(mask: torch.Tensor, dims: Sequence[str], along: str) -> torch.Tensor:
+    """Return a mask ``(n_samples, n_positions)`` with as many axes as ``dims``, of length 1 where it says nothing.
+
+    Examples
+    --------
+    >>> mask_along(torch.ones(2, 5), ("position", "sample", "unit"), "position").shape
+    torch.Size([5, 2, 1])
+    """
+    mask = mask if dims.index("sample") < dims.index(along) else mask.T
+    sizes = iter(mask.shape)
+    return mask.reshape([next(sizes) if axis in ("sample", along) else 1 for axis in dims])
 
 
 def format_bytes(n_bytes: int) -> str:

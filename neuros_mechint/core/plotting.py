@@ -14,7 +14,7 @@ from cycler import cycler
 from matplotlib.ticker import MaxNLocator
 
 from neuros_mechint.core.colours import DIVERGING, GRID, INK, MUTED_INK, PALETTE, SEQUENTIAL, colour_scale
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import FigureError, InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,7 +181,7 @@ def draw(data: xr.Dataset, ax: Axes) -> None:
     elif main.ndim == 2:
         heat_map(main, ax)
     else:
-        raise InputError(
+        raise FigureError(
             f"a figure of {main.ndim} dimensions cannot be drawn",
             expected="a main variable of at most 2 dimensions",
             got=dict(main.sizes),
@@ -348,7 +348,7 @@ def _shortened(text: str) -> str:
 
 
 def real_numbers(values: xr.DataArray) -> xr.DataArray:
-    """Return ``values`` as floats, or raise `InputError` where they cannot be drawn.
+    """Return ``values`` as floats, or raise `FigureError` where they cannot be drawn.
 
     Examples
     --------
@@ -356,7 +356,7 @@ def real_numbers(values: xr.DataArray) -> xr.DataArray:
     [1.0, 0.0]
     """
     if values.dtype.kind not in "biuf":
-        raise InputError(
+        raise FigureError(
             f"{values.name or 'these values'} cannot be drawn",
             expected="real numbers",
             got=f"dtype {values.dtype}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +14,14 @@ import xarray as xr
 from neuros_mechint.core.binning import bin_centers, bin_units
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.core.recording_labels import check_recording, copy_labelled, select_labels
+from neuros_mechint.core.recording_labels import check_recording, copy_labelled
+from neuros_mechint.core.recording_verbs import RecordingVerbs
 
 if TYPE_CHECKING:
     import torch
 
 
-class Recording:
+class Recording(RecordingVerbs):
     """A labelled brain recording: spike counts, firing rates, voltages, fluorescence or voxel responses.
 
     Values are copied and read-only: a recording never changes, nor do the arrays it was made from.
@@ -81,14 +81,6 @@ class Recording:
         array.attrs.update({name: value for name, value in facts.items() if value is not None})
         self._data = check_recording(array, allow_missing)
         self._provenance = Provenance.record(arguments={"method": "Recording", "data": self._data.values})
-
-    @classmethod
-    def _from_labelled(cls, array: xr.DataArray, provenance: Provenance, allow_missing: bool = True) -> Recording:
-        """Return a recording around an array that is ours already, without copying it."""
-        recording = cls.__new__(cls)
-        recording._data = check_recording(array, allow_missing)
-        recording._provenance = provenance
-        return recording
 
     @classmethod
     def from_spike_times(
@@ -178,7 +170,7 @@ class Recording:
         path : str or Path
             An NWB 2 file (HDF5).
         units, trials : ids, boolean mask or str, optional
-            Rows of the tables: their ids, a mask over all rows, or a pandas query such as
+            Rows of the tables: their ids, a mask over all rows, or a query (see `query`) such as
             ``"quality == 'good' and depth < 500"``. Default: all.
         align : str
             Column of the trials table whose time, in seconds, becomes 0.
@@ -323,9 +315,17 @@ class Recording:
     @property
     def regions(self) -> tuple[str, ...]:
         """The brain regions of the units in order of appearance; empty where none is known."""
-        if "region" not in self._data.coords:
+        return self._labels("region")
+
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """The sessions in order of appearance: labels of the coordinate ``session``; empty where there are none."""
+        return self._labels("session")
+
+    def _labels(self, name: str) -> tuple[str, ...]:
+        if name not in self._data.coords:
             return ()
-        return tuple(dict.fromkeys(str(name) for name in self._data.coords["region"].values))
+        return tuple(dict.fromkeys(str(label) for label in np.atleast_1d(self._data.coords[name].values)))
 
     @property
     def provenance(self) -> Provenance:
@@ -355,45 +355,13 @@ class Recording:
         values = self._data.transpose(..., "unit").values
         return torch.tensor(values.reshape(-1, values.shape[-1]))
 
-    def select(self, **labels: Any) -> Recording:
-        """Return the part with the given labels.
-
-        Parameters
-        ----------
-        **labels
-            For any axis or coordinate along one: a label, a list of labels, or a slice of labels with both
-            ends included, as in xarray. A single label drops its axis where it names one entry, except for
-            ``unit``; other coordinates keep every match. Where an axis has no labels, positions count, and a
-            slice leaves out its end.
-
-        Returns
-        -------
-        Recording
-
-        Raises
-        ------
-        InputError
-            If there is no such coordinate or label, or nothing is left.
-
-        Examples
-        --------
-        >>> recording = Recording(np.eye(3), ("stimulus", "unit"), {"stimulus": ["face", "house", "face"]})
-        >>> recording.select(stimulus="face").shape
-        (2, 3)
-        """
-        array = self._data
-        for name, label in labels.items():
-            array = select_labels(array, name, label)
-        before = self._provenance.arguments
-        added = [f"{name}={label!r}" for name, label in labels.items()]
-        arguments = {**before, "selected": [*before.get("selected", ()), *added]}
-        return self._from_labelled(array, dataclasses.replace(self._provenance, arguments=arguments))
-
     def _title(self) -> str:
         size = " x ".join(f"{length} {name}" for name, length in self._data.sizes.items())
         rate = f"{self.sampling_rate:g} Hz" if self.sampling_rate else None
         regions = f"regions {', '.join(self.regions)}" if self.regions else None
-        return "Recording: " + ", ".join(fact for fact in (size, self.unit_of_measure, rate, regions) if fact)
+        units = self.unit_of_measure
+        measured = f"mean {units}" if units and "cell_methods" in self._data.attrs else units
+        return "Recording: " + ", ".join(fact for fact in (size, measured, rate, regions) if fact)
 
     def __repr__(self) -> str:
         return f"<{self._title()}>"

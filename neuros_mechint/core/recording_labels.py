@@ -244,7 +244,7 @@ def select_labels(array: xr.DataArray, name: str, label: Any) -> xr.DataArray:
     [0, 2]
     """
     if name not in array.dims and (name not in array.coords or array.coords[name].ndim != 1):
-        raise _no_such_labels(array, name)
+        raise no_such_labels(array, name)
     single = np.ndim(label) == 0 and not isinstance(label, slice)
     wanted: Any = [label] if single and name == "unit" else list(label) if isinstance(label, tuple) else label
     # xarray looks up no lists among repeated labels, and nothing in coordinates that are no index.
@@ -258,7 +258,7 @@ def select_labels(array: xr.DataArray, name: str, label: Any) -> xr.DataArray:
         chosen = array.isel({axis: np.flatnonzero(_matches(array, name, wanted))})
     if 0 in chosen.shape:
         raise _no_match(array, name, label)
-    return _without_false_rate(chosen)
+    return without_false_rate(chosen)
 
 
 def _is_unique(array: xr.DataArray, name: str) -> bool:
@@ -285,8 +285,15 @@ def _matches(array: xr.DataArray, name: str, label: Any) -> npt.NDArray[np.bool_
     return keep
 
 
-def _without_false_rate(array: xr.DataArray) -> xr.DataArray:
-    """Return the array without its sampling rate where the times left are no longer those of that rate."""
+def without_false_rate(array: xr.DataArray) -> xr.DataArray:
+    """Return the array without its sampling rate where the times left are no longer those of that rate.
+
+    Examples
+    --------
+    >>> times = xr.DataArray([0, 0], dims="time", coords={"time": [0.0, 0.3]}, attrs={"sampling_rate": 10.0})
+    >>> without_false_rate(times).attrs
+    {}
+    """
     rate = array.attrs.get("sampling_rate")
     if rate is None or ("time" in array.dims and is_regular(array.coords["time"].values, rate)):
         return array
@@ -295,7 +302,16 @@ def _without_false_rate(array: xr.DataArray) -> xr.DataArray:
     return array
 
 
-def _no_such_labels(array: xr.DataArray, name: str) -> InputError:
+def no_such_labels(array: xr.DataArray, name: str) -> InputError:
+    """Return the error for labels that a recording does not have.
+
+    Examples
+    --------
+    >>> print(no_such_labels(xr.DataArray([0], dims="unit", coords={"depth": ("unit", [1.0])}), "dept"))
+    the recording has no labels 'dept'
+      expected: one of depth, unit
+      to fix:   did you mean 'depth'?
+    """
     known = [str(key) for key in array.coords if array.coords[key].ndim == 1]
     known += [str(axis) for axis in array.dims if str(axis) not in known]
     near = near_names(name, known)

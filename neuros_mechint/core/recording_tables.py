@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.conditions import fulfils
 from neuros_mechint.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def select_rows(table: Any, rows: Any, name: str) -> Rows:
     table : hdmf.common.DynamicTable
         Units, trials or electrodes.
     rows : None, ids, boolean mask or str
-        All rows; those with these ids, in this order; those that are True; those a pandas query finds.
+        All rows; those with these ids, in this order; those that are True; those that a query finds (`fulfils`).
     name : str
         What the rows are, for messages.
 
@@ -80,20 +81,10 @@ def _flat_columns(table: Any) -> pd.DataFrame:
 
 def _query(columns: pd.DataFrame, query: str, name: str) -> npt.NDArray[np.int64]:
     try:
-        found = columns.eval(query, engine="python", local_dict={}, global_dict={})
-    except (NameError, SyntaxError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"the query for {name} fails: {error}",
-            expected=f"a pandas query over {list(columns.columns)}",
-            got=repr(query),
-        ) from error
-    if getattr(found, "dtype", None) != np.dtype(bool) or np.shape(found) != (len(columns),):
-        raise InputError(
-            f"the query for {name} is not a condition",
-            expected="something true or false for each row, such as \"quality == 'good'\"",
-            got=repr(query),
-        )
-    return np.flatnonzero(np.asarray(found))
+        return np.flatnonzero(fulfils(query, Rows(np.arange(len(columns)), columns).labels()))
+    except InputError as error:
+        error.add_note(f"in the query for {name}")
+        raise
 
 
 def _mask_or_ids(ids: npt.NDArray[Any], rows: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:

@@ -7,7 +7,7 @@ import dataclasses
 import html
 import importlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -33,7 +33,7 @@ _PACKAGE = "neuros_mechint"
 class Result:
     """Labelled data of one analysis, with what is needed to trust, show and keep them.
 
-    Subclasses add properties and may override ``_draw(ax)`` and ``summary``; they add no fields, so that
+    Subclasses add properties and may override ``_draw(ax)`` and ``_summary_lines()``; they add no fields, so that
     every result is saved and loaded the same way.
 
     Parameters
@@ -217,15 +217,19 @@ class Result:
         score: 0.5
         warning: only 3 trials
         """
-        return "\n".join([self.title, *self._summary_lines()])
+        return "\n".join([self.title, *self._lines()])
 
-    def _summary_lines(self) -> Iterator[str]:
+    def _lines(self) -> Iterator[str]:
+        yield from self._summary_lines()
+        for text in self.warnings:
+            yield f"warning: {text}"
+
+    def _summary_lines(self) -> Iterable[str]:
+        """Yield what was found, without title and warnings. Subclasses that say it in words override this."""
         for name, array in self.data.data_vars.items():
             yield f"{name}: {describe_array(array)}"
         for name, value in self.attributes.items():
             yield f"{name}: {format_value(value)}"
-        for text in self.warnings:
-            yield f"warning: {text}"
 
     def save(self, path: str | Path) -> Path:
         """Write everything to one netCDF file, which other netCDF tools can open too.
@@ -286,7 +290,7 @@ class Result:
         return f"<{type(self).__name__} {self.title!r}: {self.main.name}{shape}{warned}>"
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<div>{html.escape(line)}</div>" for line in self._summary_lines())
+        lines = "".join(f"<div>{html.escape(line)}</div>" for line in self._lines())
         return (
             f"<div><strong>{html.escape(self.title)}</strong>{lines}"
             f"<details><summary>data</summary>{self.data._repr_html_()}</details></div>"  # pyright: ignore[reportPrivateUsage]

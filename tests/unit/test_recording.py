@@ -474,7 +474,7 @@ def test_nwb_series_of_the_same_name_are_told_apart_by_path(nwb_path: Path):
     ("arguments", "message"),
     [
         ({"units": "qualty == 'good'"}, "qualty"),
-        ({"units": "depth +"}, "query for units fails"),
+        ({"units": "depth +"}, "query cannot be read"),
         ({"units": "depth"}, "not a condition"),
         ({"units": "quality == 'superb'"}, "no units are left"),
         ({"units": [0, 9]}, r"unknown: \[9\]"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.joining import label_places
 from neuros_mechint.core.labels import HALF_PRECISION, as_numpy, counts_observations
 from neuros_mechint.core.recording import Recording
 
@@ -141,11 +140,7 @@ def label_order(
             fix=f"label {bare} (xarray.DataArray with a 'stimulus' coordinate), or go by position with "
             f"{labelled}.values (of a Recording: .matrix())",
         )
-    for name, labels in zip(names, (first, second), strict=True):
-        _check_unique(labels, name)
-    _check_same(first, second, names)
-    place = {label: index for index, label in enumerate(second)}
-    return [place[label] for label in first]
+    return label_places(first, second, names, "samples")
 
 
 def same_kind(values: npt.ArrayLike, like: Any) -> Any:
@@ -198,29 +193,3 @@ def _matrix(array: Any, name: str) -> Floats:
             fix="leave these samples or features out, or fill them in a way you can defend",
         )
     return values
-
-
-def _check_unique(labels: Labels, name: str) -> None:
-    repeated = [label for label, count in Counter(labels).items() if count > 1]
-    if repeated:
-        raise InputError(
-            f"labels of {name} are repeated, so that rows cannot be told apart",
-            expected="each label once",
-            got=_shown(repeated),
-            fix="average over repetitions first",
-        )
-
-
-def _check_same(first: Labels, second: Labels, names: tuple[str, str]) -> None:
-    missing = [[label for label in one if label not in set(other)] for one, other in ((first, second), (second, first))]
-    if any(missing):
-        raise InputError(
-            f"{names[0]} and {names[1]} do not hold the same samples",
-            expected="the same labels, in any order",
-            got="; ".join(f"only in {name}: {_shown(few)}" for name, few in zip(names, missing, strict=True) if few),
-            fix="select the shared labels on both sides",
-        )
-
-
-def _shown(labels: Sequence[Any]) -> str:
-    return ", ".join(map(repr, labels[:5])) + (f", ... ({len(labels)} in all)" if len(labels) > 5 else "")
