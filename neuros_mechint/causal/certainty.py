@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neuros_mechint.core.statistics import adjust_p, bootstrap_interval, sign_flip_p, smallest_sign_flip_p
+from neuros_mechint.core.statistics import adjust_p, bootstrap_ci, sign_flip_p, smallest_sign_flip_p
 
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """Of the largest metric: activations are in single precision."""
 _LEVEL = 0.05
 _PATTERNS_PER_TEST = 40  # so that p, multiplied by the number of tests, can still be half of the level
@@ -28,9 +28,9 @@ def with_statistics(
     low, high, p = (np.full(flat.shape[0], np.nan) for _ in range(3))
     warnings: tuple[str, ...] = ()
     if flat.shape[1] > 1:
-        low[there], high[there] = bootstrap_interval(flat[there], seed=seed)
+        low[there], high[there] = bootstrap_ci(flat[there], seed=seed)
         size = max(np.abs(baseline).max(), np.abs(flat[there]).max(initial=0))
-        p[there] = _sign_flip_p(np.where(np.abs(flat[there]) > _ROUNDING * size, flat[there], 0), seed)
+        p[there] = _sign_flip_p(without_rounding(flat[there], size), seed)
         warnings = _out_of_reach(int(there.sum()), flat.shape[1], correction)
     else:
         warnings = (
@@ -39,6 +39,38 @@ def with_statistics(
     statistics = {"low": low, "high": high, "p": p, "p_adjusted": adjust_p(p, correction)}
     arrays = {name: mean.copy(data=values.reshape(mean.shape)) for name, values in statistics.items()}
     return {"effect": mean, **arrays}, warnings
+
+
+def without_rounding(changes: npt.NDArray[np.float64], size: float) -> npt.NDArray[np.float64]:
+    """Return changes of a metric whose largest value is ``size``, those within rounding of it as 0.
+
+    Examples
+    --------
+    >>> without_rounding(np.array([0.1, -1e-8]), size=2.0).tolist()
+    [0.1, 0.0]
+    """
+    return np.where(np.abs(changes) > ROUNDING * size, changes, 0.0)
+
+
+def control_p(change: npt.NDArray[np.float64], controls: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return ``(b + 1) / (n + 1)``, with ``b`` of ``n`` controls changing the metric at least as much.
+
+    Parameters
+    ----------
+    change : numpy.ndarray of shape (...)
+        Mean change by the intervention.
+    controls : numpy.ndarray of shape (n_controls, ...)
+        Mean change by each control.
+
+    Examples
+    --------
+    >>> control_p(np.array(3.0), np.array([1.0, -1.0, 2.0])).item()
+    0.25
+    """
+    # rounding must not make an intervention beat a control that does the same
+    rounding = ROUNDING * max(np.abs(change).max(), np.abs(controls).max(initial=0))
+    as_much = np.abs(controls) >= np.abs(change) - rounding
+    return (as_much.sum(0) + 1) / (len(controls) + 1)
 
 
 def _sign_flip_p(rows: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:

@@ -48,10 +48,10 @@ class FeatureCircuit(Result):
         table = self.data[["effect", "low", "high", "p_adjusted", "response"]].to_dataframe().reset_index()
         return table.sort_values("effect", key=abs, ascending=False, ignore_index=True)
 
-    def summary(self) -> str:
-        """Return the largest edges, and how much of the effects passes through later features, as text."""
+    def _summary_lines(self) -> list[str]:
+        """Return the largest edges, and how much of the effects passes through later features."""
         total, through = (float(np.abs(self.data[name]).sum()) for name in ("total", "through_features"))
-        lines = [self.title, f"largest of {self.values.size} edges, 95% interval, p after correction:"]
+        lines = [f"largest of {self.values.size} edges, 95% interval, p after correction:"]
         for row in self.ranked().head(8).to_dict("records"):
             interval = f"{row['effect']:+.4g} [{row['low']:+.4g}, {row['high']:+.4g}], p = {row['p_adjusted']:.2g}"
             lines.append(f"  {row['earlier']:.0f} -> {row['later']:.0f}: {interval}")
@@ -59,7 +59,7 @@ class FeatureCircuit(Result):
             f"effects of the earlier features: {total:.4g}, through all later features at once, those without an edge "
             f"here among them: {through:.4g} (absolute sums)"
         )
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
     def to_networkx(self, level: float = 0.05) -> nx.DiGraph:
         """Return the edges whose adjusted p is below ``level``, from ``("earlier", i)`` to ``("later", j)``."""

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.causal.ablation.results import AblationEffects
-from neuros_mechint.causal.certainty import with_statistics
+from neuros_mechint.causal.certainty import ROUNDING, with_statistics
 from neuros_mechint.causal.interventions import Measurements, check_can_intervene, measure
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.dictionary import Dictionary, as_taken_by, check_dictionary, site_of
@@ -22,8 +22,6 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.site_names import dictionary_site
 
 CITATIONS = ("marks2024sparse", "heimersheim2024")
-_NO_EFFECT = 1e-6
-"""Of the metric's size: what removing all features must move it by before shares of it mean anything."""
 
 
 class FeatureEffects(AblationEffects):
@@ -35,15 +33,15 @@ class FeatureEffects(AblationEffects):
     and over ``(sample,)`` the metric with the error alone (``error_only``) and without it (``without_error``).
     """
 
-    def summary(self) -> str:
-        """Return the largest effects, and what the dictionary as a whole does, as text."""
+    def _summary_lines(self) -> list[str]:
+        """Return the largest effects, and what the dictionary as a whole does."""
         means = {name: float(self.data[name].mean()) for name in ("baseline", "error_only", "without_error")}
         facts = (
             f"metric: {means['baseline']:.4g} as the model is, {means['error_only']:.4g} without any feature, "
             f"{means['without_error']:.4g} without the error of the dictionary"
         )
         silent = f"{self.attributes['n_silent']} features are silent on these inputs and have no effect"
-        return "\n".join([super().summary(), facts, silent])
+        return [*super()._summary_lines(), facts, silent]
 
 
 def feature_effects(
@@ -239,9 +237,9 @@ def _statistics(
             f"({all_features:.4g}): train it longer or on more data before you read single features",
         )
     size = float(measured.baseline.abs().mean()) + abs(all_features)
-    share = data["effect"] / all_features if abs(all_features) > _NO_EFFECT * size else data["effect"] * np.nan
+    share = data["effect"] / all_features if abs(all_features) > ROUNDING * size else data["effect"] * np.nan
     data["share"] = share.assign_attrs(long_name="part of the effect of all features")
-    if abs(all_features) <= _NO_EFFECT * size:
+    if abs(all_features) <= ROUNDING * size:
         warnings = (*warnings, "removing every feature does not move the metric: no share of it can be given")
     return data, warnings
 

@@ -69,7 +69,7 @@ class LayerComparison(Result):
                 ax.text(column, row, f"{similarity[row, column]:.2f}", ha="center", va="top", fontsize=7, color=colour)
         ax.set_title(f"{self.title}\nin small: mean {_SIMILARITY[self.attributes['by']]} of these pairs")
 
-    def summary(self) -> str:
+    def _summary_lines(self) -> list[str]:
         """Return one line per pair of sites, the most alike first."""
         names = [str(name) for name in self.data["site"].values]
         share, similarity = self.main.values, self.data["similarity"].values
@@ -77,7 +77,6 @@ class LayerComparison(Result):
             itertools.combinations(range(len(names)), 2), key=lambda pair: -(share[pair] + share[pair[::-1]])
         )
         lines = [
-            self.title,
             "matched above chance, in each direction; mean similarity of these pairs, and of all pairs beside chance:",
         ]
         for one, other in pairs[:_MOST_LINES]:
@@ -89,7 +88,7 @@ class LayerComparison(Result):
             )
         if len(pairs) > _MOST_LINES:
             lines.append(f"  and {len(pairs) - _MOST_LINES} pairs that are less alike")
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
 
 def compare_layers(

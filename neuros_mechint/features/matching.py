@@ -73,11 +73,10 @@ class FeatureMatching(Result):
         ax.grid(axis="y")
         ax.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=3)
 
-    def summary(self) -> str:
+    def _summary_lines(self) -> list[str]:
         """Return how many features are matched, what chance gives, and the pairs that are most alike."""
         matched = self.matched
         lines = [
-            self.title,
             f"{len(matched)} of {self.main.size} features matched above chance "
             f"({self.attributes['null']}, p <= {_SIGNIFICANT} for all pairs together)",
             f"mean {_NAMES[self.attributes['by']]} of matched pairs: {float(self.main.mean()):.3f}, "
@@ -89,7 +88,7 @@ class FeatureMatching(Result):
         ]
         if len(matched) > _MOST_LINES:
             lines.append(f"  and {len(matched) - _MOST_LINES} more, in .matched")
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
 
 def match_features(

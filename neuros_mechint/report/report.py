@@ -19,7 +19,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from neuros_mechint.core.citations import bibliography, cite
-from neuros_mechint.core.errors import CapabilityError, InputError
+from neuros_mechint.core.errors import CapabilityError, FigureError, InputError
 from neuros_mechint.core.formatting import format_value
 from neuros_mechint.core.optional import soft_import
 from neuros_mechint.core.result import Result
@@ -172,7 +172,7 @@ class Report:
         description = " ".join(". ".join(line.rstrip(".") for line in result.summary().splitlines()).split())
         try:
             body, kind = self._draw(result, description), "figure"
-        except InputError as error:
+        except FigureError as error:
             # A result of many dimensions is still worth its findings and its table.
             body, kind = render_text(f"No figure: {error.problem}."), "text"
         return self._append(title or result.title, body, caption or "", kind, result)
@@ -328,7 +328,7 @@ class Report:
             return blocks_markup(own_page(), identifier)
         if self.interactive:
             # Classes with a drawing of their own, and single numbers, have only the static figure.
-            with contextlib.suppress(CapabilityError, InputError):
+            with contextlib.suppress(CapabilityError, FigureError):
                 return self._interactive(result.plot_interactive().update_layout(title=None), identifier)
         return figure_markup(draw_result(result), identifier, description, in_page_colours=True)
 
@@ -342,6 +342,7 @@ class Report:
     def _append(self, title: str, body: Markup, caption: str, kind: str, result: Result | None = None) -> Report:
         number = None if kind == "text" else 1 + sum(section.kind == kind for section in self._sections)
         self._sections.append(Section(title, self._next_anchor(), body, caption, kind, number, result))
+        self._path = None  # what was saved before is no longer the whole report
         return self
 
 

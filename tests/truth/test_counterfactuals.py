@@ -515,3 +515,20 @@ def test_a_recording_cannot_be_edited():
     recording = nm.adapt(nm.Recording(np.zeros((3, 4, 5)), dims=("stimulus", "time", "unit")))
     with pytest.raises(nm.errors.CapabilityError):
         nm.do(recording, None, {"activity": 0.0}, first)
+
+
+def test_rounding_is_no_response_and_units_do_not_matter():
+    """A change within rounding has the same sign in every sample: to a test of signs it would be certain."""
+    model = nm.adapt(torch.nn.Linear(4, 1, bias=False))
+    inputs = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
+    ulp = nm.dose_response(
+        model, inputs, lambda dose: nm.Scale(":out", 1 + 1.2e-7 * dose), [0, 1, 2], lambda output: 5 + output[:, 0] ** 2
+    )
+    assert ulp.attributes["slope_p"] == 1
+    assert (ulp.data["p"] == 1).all()
+    found = [
+        nm.lesion(model, inputs, ":in", [0, 2], lambda output, unit=unit: unit * output[:, 0], n_controls=4)
+        for unit in (1.0, 1e-12)
+    ]
+    assert found[0].attributes["p_control"] == found[1].attributes["p_control"]
+    assert found[0].attributes["slope_p"] == pytest.approx(found[1].attributes["slope_p"])

@@ -480,6 +480,16 @@ def test_intervals_hold_the_mean_and_normalized_effects_are_fractions(circuit):
         _analyzer().edges(partners()[0], ablation="zero", receivers="logits").normalized()
 
 
+def test_intervals_of_verified_edges_are_those_of_what_was_measured(circuit):
+    effects = circuit(30.0, 0.0, 0, "eap")
+    bounds = effects.interval()
+    assert effects.data["exact"].notnull().sum() >= 8
+    tolerance = 1e-6 * abs(effects.values).max()
+    assert ((bounds["low"] - tolerance <= effects.values) & (effects.values <= bounds["high"] + tolerance)).all()
+    outside = (effects.data["effect"] < bounds["low"]) | (effects.data["effect"] > bounds["high"])
+    assert outside.any(), "estimates of saturated edges lie elsewhere"
+
+
 def test_chosen_senders_and_receivers_have_the_effects_they_have_among_all(circuit):
     clean, corrupted, correct, wrong = partners(seed=1)
     analyzer = nm.PathAnalyzer(nm.adapt(hand_weighted()), nm.logit_difference(correct, wrong))

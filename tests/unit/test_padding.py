@@ -125,3 +125,40 @@ def test_the_mean_activity_of_a_feature_is_that_on_tokens(padded):
     effects = nm.feature_effects(model, BothSigns(), inputs, metric, site="blocks.0.resid_post", features=[0, 1])
     tokens = model.capture(inputs, "blocks.0.resid_post")["blocks.0.resid_post"][mask.bool()]
     torch.testing.assert_close(torch.as_tensor(effects.data["activity"].values).float(), tokens[:, :2].relu().mean(0))
+
+
+def read_at_last_token(inputs):
+    return nm.log_probability(3, position=inputs["attention_mask"].sum(1) - 1)
+
+
+@pytest.mark.parametrize("method", ["mean", "position_mean"])
+def test_what_a_padding_token_holds_changes_no_mean_ablation(padded, method):
+    model, inputs = padded
+    other = {**inputs, "input_ids": torch.where(inputs["attention_mask"].bool(), inputs["input_ids"], 1)}
+    found = [
+        nm.AblationStudy(model, read_at_last_token(one), method=method).leave_one_out(one, "blocks.*.z", by=("head",))
+        for one in (inputs, other)
+    ]
+    torch.testing.assert_close(*(torch.tensor(one.values.values) for one in found), atol=1e-6, rtol=0)
+    assert abs(found[0].values).max() > 1e-4
+
+
+def test_the_mean_of_an_ablation_is_that_of_tokens(padded):
+    model, inputs = padded
+    acts, mask = model.capture(inputs, "blocks.0.z"), inputs["attention_mask"].bool()
+    edit = nm.Mean("blocks.0.z", acts)
+    run = model.run(inputs, edits=[edit], capture="blocks.0.z").activations["blocks.0.z"]
+    torch.testing.assert_close(run[0, 0], acts["blocks.0.z"][mask].mean(0))
+    per_position = nm.Mean("blocks.0.z[head=1]", acts, over=("sample",))
+    run = model.run(inputs, edits=[per_position], capture="blocks.0.z").activations["blocks.0.z"]
+    torch.testing.assert_close(run[0, -1, 1], acts["blocks.0.z"][mask[:, -1], -1, 1].mean(0))
+
+
+def test_where_everything_is_padding_the_plain_mean_is_put(padded):
+    model, inputs = padded
+    mask = inputs["attention_mask"].clone()
+    mask[:, -1] = 0
+    acts = model.capture({**inputs, "attention_mask": mask}, "blocks.0.z")
+    edit = nm.Mean("blocks.0.z", acts, over=("sample",))
+    run = model.run(inputs, edits=[edit], capture="blocks.0.z").activations["blocks.0.z"]
+    torch.testing.assert_close(run[0, -1], acts["blocks.0.z"][:, -1].mean(0))

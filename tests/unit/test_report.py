@@ -6,6 +6,8 @@ import subprocess
 import sys
 import webbrowser
 from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pandas as pd
@@ -368,3 +370,28 @@ def test_tables_align_numbers_and_say_when_they_are_cut():
 def test_importing_the_report_loads_no_torch():
     code = "import sys, neuros_mechint.report; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_fault_in_a_drawing_is_not_swallowed():
+    class Faulty(Result):
+        def _draw(self, ax):
+            raise InputError("a fault of the class that draws")
+
+    with pytest.raises(InputError, match="a fault of the class"):
+        Report("Report").add(Faulty(xr.Dataset({"x": ("a", [1.0, 2.0])}), "Result"))
+
+
+def test_a_page_that_grew_since_it_was_saved_is_opened_whole(tmp_path, monkeypatch):
+    opened = []
+    for name in ("CI", "NEUROS_MECHINT_NO_BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    report = Report("Report").add_text("first")
+    report.save(tmp_path / "report.html")
+    assert report.open()
+    report.add_text("second words")
+    assert report.open()
+    pages = [Path(unquote(urlparse(address).path)).read_text(encoding="utf-8") for address in opened]
+    assert ["second words" in page for page in pages] == [False, True]
+    assert opened[0].endswith("report.html")

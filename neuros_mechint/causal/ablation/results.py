@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neuros_mechint.core.colours import PALE
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, draw
 from neuros_mechint.core.result import Result
 
@@ -52,7 +53,7 @@ class AblationEffects(Result):
         names = self._names(table)
         error = np.stack([table["effect"] - table["low"], table["high"] - table["effect"]])
         significant = (table["p_adjusted"] < 0.05).to_numpy()
-        colours = np.where(significant, PALETTE[0], "#b9c4cf")
+        colours = np.where(significant, PALETTE[0], PALE)
         bars = np.arange(len(table))
         whiskers = None if np.isnan(error).any() else error
         ax.barh(bars, table["effect"], xerr=whiskers, color=colours, error_kw={"ecolor": MUTED_INK, "lw": 1})
@@ -71,11 +72,10 @@ class AblationEffects(Result):
         labels = [table[axis].astype(str) if axis == "site" else f"{axis} " + table[axis].astype(str) for axis in axes]
         return [", ".join(parts) for parts in zip(*labels, strict=True)]
 
-    def summary(self) -> str:
-        """Return the largest effects with their intervals as text."""
+    def _summary_lines(self) -> list[str]:
+        """Return the largest effects with their intervals."""
         table = self.ranked()
         lines = [
-            self.title,
             f"baseline: {float(self.data['baseline'].mean()):.4g} {self.values.attrs.get('units', '')}",
             f"largest of {len(table)} effects, 95% interval, p after correction ({self.attributes['correction']}):",
         ]
@@ -83,7 +83,7 @@ class AblationEffects(Result):
         for name, row in zip(self._names(table), rows, strict=False):
             interval = f"[{row['low']:+.4g}, {row['high']:+.4g}]"
             lines.append(f"  {name}: {row['effect']:+.4g} {interval}, p = {row['p_adjusted']:.2g}")
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
 
 class AblationCurve(Result):
@@ -97,7 +97,7 @@ class AblationCurve(Result):
     def _draw(self, ax: Axes) -> None:
         count = self.data["n_ablated"].values
         for index, row in enumerate(self.data["random"].values):
-            ax.plot(count, row, color="#b9c4cf", linewidth=1, label=None if index else "random order")
+            ax.plot(count, row, color=PALE, linewidth=1, label=None if index else "random order")
         if self.data["low"].notnull().all():
             ax.fill_between(count, self.data["low"], self.data["high"], color=PALETTE[0], alpha=0.2, linewidth=0)
         ax.plot(

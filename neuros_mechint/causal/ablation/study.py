@@ -20,7 +20,7 @@ from neuros_mechint.core.errors import InputError, OptionError, check_option
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.sites import SiteReference
-from neuros_mechint.core.statistics import bootstrap_interval
+from neuros_mechint.core.statistics import bootstrap_ci
 
 METHODS = ("zero", "mean", "position_mean", "resample")
 CITATIONS = ("wang2022ioi", "heimersheim2024")
@@ -259,7 +259,7 @@ class AblationStudy:
         labels = {"units": getattr(self.metric, "units", "metric"), "long_name": "metric"}
         own = values[0]
         several = own.shape[1] > 1
-        low, high = bootstrap_interval(own, seed=self._seed) if several else np.full((2, own.shape[0]), np.nan)
+        low, high = bootstrap_ci(own, seed=self._seed) if several else np.full((2, own.shape[0]), np.nan)
         count = xr.DataArray(np.arange(own.shape[0]), dims="n_ablated", attrs={"long_name": "parts ablated"})
         data = xr.Dataset(
             {

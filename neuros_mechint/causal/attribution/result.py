@@ -110,12 +110,11 @@ class Attribution(Result):
         else:
             draw(shown.to_dataset(name="attribution"), ax)
 
-    def summary(self) -> str:
-        """Return the metric, how complete the attributions are, and the largest of them, as text."""
+    def _summary_lines(self) -> list[str]:
+        """Return the metric, how complete the attributions are, and the largest of them."""
         data = self.data
         units = str(self.values.attrs.get("units", ""))
         lines = [
-            self.title,
             f"metric of the input: {format_value(float(data['metric'].mean()))} {units}".rstrip(),
             f"metric of the baseline: {format_value(float(data['metric_at_baseline'].mean()))} {units}".rstrip(),
             f"missing from the difference, at most: {float(abs(data['residual']).max()):.2g}"
@@ -128,4 +127,4 @@ class Attribution(Result):
             labels = np.atleast_1d(np.asarray(flat["place"].values[entry], dtype=object))
             place = ", ".join(f"{axis}={label}" for axis, label in zip(mean.dims, labels, strict=False))
             lines.append(f"  {place or 'site'}: {float(flat.values[entry]):.4g}")
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from neuros_mechint.causal.counterfactuals.doses import control_p
+from neuros_mechint.causal.certainty import control_p
+from neuros_mechint.core.colours import PALE
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import bootstrap_interval
+from neuros_mechint.core.statistics import bootstrap_ci
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CITATIONS = ("geiger2024das", "geiger2021", "makelov2024")
 _COLOURS = {"learned": PALETTE[0]}
-_OTHER_COLOUR = "#b9c4cf"
 _MOST_SHARED = 0.01
 
 
@@ -45,7 +45,7 @@ class InterchangeAccuracy(Result):
             height = float(row["accuracy"])
             error = [[height - float(row["low"])], [float(row["high"]) - height]]
             whiskers = {"ecolor": MUTED_INK, "lw": 1}
-            ax.bar(rank, height, 0.6, color=_COLOURS.get(name, _OTHER_COLOUR), yerr=error, error_kw=whiskers)
+            ax.bar(rank, height, 0.6, color=_COLOURS.get(name, PALE), yerr=error, error_kw=whiskers)
         groups = [name for name in ("random", "untrained") if name in self.data]
         for rank, name in enumerate(groups, start=len(swaps)):
             values = self.data[name].values
@@ -61,9 +61,9 @@ class InterchangeAccuracy(Result):
         ax.grid(axis="y")
         ax.legend()
 
-    def summary(self) -> str:
-        """Return the accuracy and that of the controls as text."""
-        lines = [self.title]
+    def _summary_lines(self) -> list[str]:
+        """Return the accuracy and that of the controls."""
+        lines: list[str] = []
         for name in self.data["swap"].values:
             row = self.data.sel(swap=name)
             low, high = float(row["low"]), float(row["high"])
@@ -77,7 +77,7 @@ class InterchangeAccuracy(Result):
             found = ", ".join(f"{value:.3f}" for value in self.data["untrained"].values)
             lines.append(f"searched in networks with shuffled weights: {found}")
         lines.append(f"chance (most frequent answer): {self.attributes['chance']:.3f}")
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
 
 def accuracy_result(
@@ -90,7 +90,7 @@ def accuracy_result(
 ) -> InterchangeAccuracy:
     """Return the result: right or wrong per pair for each swap, and the accuracies of the controls."""
     right = np.stack(list(per_pair.values()))
-    low, high = bootstrap_interval(right, seed=seed)
+    low, high = bootstrap_ci(right, seed=seed)
     units = {"units": "fraction of pairs", "long_name": "interchange intervention accuracy"}
     variables: dict[str, Any] = {
         "accuracy": ("swap", right.mean(1), units),

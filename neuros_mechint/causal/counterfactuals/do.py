@@ -12,6 +12,7 @@ import xarray as xr
 from neuros_mechint.causal.certainty import with_statistics
 from neuros_mechint.causal.interventions import Measurements, measure
 from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.colours import PALE
 from neuros_mechint.core.edits import Edit, Replace
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
@@ -41,7 +42,7 @@ class DoEffect(Result):
     def _draw(self, ax: Axes) -> None:
         control, treated = self.data["control"].values, self.data["treated"].values
         for before, after in zip(control, treated, strict=True):
-            ax.plot([0, 1], [before, after], color="#b9c4cf", linewidth=0.8)
+            ax.plot([0, 1], [before, after], color=PALE, linewidth=0.8)
         ax.plot([0, 1], [control.mean(), treated.mean()], color=PALETTE[0], marker="o", label="mean")
         ax.set_xticks([0, 1], [self.attributes["control"], self.attributes["treated"]])
         ax.set_xlim(-0.3, 1.3)
@@ -54,14 +55,14 @@ class DoEffect(Result):
     def _has_interval(self) -> bool:
         return bool(np.isfinite(self.data["low"]))
 
-    def summary(self) -> str:
-        """Return the effect with its interval as text."""
+    def _summary_lines(self) -> list[str]:
+        """Return the effect with its interval."""
         units = self.main.attrs["units"]
-        lines = [self.title, f"effect: {self.value:+.4g} {units}"]
+        lines = [f"effect: {self.value:+.4g} {units}"]
         if self._has_interval:
             low, high, p = (float(self.data[name]) for name in ("low", "high", "p"))
             lines[-1] += f", 95% interval [{low:+.4g}, {high:+.4g}], p = {p:.2g}, {self.data.sizes['sample']} samples"
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
 
 def do(

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neuros_mechint.causal.certainty import ROUNDING, without_rounding
+from neuros_mechint.core.colours import PALE
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.random import generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import bootstrap_interval, sign_flip_p
+from neuros_mechint.core.statistics import bootstrap_ci, sign_flip_p
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.axes import Axes
 
-_CONTROL_COLOUR = "#b9c4cf"
 _N_RESAMPLES = 2000
 _ALPHA = 0.05
 _FEWEST_DEFINED = 0.9
@@ -36,12 +38,12 @@ class DoseResponse(Result):
     """
 
     @property
-    def values(self) -> np.ndarray:
-        """Mean response at each dose."""
-        return self.data["response"].values
+    def values(self) -> xr.DataArray:
+        """Mean response at each dose, ``(dose,)``."""
+        return self.data["response"]
 
-    def change(self) -> np.ndarray:
-        """Return the mean difference from the untouched model at each dose."""
+    def change(self) -> xr.DataArray:
+        """Return the mean difference from the untouched model at each dose, ``(dose,)``."""
         return self.values - float(self.data["baseline"].mean())
 
     def _draw(self, ax: Axes) -> None:
@@ -50,7 +52,7 @@ class DoseResponse(Result):
         if "control" in self.data:
             for index, row in enumerate(self.data["control"].values):
                 label = None if index else f"{self.data.sizes['control']} random controls"
-                ax.plot(dose, row, color=_CONTROL_COLOUR, linewidth=1, label=label, zorder=1)
+                ax.plot(dose, row, color=PALE, linewidth=1, label=label, zorder=1)
         if self.data["low"].notnull().all():
             ax.fill_between(dose, self.data["low"], self.data["high"], color=PALETTE[0], alpha=0.2, linewidth=0)
         ax.plot(dose, self.values, color=PALETTE[0], marker=marker, label="this intervention", zorder=3)
@@ -64,14 +66,13 @@ class DoseResponse(Result):
         # below, because curves of either direction may fill every corner
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
-    def summary(self) -> str:
-        """Return the curve, its trend and how it compares with the controls as text."""
+    def _summary_lines(self) -> list[str]:
+        """Return the curve, its trend and how it compares with the controls."""
         found, units = self.attributes, self.main.attrs.get("units", "")
         baseline = float(self.data["baseline"].mean())
-        ends = f"{self.values[0]:.4g} at {self.data['dose'].values[0]:.4g}"
-        ends += f", {self.values[-1]:.4g} at {self.data['dose'].values[-1]:.4g}"
+        ends = f"{self.main.values[0]:.4g} at {self.data['dose'].values[0]:.4g}"
+        ends += f", {self.main.values[-1]:.4g} at {self.data['dose'].values[-1]:.4g}"
         lines = [
-            self.title,
             f"response ({units}): {ends}; {baseline:.4g} untouched",
             f"monotonicity: {_number(found['monotonicity'])} (Spearman's rank correlation with the dose)",
             f"slope: {found['slope']:+.4g} per unit of dose" + _interval(found, "slope") + _p(found["slope_p"]),
@@ -80,10 +81,10 @@ class DoseResponse(Result):
         if "control" in self.data:
             largest = np.abs(self.data["control"].values - baseline).max(1)
             lines.append(
-                f"largest change at any dose: {np.abs(self.change()).max():.4g}, of {largest.size} random controls "
+                f"largest change at any dose: {float(abs(self.change()).max()):.4g}, of {largest.size} random controls "
                 f"{largest.min():.4g} to {largest.max():.4g}, p = {found['p_control']:.2g}"
             )
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
     @property
     def figure_size(self) -> tuple[float, float]:
@@ -109,14 +110,16 @@ def curve_summary(doses: np.ndarray, per_sample: np.ndarray, seed: int) -> dict[
     (2.0, 2.0, 1.0)
     """
     mean = per_sample.mean(1)
+    size = float(np.abs(per_sample).max())
     slopes = slopes_of(doses, per_sample)
+    slopes = without_rounding(slopes * np.ptp(doses), size) / np.ptp(doses)
     found: dict[str, float | None] = {"monotonicity": monotonicity(doses, mean), "slope": float(slopes.mean())}
     found |= dict.fromkeys(("slope_low", "slope_high", "slope_p", "midpoint", "midpoint_low", "midpoint_high"))
     if per_sample.shape[1] < 2:
         return found | {"midpoint": midpoint(doses, mean)}
-    low, high = bootstrap_interval(slopes, seed=seed)
+    low, high = bootstrap_ci(slopes, seed=seed)
     found |= {"slope_low": float(low), "slope_high": float(high), "slope_p": float(sign_flip_p(slopes, seed=seed))}
-    if float(sign_flip_p(per_sample[-1] - per_sample[0], seed=seed)) < _ALPHA:
+    if float(sign_flip_p(without_rounding(per_sample[-1] - per_sample[0], size), seed=seed)) < _ALPHA:
         found |= _midpoint_with_interval(doses, per_sample, seed)
     return found
 
@@ -143,10 +146,6 @@ def monotonicity(doses: np.ndarray, mean: np.ndarray) -> float | None:
     return round(float(np.corrcoef(ranks, rankdata(doses))[0, 1]), 12)
 
 
-_ROUNDING = 1e-5
-"""Of single precision: ends that differ by less of their size agree."""
-
-
 def midpoint(doses: np.ndarray, mean: np.ndarray) -> float | None:
     """Return the first dose at which the curve, interpolated, is half way between its ends; ``None`` if they agree.
 
@@ -155,7 +154,7 @@ def midpoint(doses: np.ndarray, mean: np.ndarray) -> float | None:
     >>> midpoint(np.array([0.0, 1.0, 2.0]), np.array([0.0, 0.0, 4.0]))
     1.5
     """
-    if abs(mean[-1] - mean[0]) <= _ROUNDING * np.abs(mean).max():
+    if abs(mean[-1] - mean[0]) <= ROUNDING * np.abs(mean).max():
         return None
     progress = (mean - mean[0]) / (mean[-1] - mean[0])
     after = int((progress >= 0.5).argmax())  # the last dose reaches 1, so there is one; the first stands at 0

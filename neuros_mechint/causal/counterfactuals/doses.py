@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.causal.certainty import control_p, with_statistics
 from neuros_mechint.causal.counterfactuals.do import as_list
 from neuros_mechint.causal.counterfactuals.dose_results import DoseResponse, curve_summary
 from neuros_mechint.causal.interventions import measure
@@ -16,7 +17,7 @@ from neuros_mechint.core.edits import Edit, Scale
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import adjust_p, bootstrap_interval, sign_flip_p
+from neuros_mechint.core.statistics import bootstrap_ci
 
 EditsAtDose = Callable[[float], Edit | Sequence[Edit]]
 """``edits(dose)``: what is done to the model at that dose; ``()`` for nothing."""
@@ -138,13 +139,15 @@ def _labelled(
     """Return the labelled curve, ``values`` being ``(curve, dose, sample)``, and what to warn of."""
     labels = {"units": getattr(metric, "units", "metric"), "long_name": "response"}
     own = values[0]
-    statistics, warnings = _statistics(own, own - baseline, seed)
+    change = xr.DataArray(own - baseline, dims=("dose", "sample"))
+    statistics, warnings = with_statistics(change, baseline, "holm", seed)
+    low, high = bootstrap_ci(own, seed=seed) if own.shape[1] > 1 else np.full((2, own.shape[0]), np.nan)
     variables: dict[str, Any] = {
         "response": ("dose", own.mean(-1), labels),
-        "low": ("dose", statistics["low"], labels),
-        "high": ("dose", statistics["high"], labels),
-        "p": ("dose", statistics["p"], {"long_name": "sign-flip p of the change"}),
-        "p_adjusted": ("dose", adjust_p(statistics["p"]), {"long_name": "p after Holm's correction"}),
+        "low": ("dose", low, labels),
+        "high": ("dose", high, labels),
+        "p": ("dose", statistics["p"].values, {"long_name": "sign-flip p of the change"}),
+        "p_adjusted": ("dose", statistics["p_adjusted"].values, {"long_name": "p after Holm's correction"}),
         "per_sample": (("dose", "sample"), own, labels),
         "baseline": ("sample", baseline, labels),
     }
@@ -157,15 +160,6 @@ def _labelled(
     return xr.Dataset(variables, coords={"dose": coordinate}), warnings
 
 
-def _statistics(own: np.ndarray, change: np.ndarray, seed: int) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
-    if own.shape[1] < 2:
-        missing = np.full(own.shape[0], np.nan)
-        text = "one value only: no interval and no test; give several inputs and a metric of one value per sample"
-        return {"low": missing, "high": missing, "p": missing}, (text,)
-    low, high = bootstrap_interval(own, seed=seed)
-    return {"low": low, "high": high, "p": sign_flip_p(change, seed=seed)}, ()
-
-
 def _against_controls(data: xr.Dataset) -> dict[str, float]:
     """Return the p value of the largest change at any dose, which has been picked in the controls as well."""
     if "control" not in data:
@@ -173,23 +167,3 @@ def _against_controls(data: xr.Dataset) -> dict[str, float]:
     baseline = float(data["baseline"].mean())
     own, others = (np.abs(data[name].values - baseline).max(-1) for name in ("response", "control"))
     return {"p_control": float(control_p(own, others))}
-
-
-def control_p(change: np.ndarray, controls: np.ndarray) -> np.ndarray:
-    """Return ``(b + 1) / (n + 1)``, with ``b`` of ``n`` controls changing the metric at least as much.
-
-    Parameters
-    ----------
-    change : numpy.ndarray of shape (...)
-        Mean change by the intervention.
-    controls : numpy.ndarray of shape (n_controls, ...)
-        Mean change by each control.
-
-    Examples
-    --------
-    >>> control_p(np.array(3.0), np.array([1.0, -1.0, 2.0])).item()
-    0.25
-    """
-    # rounding must not make an intervention beat a control that does the same
-    as_much = np.abs(controls) >= np.abs(change) - 1e-9 * (1 + np.abs(change))
-    return (as_much.sum(0) + 1) / (len(controls) + 1)

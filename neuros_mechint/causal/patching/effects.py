@@ -77,13 +77,12 @@ class PatchingEffects(Result):
             shown = self.values
         draw(as_picture(shown).to_dataset(name="effect"), ax)
 
-    def summary(self) -> str:
-        """Return the baselines and the largest effects as text."""
+    def _summary_lines(self) -> list[str]:
+        """Return the baselines and the largest effects."""
         difference = self.clean - self.corrupted
         changes = (self.values - self.corrupted).stack(place=self.values.dims)
         order = np.argsort(-np.abs(np.nan_to_num(changes.values)))[:5]
         lines = [
-            self.title,
             f"run that was patched from: {self.clean:.4g}",
             f"run that was patched into: {self.corrupted:.4g}",
             "largest changes of the metric, and what part of the difference they are:",
@@ -94,4 +93,4 @@ class PatchingEffects(Result):
             change = float(changes.values[one])
             share = f" ({change / difference:.1%})" if difference else ""
             lines.append(f"  {place}: {change:+.4g}{share}")
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines

@@ -13,7 +13,7 @@ from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.plotting import heat_map
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import bootstrap_interval
+from neuros_mechint.core.statistics import bootstrap_ci
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +28,9 @@ class EdgeEffects(Result):
     ``data`` holds, over ``(edge,)`` with the names of ``sender`` and ``receiver``: ``effect``; ``change``, how far
     the receiver's value moves relative to its size, from 0 (nothing arrives, and the effect is exactly 0) to 1; and,
     after a gradient method, ``exact``, the measured effect of those edges that were verified, and ``saturated``, where
-    it differs from the estimate more than twofold. ``per_sample`` is over ``(edge, sample)``, ``clean`` and
-    ``corrupted`` over ``(sample,)``, ``total`` over ``(node,)``: the effect of changing what a node sends to everyone.
+    it differs from the estimate more than twofold. ``per_sample`` is over ``(edge, sample)``, as is
+    ``exact_per_sample``, NaN for edges that were not verified; ``clean`` and ``corrupted`` are over ``(sample,)``,
+    ``total`` over ``(node,)``: the effect of changing what a node sends to everyone.
     """
 
     @property
@@ -63,7 +64,7 @@ class EdgeEffects(Result):
         return float(self.values.sel(edge=label)) if label in self.data["edge"].values else 0.0
 
     def interval(self, level: float = 0.95, n_resamples: int = 2000, seed: SeedLike = 0) -> xr.Dataset:
-        """Return ``low`` and ``high`` of each edge's effect: bootstrap over samples.
+        """Return ``low`` and ``high`` of each edge's effect in `values`: bootstrap over samples.
 
         Raises
         ------
@@ -71,9 +72,12 @@ class EdgeEffects(Result):
             Fewer than two samples.
         """
         rows = self.data["per_sample"].values
+        if "exact_per_sample" in self.data:
+            measured = self.data["exact_per_sample"].values
+            rows = np.where(np.isnan(measured), rows, measured)
         seed = int(np.random.default_rng(seed).integers(2**31)) if isinstance(seed, np.random.Generator) else seed
         parts = [
-            bootstrap_interval(rows[start : start + _EDGES_AT_ONCE], level, n_resamples, seed)
+            bootstrap_ci(rows[start : start + _EDGES_AT_ONCE], level, n_resamples, seed)
             for start in range(0, len(rows), _EDGES_AT_ONCE)
         ]
         low, high = (np.concatenate(bound) for bound in zip(*parts, strict=True))
@@ -153,16 +157,16 @@ class EdgeEffects(Result):
     def _draw(self, ax: Axes) -> None:
         heat_map(self._table(), ax)
 
-    def summary(self) -> str:
-        """Return the largest effects, and what was verified, as text."""
+    def _summary_lines(self) -> list[str]:
+        """Return the largest effects, and what was verified."""
         effects, clean = self.values, float(self.data["clean"].mean())
-        lines = [self.title, f"metric of the clean run: {clean:.4g} {self._units}".rstrip()]
+        lines = [f"metric of the clean run: {clean:.4g} {self._units}".rstrip()]
         if "corrupted" in self.data:
             lines.append(f"metric of the corrupted run: {float(self.data['corrupted'].mean()):.4g}")
         lines.append(f"largest of {effects.size} effects (clean minus without the edge):")
         for one in np.argsort(-np.abs(effects.values))[:_MOST_NAMED]:
             lines.append(f"  {effects['edge'].values[one]}: {float(effects.values[one]):+.4g}")
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
 
 def edge_name(sender: str, receiver: str) -> str:

@@ -35,11 +35,17 @@ class Found:
         """Return what verification adds to the data."""
         if self.exact is None:
             return {}
-        nothing = torch.tensor(float("nan"))
-        exact = [float(self.exact.get(_pair(edge), nothing).mean()) for edge in self.edges]
+        exact = torch.stack(
+            [
+                self.exact.get(_pair(edge), torch.full_like(edge.effect, torch.nan)).to(edge.effect)
+                for edge in self.edges
+            ]
+        ).numpy()
         flagged = {_pair(edge) for edge in self.saturated()}
+        label = {**units, "long_name": "measured effect of the edge"}
         return {
-            "exact": ("edge", exact, {**units, "long_name": "measured effect of the edge"}),
+            "exact": ("edge", exact.mean(1), label),
+            "exact_per_sample": (("edge", "sample"), exact, label),
             "saturated": ("edge", [_pair(edge) in flagged for edge in self.edges], {"long_name": "estimate is off"}),
         }
 

@@ -104,13 +104,13 @@ class FeatureDashboard(Result):
                 fix="name it in feature_dashboard(..., features=[...])",
             )
 
-    def summary(self) -> str:
+    def _summary_lines(self) -> list[str]:
         """Return one line for each feature."""
-        lines = [self.title]
+        lines: list[str] = []
         if self.attributes.get("n_observations"):
             lines.append(f"observations: {self.attributes['n_observations']:,}")
         lines += [f"feature {feature}: {self._line(feature)}" for feature in self.features]
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
     def _line(self, feature: int) -> str:
         own = self.data.sel(feature=feature)

@@ -73,11 +73,11 @@ class SAEComparison(Result):
         title = f"rank by {_SCORES[self.attributes['ranked_by']]}" if self.matched else "L0 not matched:\nno ranking"
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title=title)
 
-    def summary(self) -> str:
+    def _summary_lines(self) -> list[str]:
         """Return one line per autoencoder, the best first, and why any is not ranked."""
         table = self.to_dataframe().sort_values(["rank", self.attributes["ranked_by"]], ascending=[True, False])
         score = _SCORES[self.attributes["ranked_by"]]
-        lines = [self.title, f"ranked by {score}, 1 is best" if self.matched else "not ranked: L0 is not matched"]
+        lines = [f"ranked by {score}, 1 is best" if self.matched else "not ranked: L0 is not matched"]
         for row in table.to_dict("records"):
             place = f"{row['rank']:.0f}." if np.isfinite(row["rank"]) else "-"
             truth = f"MCC {row['mcc']:.3f} (by chance {row['mcc_chance']:.3f}), " if "mcc" in row else ""
@@ -85,7 +85,7 @@ class SAEComparison(Result):
                 f"  {place} {row['sae']}: {truth}variance explained {row['explained_variance']:.3f}, "
                 f"L0 {row['l0']:.3g}, {row['dead_fraction']:.0%} dead"
             )
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
 
 def compare_saes(

@@ -12,6 +12,7 @@ import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
 from neuros_mechint.adapters.splice import spliced
+from neuros_mechint.causal.certainty import ROUNDING
 from neuros_mechint.causal.interventions import check_can_intervene, measure
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.dictionary import fingerprint_dictionary, site_of
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 _RUNS = ("clean", "reconstruction", "zero", "mean")
 _ABLATIONS = ("zero", "mean")
-# A metric that an ablation moves by less than this share of its size has not moved.
-_NO_CHANGE = 1e-6
 
 
 class SAEEvaluation(Result):
@@ -74,9 +73,9 @@ class SAEEvaluation(Result):
             color=MUTED_INK,
         )  # fmt: skip
 
-    def summary(self) -> str:
-        """Return the numbers as text."""
-        lines = [self.title]
+    def _summary_lines(self) -> list[str]:
+        """Return the numbers."""
+        lines: list[str] = []
         for name, array in self.data.data_vars.items():
             if not array.ndim:
                 lines.append(f"  {array.attrs.get('long_name', name)}: {float(array):.4g}")
@@ -85,7 +84,7 @@ class SAEEvaluation(Result):
                 f"  loss recovered, from {ablation} ablation: {float(value):.4g}"
                 for ablation, value in zip(_ABLATIONS, self.data["loss_recovered"].values, strict=True)
             ]
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
 
 @dataclass(frozen=True)
@@ -257,7 +256,7 @@ def loss_recovered(
     runs = np.concatenate([measured.baseline.numpy()[None], measured.values.numpy()])
     clean, rebuilt, *ablated = runs.mean(1)
     cost = clean - np.array(ablated)
-    moved = np.abs(cost) > _NO_CHANGE * max(float(np.abs(runs).max()), 1e-12)
+    moved = np.abs(cost) > ROUNDING * max(float(np.abs(runs).max()), 1e-12)
     if not moved.any():
         raise InputError(
             f"ablating {site!r} does not change the metric, so there is nothing to recover",

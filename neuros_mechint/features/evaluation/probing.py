@@ -56,10 +56,9 @@ class SparseProbe(Result):
         ax.grid(axis="y")
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 
-    def summary(self) -> str:
+    def _summary_lines(self) -> list[str]:
         """Return, for each number of features, the accuracy, its p and the features."""
         lines = [
-            self.title,
             f"held-out balanced accuracy, chance {self.attributes['chance']:.3g}; p of {self.data.sizes['shuffle']} "
             "shuffles of the labels, adjusted for the numbers of features tried (Holm)",
         ]
@@ -70,7 +69,7 @@ class SparseProbe(Result):
                 f"(shuffled {float(one['shuffled'].mean()):.3f}), p = {float(one['p_adjusted']):.2g}; "
                 f"{_described(one['chosen'].values, int(k))}"
             )
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
 
 def _described(share: Floats, k: int) -> str:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from neuros_mechint.core.colours import PALE
 from neuros_mechint.core.dictionary import Dictionary
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.plotting import PALETTE
@@ -51,7 +52,7 @@ class Absorption(Result):
 
     def _draw(self, ax: Axes) -> None:
         place = np.arange(self.data.sizes["concept"])
-        ax.bar(place, self.data["silent"], 0.6, color="#b9c4cf", label="main feature silent")
+        ax.bar(place, self.data["silent"], 0.6, color=PALE, label="main feature silent")
         ax.bar(place, self.data["absorbed"], 0.6, color=PALETTE[0], label="of which absorbed by another")
         ax.set_xticks(place, [f"{name}\n({main})" for name, main in self._named_mains()])
         ax.set_xlim(-0.6, len(place) - 0.4)
@@ -67,10 +68,9 @@ class Absorption(Result):
             for name, main in zip(self.data["concept"].values, self.data["main"].values, strict=True)
         ]
 
-    def summary(self) -> str:
+    def _summary_lines(self) -> list[str]:
         """Return one line per concept, the most absorbed first."""
         lines = [
-            self.title,
             f"on average {self.mean:.1%} absorbed, {float(self.data['silent'].mean()):.1%} with a silent main feature",
         ]
         table = self.to_dataframe().sort_values("absorbed", ascending=False, kind="stable")
@@ -82,7 +82,7 @@ class Absorption(Result):
             )
         if len(table) > _MOST_LINES:
             lines.append(f"  and {len(table) - _MOST_LINES} less absorbed concepts")
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
 
 def absorption(

@@ -115,12 +115,11 @@ class FeatureTree(Result):
         note = f"edges: P(parent | child); {hidden} weaker not drawn" if hidden else "edges: P(parent | child)"
         ax.set_xlabel(note, fontsize=8, color=MUTED_INK)
 
-    def summary(self) -> str:
-        """Return the best supported edges as text."""
+    def _summary_lines(self) -> list[str]:
+        """Return the best supported edges."""
         table = self.edges()
         active = int((self.data["rate"] > 0).sum())
         lines = [
-            self.title,
             f"{len(table)} edges between {active} active features, of {self.attributes['n_tests']} pairs tested "
             f"in {self.attributes['n_observations']} observations",
         ]
@@ -129,7 +128,7 @@ class FeatureTree(Result):
                 f"  {row['parent']:.0f} -> {row['child']:.0f}: P(parent | child) = {row['probability']:.3f}, "
                 f"shuffled {row['null']:.3f}, {_p_text(row['p_adjusted'])}"
             )
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return lines
 
 
 def _p_text(p: float) -> str:
