@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from neuros_mechint.adapters.tensors import rebuilt
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.fingerprint import fingerprint_array
 
 
@@ -158,8 +158,8 @@ def _fingerprint(value: Any) -> str:
 
 def check_batch_size(batch_size: int | None) -> None:
     """Raise unless ``batch_size`` is ``None`` or a positive integer."""
-    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-        raise InputError("bad batch_size", expected="a positive integer or None", got=repr(batch_size))
+    if batch_size is not None:
+        whole("batch_size", batch_size)
 
 
 def join_outputs(outputs: Sequence[Any], sizes: Sequence[int], sample_axis: int = 0) -> Any:

@@ -87,12 +87,12 @@ def near_names(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     return difflib.get_close_matches(name, list(names), n=n, cutoff=0.5)
 
 
-def whole(name: str, value: Any) -> int:
-    """Return an integer of at least 1, NumPy's included.
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """Return an integer of at least ``least``, NumPy's included.
 
     Raises
     ------
-    InputError
+    OptionError
         Anything else.
 
     Examples
@@ -101,9 +101,9 @@ def whole(name: str, value: Any) -> int:
     >>> whole("n_features", np.int64(8))
     8
     """
-    if _is(Integral, value) and value >= 1:
+    if _is(Integral, value) and value >= least:
         return int(value)
-    raise InputError(f"{name} is out of range", expected="an integer of at least 1", got=repr(value))
+    raise OptionError(f"{name} is out of range", expected=f"an integer of at least {least}", got=repr(value))
 
 
 def number(name: str, value: Any, least: float, most: float) -> float:
@@ -111,7 +111,7 @@ def number(name: str, value: Any, least: float, most: float) -> float:
 
     Raises
     ------
-    InputError
+    OptionError
         Anything else.
 
     Examples
@@ -121,7 +121,7 @@ def number(name: str, value: Any, least: float, most: float) -> float:
     """
     if _is(Real, value) and least < value <= most:
         return int(value) if isinstance(value, Integral) else float(value)
-    raise InputError(f"{name} is out of range", expected=f"a number above {least} and up to {most}", got=repr(value))
+    raise OptionError(f"{name} is out of range", expected=f"a number above {least} and up to {most}", got=repr(value))
 
 
 def _is(kind: type, value: Any) -> bool:

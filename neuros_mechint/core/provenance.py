@@ -10,7 +10,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -118,6 +118,16 @@ class Provenance:
             arguments={name: summarize_argument(value) for name, value in (arguments or {}).items()},
             timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+    def with_seed(self, seed: int | np.random.Generator) -> Provenance:
+        """Return the same record with the seed that a caller gave, where the work was done with another drawn from it.
+
+        Examples
+        --------
+        >>> Provenance.record(seed=np.random.default_rng(3)).with_seed(3).seed
+        3
+        """
+        return replace(self, seed=_describe_seed(seed))
 
     def to_json(self) -> str:
         """Return this record as one JSON object.

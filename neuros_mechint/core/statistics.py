@@ -13,7 +13,7 @@ from neuros_mechint.core.random import SeedLike, generator
 Floats = npt.NDArray[np.float64]
 _FEWEST_SAMPLES = 2
 _PATTERNS_AT_ONCE = 2048
-_CORRECTIONS = ("holm", "fdr", "none")
+CORRECTIONS = ("holm", "fdr", "none")
 _MOST_TYPE_ONE_ERROR = 0.065
 # Of 20,000 normal samples each, the share whose 95% interval left out the true mean (method card: resampling tests).
 _TYPE_ONE_ERROR = {
@@ -261,7 +261,7 @@ def adjust_p(p: npt.ArrayLike, method: str = "holm") -> Floats:
     >>> adjust_p([0.01, 0.04, 0.03], method="holm").tolist()
     [0.03, 0.06, 0.06]
     """
-    check_option("correction", method, _CORRECTIONS)
+    check_option("correction", method, CORRECTIONS)
     adjusted = np.array(p, dtype=float)
     tested = ~np.isnan(adjusted)
     family = adjusted[tested]

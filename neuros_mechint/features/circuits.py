@@ -15,12 +15,13 @@ from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.dictionary import Dictionary
 from neuros_mechint.core.edits import Edit, Replace, Scale
-from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.errors import InputError, check_option, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.site_names import dictionary_site
+from neuros_mechint.core.statistics import CORRECTIONS
 from neuros_mechint.features.effects import feature_effects, own_site
 
 if TYPE_CHECKING:
@@ -134,8 +135,8 @@ def feature_circuit(
     >>> found.values.sel(earlier=[0, 1], later=[0, 1]).values.tolist()
     [[0.0, -2.0], [-6.0, 0.0]]
     """
-    if type(n_features) is not int or n_features < 1:
-        raise OptionError("bad n_features", expected="a positive integer", got=repr(n_features))
+    n_features = whole("n_features", n_features)
+    check_option("correction", correction, CORRECTIONS)
     pairs = [one if isinstance(one, tuple) else (one, own_site(one)) for one in (earlier, later)]
     sites, chosen, spliced = tuple(site for _, site in pairs), [], model
     for sae, site in pairs:
@@ -157,8 +158,8 @@ def feature_circuit(
         for one in moved
         for feature in chosen[1]
     ]
-    whole: list[list[Edit]] = [*([edit] for edit in removed), *([Replace(targets, one[targets])] for one in moved)]
-    measured = measure(spliced, inputs, [*whole, *edges], metric, batch_size=batch_size, description="edges")
+    of_nodes: list[list[Edit]] = [*([edit] for edit in removed), *([Replace(targets, one[targets])] for one in moved)]
+    measured = measure(spliced, inputs, [*of_nodes, *edges], metric, batch_size=batch_size, description="edges")
     units = getattr(metric, "units", "metric")
     data, warnings = _dataset(measured, chosen, units, correction, int(generator(seed).integers(2**31)))
     change = [(one.matrix(targets) - clean.matrix(targets)).mean(0)[chosen[1]].tolist() for one in moved]

@@ -16,10 +16,11 @@ from neuros_mechint.causal.interventions import Measurements, check_can_interven
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.dictionary import Dictionary, as_taken_by, check_dictionary, site_of
 from neuros_mechint.core.edits import Edit, Scale, Zero
-from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, check_option
+from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, check_option, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.site_names import dictionary_site
+from neuros_mechint.core.statistics import CORRECTIONS
 
 CITATIONS = ("marks2024sparse", "heimersheim2024")
 
@@ -118,22 +119,21 @@ def feature_effects(
     [-4.5, 0.0]
     """
     check_can_intervene(model, metric, inputs)
-    check_option("correction", correction, ("holm", "fdr", "none"))
+    check_option("correction", correction, CORRECTIONS)
     if not isinstance(factor, (int, float, np.number)) or factor == 1.0 or not np.isfinite(factor):
         raise OptionError("this factor changes nothing", expected="a finite number other than 1", got=factor)
-    if not isinstance(n_matched, (int, np.integer)) or n_matched < 1:
-        raise OptionError("bad n_matched", expected="an integer of at least 1", got=repr(n_matched))
+    n_matched = whole("n_matched", n_matched)
     sae = check_dictionary(sae)
     spliced, site = _with_dictionary(model, sae, site)
     name = dictionary_site(site, "features")
     activity = spliced.capture(inputs, name, batch_size=batch_size).matrix(name).double().cpu()
     chosen = _chosen(activity, features)
-    whole = [[Zero(name)], [Zero(dictionary_site(site, "error"))]]
+    everything = [[Zero(name)], [Zero(dictionary_site(site, "error"))]]
     single: list[list[Edit]] = [[Scale(f"{name}[feature={feature}]", factor)] for feature in chosen]
     measured = measure(
         spliced,
         inputs,
-        [*whole, *single],
+        [*everything, *single],
         metric,
         engine=engine,
         batch_size=batch_size,
@@ -195,8 +195,8 @@ def _chosen(activity: torch.Tensor, features: Sequence[int] | None) -> list[int]
 def checked_features(features: Sequence[int], n_features: int) -> list[int]:
     """Return the numbers of some features, or raise `InputError` unless they are different ones that exist."""
     given = list(features) if np.ndim(features) == 1 else []
-    whole = all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in given)
-    if not given or not whole or len(set(given)) < len(given) or not all(0 <= one < n_features for one in given):
+    integers = all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in given)
+    if not given or not integers or len(set(given)) < len(given) or not all(0 <= one < n_features for one in given):
         raise InputError(
             "these are no features of the dictionary",
             expected=f"different whole numbers from 0 to {n_features - 1}, at least one",

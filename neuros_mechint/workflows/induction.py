@@ -126,7 +126,11 @@ def induction_check(
         data,
         "Does the model do induction?",
         attributes={"is_induction": not reasons, "reasons": reasons},
-        provenance=Provenance.record(seed=None, model=model.fingerprint(), arguments={"lags": list(lags)}),
+        provenance=Provenance.record(
+            seed=seed,
+            model=model.fingerprint(),
+            arguments={"lags": list(lags), "n_tokens": n_tokens, "vocabulary": vocabulary},
+        ),
         citations=("olsson2022",),
     )
 

@@ -180,7 +180,7 @@ def test_results_are_kept_whole_and_drawn(model, inputs, tmp_path):
     [
         (lambda m, x: study(m, "zeros"), nm.errors.OptionError, "did you mean 'zero'"),
         (lambda m, x: study(m, correction="bonferoni"), nm.errors.OptionError, "unknown correction"),
-        (lambda m, x: study(m, n_draws=0), nm.errors.OptionError, "bad n_draws"),
+        (lambda m, x: study(m, n_draws=0), nm.errors.OptionError, "n_draws is out of range"),
         (lambda m, x: study(m).leave_one_out(x, []), nm.errors.InputError, "no sites"),
         (lambda m, x: study(m).leave_one_out(x, "prats"), nm.errors.SiteError, "did you mean 'parts'"),
         (lambda m, x: study(m).leave_one_out(x, "parts", by="head"), nm.errors.SiteError, "cannot be taken apart"),

@@ -543,7 +543,7 @@ def test_the_model_is_left_as_it_was_after_errors_too(models):
         ({"ablation": "noise"}, nm.errors.OptionError, "unknown ablation"),
         ({"n_edges": 0}, nm.errors.OptionError, "no circuit of 0 parts"),
         ({"n_edges": 82}, nm.errors.OptionError, "no circuit of 82 parts"),
-        ({"n_edges": 5.0}, nm.errors.OptionError, "n_edges is no count"),
+        ({"n_edges": 5.0}, nm.errors.OptionError, "n_edges is out of range"),
         ({"fraction": 0.0}, nm.errors.OptionError, "fraction is no part"),
         ({"fraction": 1e-3}, nm.errors.OptionError, "no circuit of 0 parts"),
         ({"fraction": 0.1, "n_edges": 5}, nm.errors.OptionError, "one size is enough"),

@@ -283,9 +283,9 @@ def test_the_prescreen_finds_the_head_that_matters(induction, tokens):
         (
             lambda p, x: p.sweep(x, x, "blocks.0.z", engine="attribution", verify=-1),
             nm.errors.OptionError,
-            "bad `verify`",
+            "verify is out of range",
         ),
-        (lambda p, x: p.sweep(x, x, "blocks.0.z", batch_size=0), nm.errors.InputError, "bad batch_size"),
+        (lambda p, x: p.sweep(x, x, "blocks.0.z", batch_size=0), nm.errors.InputError, "batch_size is out of range"),
         (lambda p, x: p.sweep(x, x, "blocks.0.z").normalized(), nm.errors.InputError, "hardly differ"),
     ],
 )

@@ -531,8 +531,8 @@ def _analyzer():
     [
         ({"method": "exat"}, nm.errors.OptionError, "did you mean 'exact'"),
         ({"ablation": "noise"}, nm.errors.OptionError, "unknown ablation"),
-        ({"steps": 0, "method": "eap-ig"}, nm.errors.OptionError, "steps is no count"),
-        ({"verify": -1}, nm.errors.OptionError, "verify is no count"),
+        ({"steps": 0, "method": "eap-ig"}, nm.errors.OptionError, "steps is out of range"),
+        ({"verify": -1}, nm.errors.OptionError, "verify is out of range"),
         ({"senders": "a9.*"}, nm.errors.InputError, "no sender matches"),
         ({"receivers": ["a1.h0"]}, nm.errors.InputError, "no receiver matches 'a1.h0'"),
         ({"senders": []}, nm.errors.InputError, "no senders are chosen"),

@@ -292,3 +292,16 @@ def test_bad_seed_or_model_is_refused():
         Provenance.record(seed=True)
     with pytest.raises(InputError, match="torch modules"):
         Provenance.record(model=3)  # type: ignore[arg-type]
+
+
+def test_results_name_the_seed_that_was_given_and_not_what_was_drawn_from_it():
+    model = neuros_mechint.adapt(torch.nn.Linear(4, 1, bias=False))
+    inputs = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    first = inputs[0] - inputs[1]
+    metric = lambda output: output[:, 0]  # noqa: E731
+    found = [
+        neuros_mechint.lesion(model, inputs, ":in", 0.5, metric, n_controls=2, seed=3),
+        neuros_mechint.steer(model, inputs, ":in", first, [0, 1], metric, n_controls=2, seed=3),
+        neuros_mechint.induction_check(neuros_mechint.adapt(neuros_mechint.load_model("induction")), lags=[5], seed=3),
+    ]
+    assert [result.provenance.seed for result in found] == [3, 3, 3]

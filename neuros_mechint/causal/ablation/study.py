@@ -16,11 +16,11 @@ from neuros_mechint.core.ablations import Mean, Resample
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit, Zero
-from neuros_mechint.core.errors import InputError, OptionError, check_option
+from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.sites import SiteReference
-from neuros_mechint.core.statistics import bootstrap_ci
+from neuros_mechint.core.statistics import CORRECTIONS, bootstrap_ci
 
 METHODS = ("zero", "mean", "position_mean", "resample")
 CITATIONS = ("wang2022ioi", "heimersheim2024")
@@ -77,9 +77,8 @@ class AblationStudy:
     ) -> None:
         check_can_intervene(model, metric)
         check_option("method", method, METHODS)
-        check_option("correction", correction, ("holm", "fdr", "none"))
-        if type(n_draws) is not int or n_draws < 1:
-            raise OptionError("bad n_draws", expected="a positive integer", got=repr(n_draws))
+        check_option("correction", correction, CORRECTIONS)
+        n_draws = whole("n_draws", n_draws)
         self.model, self.metric = model, metric
         self.method, self.correction, self.n_draws = method, correction, n_draws
         self.seed = seed

@@ -14,7 +14,7 @@ from neuros_mechint.causal.attribution.result import Attribution
 from neuros_mechint.causal.interventions import check_can_intervene
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.errors import CapabilityError, InputError, check_option
+from neuros_mechint.core.errors import CapabilityError, InputError, check_option, whole
 from neuros_mechint.core.labels import as_numpy
 from neuros_mechint.core.optional import soft_import
 from neuros_mechint.core.provenance import Provenance
@@ -109,8 +109,7 @@ def attribute(
         raise CapabilityError(
             f"{model!r} has no gradients", expected="a model with 'gradient' among `model.capabilities`"
         )
-    if type(n_steps) is not int or n_steps < 1:
-        raise InputError("bad n_steps", expected="a positive integer", got=repr(n_steps))
+    n_steps = whole("n_steps", n_steps)
     source = generator(seed)
     captum = soft_import("captum.attr", "feature attribution", "attribution")
     if method == "deeplift":

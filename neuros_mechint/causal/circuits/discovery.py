@@ -18,7 +18,7 @@ from neuros_mechint.causal.circuits.verdict import ONE_VALUE
 from neuros_mechint.causal.paths.analyzer import PathAnalyzer
 from neuros_mechint.causal.paths.effects import EdgeEffects
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.errors import InputError, OptionError, SiteError, check_option, near_names
+from neuros_mechint.core.errors import InputError, OptionError, SiteError, check_option, near_names, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 
@@ -201,14 +201,14 @@ def _check_sizes(method: str, n_edges: int | None, fraction: float | None, thres
         raise OptionError("threshold is no part of a difference", expected="a number > 0", got=threshold)
     if fraction is not None and not 0 < fraction <= 1:
         raise OptionError("fraction is no part of all edges", expected="a number in (0, 1]", got=fraction)
-    if n_edges is not None and type(n_edges) is not int:
-        raise OptionError("n_edges is no count", expected="an int", got=repr(n_edges))
+    if n_edges is not None:
+        whole("n_edges", n_edges, least=0)
 
 
 def _size(total: int, n_edges: int | None, fraction: float | None) -> int | None:
     if n_edges is None and fraction is None:
         return None
-    size = n_edges if n_edges is not None else int((fraction or 0) * total)
+    size = n_edges if n_edges is not None else round((fraction or 0) * total)
     if not 0 < size <= total:
         raise OptionError(f"there is no circuit of {size} parts", expected=f"between 1 and {total}", got=size)
     return size

@@ -17,7 +17,7 @@ from neuros_mechint.causal.circuits.problem import Problem, circuit_problem
 from neuros_mechint.causal.circuits.results import Circuit
 from neuros_mechint.causal.circuits.verdict import Faithfulness, reasons_to_reject
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.errors import InputError, OptionError, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 
@@ -231,7 +231,7 @@ def _p(random: Floats, own: float) -> float:
 def _checked(n_random: int, fractions: Sequence[float], alpha: float) -> list[float]:
     if not 0 < alpha < 1:
         raise OptionError("alpha is no level of a test", expected="a number between 0 and 1", got=alpha)
-    if type(n_random) is not int or n_random + 1 < 1 / alpha:
+    if whole("n_random", n_random) + 1 < 1 / alpha:
         raise OptionError(
             f"too few random circuits to accept any at level {alpha:g}",
             expected=f"n_random >= {int(np.ceil(1 / alpha)) - 1}",

@@ -17,7 +17,7 @@ from neuros_mechint.causal.counterfactuals.rotation import PairBatch, Rotation, 
 from neuros_mechint.causal.counterfactuals.shuffled import shuffled_weights
 from neuros_mechint.causal.interventions import measure
 from neuros_mechint.core.adapter import Adapter
-from neuros_mechint.core.errors import CapabilityError, InputError, OptionError
+from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
@@ -93,13 +93,13 @@ class DistributedAlignmentSearch:
         seed: SeedLike = 0,
     ) -> None:
         for name, value in (("n_dimensions", n_dimensions), ("n_epochs", n_epochs), ("n_starts", n_starts)):
-            if type(value) is not int or value < 1:
-                raise OptionError(f"bad {name}", expected="a positive integer", got=repr(value))
+            whole(name, value)
         if not 0 < learning_rate < np.inf:
             raise OptionError("bad learning_rate", expected="a positive number", got=repr(learning_rate))
         self.site, self.n_dimensions, self.read = site, n_dimensions, read
         self.n_epochs, self.learning_rate, self.n_starts = n_epochs, learning_rate, n_starts
         self.batch_size = batch_size
+        self.seed = seed
         self._seed = int(generator(seed).integers(2**31))
 
     def fit(self, model: Adapter, base: Any, source: Any, counterfactual: Any) -> Self:
@@ -187,15 +187,14 @@ class DistributedAlignmentSearch:
         InputError, SiteError, CapabilityError, OptionError
         """
         self._require_fitted()
-        if type(n_random) is not int or n_random < 1:
-            raise OptionError("bad n_random", expected="a positive integer", got=repr(n_random))
+        n_random = whole("n_random", n_random)
         answers = Answers.of(counterfactual, self.read)
         own, place = paired_places(self.model_, base, source, self.site, self.batch_size)
         if len(answers) < 2:
             raise InputError("one pair says nothing about the spread", expected="at least two held-out pairs")
-        learned, whole = self.intervention_, replace(self.intervention_, basis=None)
+        learned, everything = self.intervention_, replace(self.intervention_, basis=None)
         others = [replace(learned, basis=other) for other in self._random_subspaces(n_random)]
-        interventions = [swap.edits(place) for swap in (learned, whole, *others)]
+        interventions = [swap.edits(place) for swap in (learned, everything, *others)]
         measured = measure(
             self.model_, base, [*interventions, []], answers.is_right, batch_size=self.batch_size, description="swap"
         )
@@ -204,7 +203,7 @@ class DistributedAlignmentSearch:
         shared = float(np.mean([key in self._seen_pairs for key in _pair_keys(own, place)]))
         arguments = {"site": self.site, "n_dimensions": self.n_dimensions, "n_epochs": self.n_epochs}
         arguments |= {"learning_rate": self.learning_rate, "n_starts": self.n_starts, "batch_size": self.batch_size}
-        provenance = Provenance.record(seed=self._seed, model=self.model_.fingerprint(), arguments=arguments)
+        provenance = Provenance.record(seed=self.seed, model=self.model_.fingerprint(), arguments=arguments)
         per_pair = {"learned": right[0], "whole site": right[1], "no intervention": right[-1]}
         attributes = {**arguments, "chance": answers.chance(), "training_loss": float(self.losses_[-1])}
         attributes |= {"pairs_seen_in_training": shared}

@@ -107,7 +107,8 @@ def lesion(
         seed=rng,
     )
     attributes = {**curve.attributes, "units": chosen, "n_units": n_units, "method": method}
-    return DoseResponse(curve.data, curve.title, attributes, curve.provenance, ("morcos2018",), curve.warnings)
+    provenance = curve.provenance.with_seed(seed)
+    return DoseResponse(curve.data, curve.title, attributes, provenance, ("morcos2018",), curve.warnings)
 
 
 def _silencing(place: SitePlace, units: Sequence[int], reference: Any) -> EditsAtDose:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -154,7 +155,7 @@ def steer(
         shaped = along_features(one, place.dims, who)
         return lambda coefficient: Add(place.name, shaped, scale=coefficient)
 
-    return dose_response(
+    curve = dose_response(
         model,
         inputs,
         adding(vector),
@@ -167,3 +168,4 @@ def steer(
         batch_size=batch_size,
         seed=rng,
     )
+    return replace(curve, provenance=curve.provenance.with_seed(seed))

@@ -13,7 +13,7 @@ from neuros_mechint.causal.metrics import metric_values
 from neuros_mechint.causal.places import Place, patch
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.errors import CapabilityError, OptionError
+from neuros_mechint.core.errors import CapabilityError, whole
 from neuros_mechint.core.sites import axis_meant
 
 _MOST_CHECKED = 6
@@ -67,8 +67,7 @@ def prescreen(
     ----------
     Nanda 2023, Attribution patching; Kramar et al. 2024, AtP*, doi:10.48550/arXiv.2403.00745
     """
-    if type(n_verified) is not int or n_verified < 0:
-        raise OptionError("bad `verify`", expected="how many places to measure, 0 or more", got=repr(n_verified))
+    n_verified = whole("verify", n_verified, least=0)
     if "gradient" not in model.capabilities:
         raise CapabilityError(
             f"{model!r} has no gradients, so effects cannot be estimated", fix="use another engine, such as 'auto'"
@@ -93,23 +92,23 @@ def prescreen(
     edits = [[patch(place, clean)] for place in measured_places]
     measured = measure(model, corrupted, edits, metric, batch_size=batch_size, description="verify")
     values[largest] = measured.values[: len(largest)]
-    whole = measured.values[len(largest) :] - measured.baseline
+    together = measured.values[len(largest) :] - measured.baseline
     note = f"estimated from a gradient, except {len(largest)} places with the largest estimates, which were measured"
-    warnings = (note, *_saturated({site: totals[site] for site in suspects}, whole))
+    warnings = (note, *_saturated({site: totals[site] for site in suspects}, together))
     return Measurements(values, baseline, "attribution", measured.notes), verified, warnings
 
 
-def _saturated(totals: Mapping[str, torch.Tensor], whole: torch.Tensor) -> tuple[str, ...]:
+def _saturated(totals: Mapping[str, torch.Tensor], together: torch.Tensor) -> tuple[str, ...]:
     """Point out sites that change the metric much more, or less, than their estimates add up to.
 
     Parameters
     ----------
     totals : mapping of str to torch.Tensor of shape (n_samples,)
         The summed estimates of each site.
-    whole : torch.Tensor of shape (n_sites, n_samples)
+    together : torch.Tensor of shape (n_sites, n_samples)
         The change of the metric when each site is patched as a whole.
     """
-    exact, scalar = whole.mean(1), whole.shape[1] == 1  # of a scalar metric, samples' shares add up
+    exact, scalar = together.mean(1), together.shape[1] == 1  # of a scalar metric, samples' shares add up
     summed = torch.stack([total.sum() if scalar else total.mean() for total in totals.values()])
     wrong = (exact - summed).abs() > _TOLERATED * exact.abs().max()
     return tuple(

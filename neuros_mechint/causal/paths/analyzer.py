@@ -21,7 +21,7 @@ from neuros_mechint.causal.paths.verification import Found, verify_edges
 from neuros_mechint.causal.paths.wiring import Node, Receiver, Wiring, find_wiring
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit
-from neuros_mechint.core.errors import InputError, OptionError, check_option, near_names
+from neuros_mechint.core.errors import InputError, check_option, near_names, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 
@@ -121,8 +121,7 @@ class PathAnalyzer:
         """
         check_option("method", method, METHODS)
         for name, number, least in (("steps", steps, 1), ("verify", verify, 0)):
-            if type(number) is not int or number < least:
-                raise OptionError(f"{name} is no count", expected=f"an int >= {least}", got=number)
+            whole(name, number, least)
         problem = self._problem(clean, corrupted, ablation, nodes, batch_size)
         chosen = [node for node in problem.wiring.nodes if _matches(node.name, senders)]
         _check_chosen("senders", senders, chosen, [node.name for node in problem.wiring.nodes])
