@@ -220,7 +220,7 @@ class Activations(LabelledTensors):
         ['blocks.0.z']
         """
         patterns = [pattern] if isinstance(pattern, str) else list(pattern)
-        chosen = {name for one in patterns for name in self._matching(one)}
+        chosen = {name for one in patterns for name in self.matching(one)}
         tensors = {name: tensor for name, tensor in self._tensors.items() if name in chosen}
         axes = {axis for name in tensors for axis in self._dims[name]}
         coords = {axis: labels for axis, labels in self.coords.items() if axis in axes}

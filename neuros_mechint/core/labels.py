@@ -238,7 +238,8 @@ class LabelledTensors(Mapping[str, torch.Tensor], ABC):
         layouts = (self._layout(name) for name in self)
         return sum(math.prod(shape) * dtype.itemsize for shape, dtype in layouts)
 
-    def _matching(self, pattern: str) -> list[str]:
+    def matching(self, pattern: str) -> list[str]:
+        """Return the names of the sites that match a pattern; raise `SiteError` where none does."""
         # In a site name square brackets hold an index; to fnmatch they are a set of characters.
         found = [name for name in self if fnmatchcase(name, pattern.replace("[", "[[]"))]
         return found or [self.resolve(pattern)]
