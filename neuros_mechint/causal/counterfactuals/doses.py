@@ -14,7 +14,7 @@ from neuros_mechint.causal.counterfactuals.dose_results import DoseResponse, cur
 from neuros_mechint.causal.interventions import measure
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit, Scale
-from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import bootstrap_ci
@@ -111,12 +111,6 @@ def dose_response(
     }
     heading = title or (f"Dose-response of {edits}" if isinstance(edits, str) else "Dose-response")
     return DoseResponse(data, heading, attributes, provenance, ("turner2023",), warnings)
-
-
-def check_n_controls(n_controls: Any) -> None:
-    """Raise `OptionError` unless it is an integer of at least 0."""
-    if type(n_controls) is not int or n_controls < 0:
-        raise OptionError("bad n_controls", expected="an integer >= 0", got=repr(n_controls))
 
 
 def _checked_doses(doses: Any) -> np.ndarray:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from neuros_mechint.causal.counterfactuals.dose_results import DoseResponse
-from neuros_mechint.causal.counterfactuals.doses import EditsAtDose, check_n_controls, dose_response
+from neuros_mechint.causal.counterfactuals.doses import EditsAtDose, dose_response
 from neuros_mechint.causal.counterfactuals.one_site import SitePlace, single_site
 from neuros_mechint.core.ablations import Mean
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit, Zero
-from neuros_mechint.core.errors import InputError, OptionError, check_option
+from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.sites import SiteReference
 
@@ -85,7 +85,7 @@ def lesion(
     True
     """
     check_option("method", method, METHODS)
-    check_n_controls(n_controls)
+    n_controls = whole("n_controls", n_controls, least=0)
     _check_fractions(doses)
     place = single_site(model, inputs, site, batch_size)
     n_units = place.n_features(f"a lesion at {site!r}")

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from neuros_mechint.causal.counterfactuals.dose_results import DoseResponse
-from neuros_mechint.causal.counterfactuals.doses import EditsAtDose, check_n_controls, dose_response
+from neuros_mechint.causal.counterfactuals.doses import EditsAtDose, dose_response
 from neuros_mechint.causal.counterfactuals.one_site import single_site
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.directions import along_features, check_width, one_direction
 from neuros_mechint.core.edits import Add
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
 
 
@@ -142,7 +142,7 @@ def steer(
     >>> abs(curve.attributes["slope"] - model.module[1].weight[0, 0].item()) < 1e-6
     True
     """
-    check_n_controls(n_controls)
+    n_controls = whole("n_controls", n_controls, least=0)
     who = f"steering at {site!r}"
     vector = one_direction(direction, who)
     place = single_site(model, inputs, site, batch_size)
