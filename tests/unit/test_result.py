@@ -366,3 +366,19 @@ def test_interactive_figure_of_generic_results_only():
     assert effects().plot_interactive().layout.title.text == "Effects"
     with pytest.raises(CapabilityError, match="NamedResult"):
         NamedResult(effects().data, "Named").plot_interactive()
+
+
+def test_every_result_says_what_it_found_through_the_same_hook():
+    """Notebooks show the summary only where classes override `_summary_lines`, not `summary`."""
+    package = Path(result_module.__file__).parents[1]
+    for path in package.rglob("*.py"):
+        if path != Path(result_module.__file__):
+            assert "def summary(" not in path.read_text(encoding="utf-8"), path
+
+    class Told(Result):
+        def _summary_lines(self):
+            return ["the answer is 42"]
+
+    told = Told(xr.Dataset({"x": 1.0}), "Title", warnings=("beware",))
+    assert told.summary().splitlines() == ["Title", "the answer is 42", "warning: beware"]
+    assert "the answer is 42" in told._repr_html_()
