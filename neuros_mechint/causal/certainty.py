@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neuros_mechint.core.statistics import adjust_p, bootstrap_ci, sign_flip_p, smallest_sign_flip_p
+from neuros_mechint.core.statistics import adjust_p, bootstrap_ci, interval_warning, sign_flip_p, smallest_sign_flip_p
 
 ROUNDING = 1e-6
 """Of the largest metric: activations are in single precision."""
@@ -31,7 +31,8 @@ def with_statistics(
         low[there], high[there] = bootstrap_ci(flat[there], seed=seed)
         size = max(np.abs(baseline).max(), np.abs(flat[there]).max(initial=0))
         p[there] = _sign_flip_p(without_rounding(flat[there], size), seed)
-        warnings = _out_of_reach(int(there.sum()), flat.shape[1], correction)
+        narrow = interval_warning(flat.shape[1], "expanded")
+        warnings = (*([narrow] if narrow else []), *_out_of_reach(int(there.sum()), flat.shape[1], correction))
     else:
         warnings = (
             "one value only: no interval and no test; give several inputs and a metric of one value per sample",

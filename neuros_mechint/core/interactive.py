@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.colors import to_hex
 
 from neuros_mechint.core.colours import INK, MISSING, MUTED_INK, PALETTE, colour_scale
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import FigureError, InputError
 from neuros_mechint.core.optional import soft_import
 from neuros_mechint.core.plotting import FONTS, axis_label, is_text, real_numbers
 
@@ -31,13 +31,13 @@ def interactive_figure(values: xr.DataArray, title: str | None = None) -> Any:
 
     Raises
     ------
-    InputError
+    FigureError
         If ``values`` has neither one nor two dimensions.
     MissingDependencyError
         If plotly is not installed.
     """
     if values.ndim not in (1, 2):
-        raise InputError("an interactive figure needs one or two dimensions", got=dict(values.sizes))
+        raise FigureError("an interactive figure needs one or two dimensions", got=dict(values.sizes))
     figure = interactive_heat_map(values) if values.ndim == 2 else interactive_lines(values)
     return figure.update_layout(title=title) if title else figure
 

@@ -415,7 +415,7 @@ def test_doses_of_a_feature_are_doses_of_its_direction():
     ]
     for curve in (at_feature, steered, along_direction):
         torch.testing.assert_close(
-            torch.as_tensor(curve.values).flatten(), torch.tensor(by_hand).double(), rtol=1e-4, atol=1e-5
+            torch.as_tensor(curve.values.values).flatten(), torch.tensor(by_hand).double(), rtol=1e-4, atol=1e-5
         )
 
 

@@ -215,7 +215,7 @@ def test_the_seed_decides_and_results_are_kept(tmp_path):
         (lambda r: r.average("repetition").select(stimulus="image 0"), "other axes than expected"),
         (lambda r: [], "no recordings"),
         (lambda r: {"a": r, "b": r.query("time > 0")}, "other times"),
-        (lambda r: r.select(stimulus=STIMULI[:2]), "do not hold the same samples"),
+        (lambda r: r.select(stimulus=STIMULI[:2]), "do not hold the same labels"),
     ],
 )
 def test_recordings_that_cannot_be_scored_are_refused(change, message):

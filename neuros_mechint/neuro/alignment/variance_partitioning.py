@@ -17,6 +17,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import interval_warning
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, folds, rows_of
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
@@ -146,8 +147,13 @@ def variance_partitioning(
         attributes={"method": repr(method), "n_stimuli": len(y), "n_targets": int(varied.sum())},
         provenance=Provenance.record(seed=seed, arguments=arguments),
         citations=CITATIONS,
-        warnings=() if varied.all() else (f"{int((~varied).sum())} targets are constant and were left out",),
+        warnings=_warnings(len(y), int((~varied).sum())),
     )
+
+
+def _warnings(n_stimuli: int, n_constant: int) -> tuple[str, ...]:
+    constant = f"{n_constant} targets are constant and were left out" if n_constant else None
+    return tuple(text for text in (constant, interval_warning(n_stimuli, "percentile")) if text)
 
 
 def _joined(features: Mapping[str, Any], responses: Any) -> tuple[dict[str, Floats], Floats]:

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from neuros_mechint.core.errors import InputError, check_option, whole
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel, checked_pair, pooled_r2, warn_of_constants
+from neuros_mechint.neuro.alignment.linear.encoding import checked_pair, pooled_r2, warn_of_constants
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, folds, inner_folds, rows_of
-from neuros_mechint.neuro.alignment.linear.ridge import DEFAULT_ALPHAS, checked_alphas
-from neuros_mechint.neuro.alignment.linear.ridge_solvers import RidgeFit, solve, solver_for
+from neuros_mechint.neuro.alignment.linear.ridge import DEFAULT_ALPHAS, RidgeModel, checked_alphas
+from neuros_mechint.neuro.alignment.linear.ridge_solvers import solve
 from neuros_mechint.neuro.alignment.samples import same_kind
 
 Floats = npt.NDArray[np.float64]
@@ -22,7 +22,7 @@ _CONCENTRATIONS = (0.1, 1.0)  # one band dominates; all mixtures alike
 _SMALLEST_SCALE = 1e-10
 
 
-class BandedRidge(EncodingModel):
+class BandedRidge(RidgeModel):
     """Predict each target from several feature spaces, each with a penalty of its own.
 
     Ridge regression with one penalty lets the space with the most or largest features dominate. Here candidates for
@@ -76,8 +76,6 @@ class BandedRidge(EncodingModel):
     True
     """
 
-    _fitted: RidgeFit
-
     def __init__(
         self,
         bands: Mapping[str, Any] | Sequence[Any],
@@ -99,25 +97,9 @@ class BandedRidge(EncodingModel):
         random = generator(self.seed)
         scales = _candidates(len(bands), whole("n_candidates", self.n_candidates), random)
         splits = inner_folds(len(x), self.inner_cv, groups, random)
-        self._fitted = solve(x, y, list(bands.values()), scales, alphas, splits)
-        self.bands_, self.scales_ = bands, self._fitted.scales
-        self.alphas_, self.inner_loss_ = self._fitted.alphas, self._fitted.losses
-        self.n_features_in_ = x.shape[1]
-        self.solver_ = solver_for(*x.shape)
-
-    def _predict(self, x: Floats) -> Floats:
-        return self._fitted.predict(x)
-
-    @property
-    def coef_(self) -> Floats:
-        """Weights of the features."""
-        self._require_fit("n_features_in_")
-        return self._fitted.weights
-
-    @property
-    def intercept_(self) -> Floats:
-        """What is predicted where all features are 0."""
-        return self._fitted.target_mean - self._fitted.mean @ self.coef_
+        fitted = solve(x, y, list(bands.values()), scales, alphas, splits)
+        self.bands_, self.scales_ = bands, fitted.scales
+        self._keep(fitted, x)
 
     def score_bands(
         self,

@@ -19,7 +19,31 @@ DEFAULT_ALPHAS = tuple(float(10.0**power) for power in range(-2, 11))
 """Penalties to try: from none to all but ignoring features of any unit."""
 
 
-class RidgeEncoding(EncodingModel):
+class RidgeModel(EncodingModel):
+    """Base of ridge regressions: what is kept of a fit, and what it predicts."""
+
+    def _keep(self, fitted: RidgeFit, x: Floats) -> None:
+        self._fitted = fitted
+        self.alphas_, self.inner_loss_ = fitted.alphas, fitted.losses
+        self.n_features_in_ = x.shape[1]
+        self.solver_ = solver_for(*x.shape)
+
+    def _predict(self, x: Floats) -> Floats:
+        return self._fitted.predict(x)
+
+    @property
+    def coef_(self) -> Floats:
+        """Weights of the features."""
+        self._require_fit("n_features_in_")
+        return self._fitted.weights
+
+    @property
+    def intercept_(self) -> Floats:
+        """What is predicted where all features are 0."""
+        return self._fitted.target_mean - self._fitted.mean @ self.coef_
+
+
+class RidgeEncoding(RidgeModel):
     """Predict each target from all features, with the penalty that predicts it best within the training data.
 
     With no more samples than features himalaya solves it where it is installed (the ``encoding`` extra), on the
@@ -64,8 +88,6 @@ class RidgeEncoding(EncodingModel):
     True
     """
 
-    _fitted: RidgeFit
-
     def __init__(
         self,
         alphas: Sequence[float] = DEFAULT_ALPHAS,
@@ -81,24 +103,8 @@ class RidgeEncoding(EncodingModel):
     def _fit(self, x: Floats, y: Floats, groups: Sequence[Any] | None = None) -> None:
         alphas = checked_alphas(self.alphas)
         splits = inner_folds(len(x), self.inner_cv, groups, self.seed)
-        self._fitted = solve(x, y, [np.arange(x.shape[1])], np.ones((1, 1)), alphas, splits)
-        self.alphas_, self.inner_loss_ = self._fitted.alphas, self._fitted.losses
-        self.n_features_in_ = x.shape[1]
-        self.solver_ = solver_for(*x.shape)
-
-    def _predict(self, x: Floats) -> Floats:
-        return self._fitted.predict(x)
-
-    @property
-    def coef_(self) -> Floats:
-        """Weights of the features."""
-        self._require_fit("n_features_in_")
-        return self._fitted.weights
-
-    @property
-    def intercept_(self) -> Floats:
-        """What is predicted where all features are 0."""
-        return self._fitted.target_mean - self._fitted.mean @ self.coef_
+        fitted = solve(x, y, [np.arange(x.shape[1])], np.ones((1, 1)), alphas, splits)
+        self._keep(fitted, x)
 
 
 def checked_alphas(alphas: Sequence[float]) -> Floats:
