@@ -78,7 +78,11 @@ def load_92images(download: bool = True, progress: bool = True) -> xr.Dataset:
         },
     )
     for name in ("human_it", "human_it_mean", "monkey_it", "reference"):
-        data[name].attrs = {"long_name": "dissimilarity", "units": "1 - correlation", "measure": "correlation"}
+        data[name].attrs = {
+            "long_name": "dissimilarity",
+            "units": "1 - correlation",
+            "dissimilarity_measure": "correlation",
+        }
     return data
 
 

@@ -78,7 +78,7 @@ def test_other_estimators_find_the_same_times():
     ceiling = result.data["ceiling"].sel(bound="mean over units").values
     reliability = nm.split_half(recording.select(time=slice(0.12, 0.13)).average("time")).values
     at = int(np.argmin(np.abs(result.data.time.values - 0.125)))
-    assert ceiling[at] == pytest.approx(np.sqrt(reliability).mean())
+    assert ceiling[at] == pytest.approx(np.sqrt(reliability.mean()))
 
     class Overlap:
         def score(self, X, Y):

@@ -68,6 +68,27 @@ def test_the_same_model_twice_has_everything_in_common() -> None:
     assert parts.sel(part="one & same") == pytest.approx(0.5, abs=0.04)
 
 
+def overfitting() -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Two models of many features, of which one explains the responses of few stimuli and the other nothing."""
+    random = np.random.default_rng(0)
+    first, other = random.normal(size=(2, 80, 64))
+    return {"a": first, "b": other}, first @ random.normal(size=(64, 10)) / 8 + random.normal(size=(80, 10))
+
+
+def test_where_features_are_too_many_the_result_warns_and_bands_help() -> None:
+    models, responses = overfitting()
+    plain = nm.variance_partitioning(models, responses)
+    assert "too many for 80 stimuli" in plain.warnings[0]
+    assert float(plain.data["variance"].sel(part="a & b")) > 0.1  # of models that have nothing in common
+    banded = nm.variance_partitioning(models, responses, nm.BandedRidge({}, n_candidates=10))
+    assert abs(float(banded.data["variance"].sel(part="a & b"))) < 0.05
+    assert float(banded.data["variance"].sel(part="a")) > 0.1
+    with pytest.raises(InputError, match="parted by R2"):
+        nm.variance_partitioning(models, responses, nm.RidgeEncoding(metric="correlation"))
+    with pytest.raises(InputError, match="RidgeEncoding is a class"):
+        nm.variance_partitioning(models, responses, nm.RidgeEncoding)  # type: ignore[arg-type]
+
+
 def test_the_interval_covers_the_truth() -> None:
     covered = []
     for seed in range(40):
@@ -91,7 +112,7 @@ def test_constant_targets_are_left_out_and_labels_joined() -> None:
     recording = nm.Recording(responses[order], ("stimulus", "unit"), {"stimulus": names[order]})
     result = nm.variance_partitioning(labelled, recording)
     assert "1 targets are constant" in result.warnings[0]
-    assert result.data.sizes["target"] == N_TARGETS - 1
+    assert result.data["target"].values.tolist() == [unit for unit in range(N_TARGETS) if unit != 3]
     assert float(result.data["variance"].sel(part="a & b")) == pytest.approx(0.25, abs=0.04)
     result.plot()
     assert "a & b: " in result.summary()

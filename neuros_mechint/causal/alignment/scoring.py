@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from neuros_mechint.core.errors import InputError
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel, mean_correlation, pooled_r2
+from neuros_mechint.neuro.alignment.linear.estimator import check_method
 from neuros_mechint.neuro.alignment.linear.held_out import Indices, Splits, folds
 from neuros_mechint.neuro.alignment.samples import Floats
 
@@ -72,6 +72,17 @@ class Scorer:
         return float(np.mean([self.method.score(readout, pattern[rows], **fitted) for pattern in patterns]))
 
 
+def is_encoding(method: Any) -> bool:
+    """Return whether a method predicts responses from features it is fitted to.
+
+    Examples
+    --------
+    >>> is_encoding("CKA")
+    False
+    """
+    return isinstance(method, EncodingModel)
+
+
 def scorer(method: Any, n_stimuli: int, cv: Any, seed: int) -> Scorer:
     """Return what scores readouts of so many stimuli.
 
@@ -86,10 +97,8 @@ def scorer(method: Any, n_stimuli: int, cv: Any, seed: int) -> Scorer:
     >>> len(scorer(CKA(), n_stimuli=12, cv=5, seed=0).left_out)
     12
     """
-    score = getattr(method, "score", None)
-    if not callable(score):
-        raise InputError("this is no method of alignment", expected="an object with score(X, Y)", got=repr(method)[:60])
-    fitted = "cv" in inspect.signature(score).parameters
+    check_method(method)
+    fitted = "cv" in inspect.signature(method.score).parameters
     left_out = [test for _, test in folds(n_stimuli, min(MOST_GROUPS, n_stimuli), None, seed)]
     return Scorer(method, folds(n_stimuli, cv, None, seed) if fitted else None, left_out)
 

@@ -20,6 +20,7 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.alignment.layer_region_data import Region, in_order_of, regions_of, site_blocks, site_names
 from neuros_mechint.neuro.alignment.layer_region_results import LayerRegionMap
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel
+from neuros_mechint.neuro.alignment.linear.estimator import check_method
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, check_test_rows, folds, inner_folds, rows_of
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.reliability import split_half
@@ -161,8 +162,7 @@ def layer_region_map(
 
 
 def _plan(method: Any, n_stimuli: int, cv: Any, groups: Sequence[Any] | None, draws: int) -> _Plan:
-    if not callable(getattr(method, "score", None)):
-        raise InputError("this is no method of alignment", expected="an estimator with score(X, Y)", got=repr(method))
+    check_method(method)
     splits = folds(n_stimuli, cv, groups, draws)
     inner = [inner_folds(len(train), _INNER_FOLDS, rows_of(groups, train), draws) for train, _ in splits]
     plan = _Plan(method, splits, inner)
@@ -227,10 +227,9 @@ def _ceiling(region: Region, method: Any, draws: int) -> tuple[float, float]:
 def _encoding_bounds(responses: Floats, metric: str, draws: int) -> tuple[float, float]:
     """Return means over units of what one half of the repetitions tells of the other, and of what is reliable."""
     found = split_half(responses, _N_SPLITS, draws).data
-    half, reliability = (np.maximum(found[name].values, 0) for name in ("half_correlation", "reliability"))
-    known = np.isfinite(reliability)  # units that do not vary are not scored either
-    lower, upper = (half**2, reliability) if metric == "r2" else (half, np.sqrt(reliability))
-    return float(lower[known].mean()), float(upper[known].mean())
+    # units that do not vary are not scored either; negative values of noise count, or their mean would not be 0
+    half, reliability = (max(float(np.nanmean(found[name])), 0.0) for name in ("half_correlation", "reliability"))
+    return (half**2, reliability) if metric == "r2" else (half, reliability**0.5)
 
 
 def _result(
@@ -247,7 +246,8 @@ def _result(
     )
     best = np.where(np.isnan(choice), -np.inf, choice).argmax(0)  # (region, fold)
     nested = np.take_along_axis(held_out, best[None], axis=0)[0].mean(1)
-    label = f"score, {type(plan.method).__name__}"
+    metric = getattr(plan.method, "metric", None)
+    label = f"{'score' if metric is None else metric}, {type(plan.method).__name__}"
     per_fold = ("site", "region", "fold")
     data = xr.Dataset(
         {
@@ -266,7 +266,7 @@ def _result(
         warnings.warn(text, UserWarning, stacklevel=3)
     return LayerRegionMap(
         data,
-        "Layers and regions",
+        f"Layers and regions, {type(plan.method).__name__}",
         attributes={"method": repr(plan.method), "n_stimuli": regions[0].n_stimuli},
         provenance=record,
         citations=_CITATIONS,

@@ -69,7 +69,7 @@ def samples(x: Any, name: str = "X") -> Samples:
     if isinstance(array, xr.DataArray):
         array = _rows_first(array, name)
         axis = array.dims[0]
-        labels = tuple(array[axis].values.tolist()) if axis in array.coords else None
+        labels = _row_labels(array, str(axis))
         array = array.values
     return Samples(_matrix(array, name), labels)
 
@@ -172,9 +172,21 @@ def _rows_first(array: xr.DataArray, name: str) -> xr.DataArray:
             f"{name} has no single axis of samples",
             expected=f"one of {', '.join(SAMPLE_AXES)}; other axes hold features (unit, channel, ...)",
             got=f"axes {tuple(map(str, array.dims))}",
-            fix=f"choose an entry of {others[0]!r}, average over it, or stack it with {axis!r}" if others else None,
+            fix=_one_entry(others[0]) if others else None,
         )
     return array.transpose(axis, ...)
+
+
+def _row_labels(array: xr.DataArray, axis: str) -> Labels | None:
+    """Return the labels of an axis: its own, or of trials the stimuli that they show."""
+    along = [name for name in SAMPLE_AXES if name in array.coords and array[name].dims == (axis,)]
+    name = along[0] if along else None
+    return None if name is None else tuple(array[name].values.tolist())
+
+
+def _one_entry(axis: str) -> str:
+    how = " ('site[position=-1]')" if axis == "position" else ""
+    return f"choose an entry of {axis!r}{how}, or average over it"
 
 
 def _matrix(array: Any, name: str) -> Floats:
@@ -183,7 +195,8 @@ def _matrix(array: Any, name: str) -> Floats:
         raise InputError(f"{name} is not made of real numbers", expected="floats or integers", got=values.dtype)
     if not values.ndim or not values.size:
         raise InputError(f"{name} is empty", expected="(n_samples, n_features)", got=f"shape {values.shape}")
-    values = values.reshape(len(values), -1).astype(np.float64)
+    values = values.reshape(len(values), -1).astype(np.float64, copy=False).view()
+    values.flags.writeable = False  # they may be the caller's
     bad = ~np.isfinite(values)
     if bad.any():
         raise InputError(

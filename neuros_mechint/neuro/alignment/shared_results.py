@@ -32,8 +32,8 @@ class SharedSpaceScores(Result):
         yield f"held-out correlation: {float(agreement.mean()):.3f} on average over pairs and components"
         for component in agreement["component"].values:
             values = agreement.sel(component=component)
-            spread = f"{float(values.min()):.3f} to {float(values.max()):.3f}"
-            yield f"component {component}: {float(values.mean()):.3f} ({spread})"
+            spread = f" ({float(values.min()):.3f} to {float(values.max()):.3f})" if values.size > 1 else ""
+            yield f"component {component}: {float(values.mean()):.3f}{spread}"
         for source in prediction["source"].values:
             for target in prediction["target"].values:
                 if source != target:

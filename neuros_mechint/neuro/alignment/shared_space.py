@@ -119,6 +119,7 @@ class SharedSpace(Estimator):
         -------
         (n_stimuli, n_components) of the kind of ``X``
         """
+        self._require_fit("means_")
         mean, weights = self._of(name, self.means_), self._of(name, self.weights_)
         return same_kind((features(X, len(mean)) - mean) @ weights, X)
 
@@ -136,6 +137,7 @@ class SharedSpace(Estimator):
         -------
         (n_stimuli, n_target_features) of the kind of ``X``
         """
+        self._require_fit("means_")
         mean, weights = self._of(source, self.means_), self._of(source, self.weights_)
         patterns, target_mean = self._of(target, self.patterns_), self._of(target, self.means_)
         return same_kind((features(X, len(mean)) - mean) @ weights @ patterns + target_mean, X)
@@ -273,7 +275,7 @@ class SharedSpace(Estimator):
         self, names: list[str], shared: Floats, across: Floats, seed: SeedLike, notes: tuple[str, ...]
     ) -> SharedSpaceScores:
         pairs = [" - ".join(pair) for pair in combinations(names, 2)]
-        units = {"units": "correlation"}
+        units = {"units": ""}
         data = xr.Dataset(
             {
                 "correlation": (("pair", "component"), shared, {**units, "long_name": "held-out correlation"}),

@@ -88,7 +88,8 @@ def rdm_ceiling(
 def encoding_ceiling(courses: Mapping[str, TimeCourse], method: Any, seed: int) -> dict[str, Floats] | None:
     """Return the ceiling of an encoding model at each time, or None where it is not known.
 
-    Units that are constant at a time do not count; negative reliabilities count as none.
+    Units that are constant at a time do not count. Reliabilities that chance makes negative count as they are, so that
+    units of noise have a ceiling of 0 on average; only their mean is kept from being negative.
 
     Examples
     --------
@@ -101,8 +102,8 @@ def encoding_ceiling(courses: Mapping[str, TimeCourse], method: Any, seed: int) 
     for course in courses.values():
         responses = course.values.swapaxes(1, 2)  # (repetition, stimulus, time, unit)
         flat = split_half(responses.reshape(*responses.shape[:2], -1), _N_SPLITS, seed).values
-        reliability = np.maximum(flat.reshape(responses.shape[2:]), 0)
-        highest = reliability if method.metric == "r2" else np.sqrt(reliability)
-        defined = np.isfinite(highest)
-        found.append(np.where(defined, highest, 0).sum(1) / np.maximum(defined.sum(1), 1))
-    return {"mean over units": np.mean(found, axis=0)}
+        reliability = flat.reshape(responses.shape[2:])
+        defined = np.isfinite(reliability)
+        found.append(np.where(defined, reliability, 0).sum(1) / np.maximum(defined.sum(1), 1))
+    highest = np.maximum(np.mean(found, axis=0), 0)
+    return {"mean over units": highest if method.metric == "r2" else np.sqrt(highest)}

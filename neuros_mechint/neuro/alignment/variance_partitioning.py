@@ -11,14 +11,17 @@ import numpy.typing as npt
 import xarray as xr
 
 from neuros_mechint.core.colours import PALE
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.recording import Recording
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import interval_warning
+from neuros_mechint.neuro.alignment.linear.banded_ridge import BandedRidge
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel
+from neuros_mechint.neuro.alignment.linear.estimator import check_method
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, folds, rows_of
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.samples import Floats, paired
@@ -30,6 +33,7 @@ CITATIONS = ("borcard1992", "deheer2017")
 _MOST_MODELS = 4
 _N_RESAMPLES = 2000
 _LEVEL = 0.95
+_TOLERATED_LOSS = 0.01
 Subset = tuple[str, ...]
 
 
@@ -90,7 +94,8 @@ def variance_partitioning(
     Y : array_like, torch.Tensor, xarray.DataArray or Recording
         Responses ``(n_stimuli, n_targets)``.
     method : EncodingModel, optional
-        `RidgeEncoding` by default; `BandedRidge` lets each model have a penalty of its own.
+        `RidgeEncoding` by default. ``BandedRidge({})`` gives each model a penalty of its own, which helps where one has
+        many features that explain nothing: its bands are the models. Its ``metric`` must be ``"r2"``.
     cv, groups, seed
         See `neuros_mechint.neuro.alignment.linear.held_out.folds`.
 
@@ -121,16 +126,13 @@ def variance_partitioning(
     (True, True)
     """
     method = RidgeEncoding() if method is None else method
-    if not isinstance(method, EncodingModel):
-        raise InputError(
-            "method predicts nothing", expected="RidgeEncoding, BandedRidge, PLS", got=type(method).__name__
-        )
+    _check_method(method)
     models, y = _joined(features, Y)
     splits = folds(len(y), cv, groups, seed)
     subsets = list(_subsets(tuple(models)))
     errors = np.stack(
         [
-            _squared_errors(method, np.hstack([models[name] for name in subset]), y, splits, groups)
+            _squared_errors(method, [models[name] for name in subset], y, splits, groups)
             for subset in progress_bar(subsets, description="unions of models")
         ]
     )
@@ -138,22 +140,53 @@ def variance_partitioning(
     varied = ~(y == y[0]).all(0)
     errors, deviations = errors[:, :, varied], deviations[:, varied]
     mixing = _mixing(subsets)
-    per_target = mixing @ (1 - errors.sum(1) / deviations.sum(0))
+    r2 = 1 - errors.sum(1) / deviations.sum(0)
+    per_target = mixing @ r2
     low, high = _interval(errors, deviations, mixing, seed)
     arguments = {"models": list(models), "method": repr(method), "cv": repr(cv), "y": y}
     return VariancePartition(
-        _dataset(subsets, per_target, low, high, 1 - (errors.sum(1) / deviations.sum(0)).mean(1)),
+        _dataset(subsets, per_target, low, high, r2.mean(1), _targets(Y, varied)),
         f"Variance explained by {', '.join(models)}",
         attributes={"method": repr(method), "n_stimuli": len(y), "n_targets": int(varied.sum())},
         provenance=Provenance.record(seed=seed, arguments=arguments),
         citations=CITATIONS,
-        warnings=_warnings(len(y), int((~varied).sum())),
+        warnings=_warnings(len(y), int((~varied).sum()), dict(zip(subsets, r2.mean(1).tolist(), strict=True))),
     )
 
 
-def _warnings(n_stimuli: int, n_constant: int) -> tuple[str, ...]:
+def _warnings(n_stimuli: int, n_constant: int, r2: Mapping[Subset, float]) -> tuple[str, ...]:
     constant = f"{n_constant} targets are constant and were left out" if n_constant else None
-    return tuple(text for text in (constant, interval_warning(n_stimuli, "percentile")) if text)
+    best, everything = max(r2, key=lambda subset: r2[subset]), max(r2, key=len)
+    overfitted = None
+    if r2[everything] < r2[best] - _TOLERATED_LOSS:
+        overfitted = (
+            f"all models together explain less of new responses ({r2[everything]:.3f}) than {' and '.join(best)} alone "
+            f"({r2[best]:.3f}): their features are too many for {n_stimuli} stimuli, and parts mean nothing. Use fewer "
+            "features, more stimuli, or method=BandedRidge({})"
+        )
+    return tuple(text for text in (constant, overfitted, interval_warning(n_stimuli, "percentile")) if text)
+
+
+def _targets(responses: Any, varied: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the labels of targets that lie along ``unit``, and which of them are kept."""
+    array = responses.data if isinstance(responses, Recording) else responses
+    if not isinstance(array, xr.DataArray) or "unit" not in array.dims or array.sizes["unit"] != varied.size:
+        return {"target": np.flatnonzero(varied)}
+    labels = {str(name): one.values[varied] for name, one in array.coords.items() if one.dims == ("unit",)}
+    return {
+        "target": labels.pop("unit", np.flatnonzero(varied)),
+        **{key: ("target", one) for key, one in labels.items()},
+    }
+
+
+def _check_method(method: Any) -> None:
+    check_method(method)
+    if not isinstance(method, EncodingModel):
+        raise InputError(
+            "method predicts nothing", expected="RidgeEncoding, BandedRidge or PLS", got=type(method).__name__
+        )
+    if method.metric != "r2":
+        raise OptionError("variance is parted by R2", expected="metric='r2'", got=f"metric={method.metric!r}")
 
 
 def _joined(features: Mapping[str, Any], responses: Any) -> tuple[dict[str, Floats], Floats]:
@@ -180,12 +213,20 @@ def _subsets(names: Subset) -> Iterator[Subset]:
 
 
 def _squared_errors(
-    method: EncodingModel, x: Floats, y: Floats, splits: Splits, groups: Sequence[Any] | None
+    method: EncodingModel, models: Sequence[Floats], y: Floats, splits: Splits, groups: Sequence[Any] | None
 ) -> Floats:
     """Return the squared error of every held-out response, ``(n_stimuli, n_targets)``; 0 for what no fold holds."""
-    found = np.zeros_like(y)
+    found, x, parameters, kind = np.zeros_like(y), np.hstack(models), method.get_params(), type(method)
+    if isinstance(method, BandedRidge) and len(models) == 1:
+        kind, parameters = RidgeEncoding, {key: parameters[key] for key in ("alphas", "inner_cv", "metric", "seed")}
+    elif isinstance(method, BandedRidge):
+        ends = np.cumsum([values.shape[1] for values in models])
+        parameters["bands"] = {
+            str(band): slice(end - values.shape[1], end)
+            for band, (values, end) in enumerate(zip(models, ends, strict=True))
+        }
     for train, test in splits:
-        fitted = type(method)(**method.get_params()).fit(x[train], y[train], rows_of(groups, train))
+        fitted = kind(**parameters).fit(x[train], y[train], rows_of(groups, train))
         found[test] += (np.asarray(fitted.predict(x[test])) - y[test]) ** 2
     return found
 
@@ -225,7 +266,12 @@ def _interval(errors: Floats, deviations: Floats, mixing: Floats, seed: SeedLike
 
 
 def _dataset(
-    subsets: Sequence[Subset], per_target: Floats, low: npt.NDArray[Any], high: npt.NDArray[Any], r2: Floats
+    subsets: Sequence[Subset],
+    per_target: Floats,
+    low: npt.NDArray[Any],
+    high: npt.NDArray[Any],
+    r2: Floats,
+    targets: dict[str, Any],
 ) -> xr.Dataset:
     units = {"units": "share of variance"}
     return xr.Dataset(
@@ -239,5 +285,6 @@ def _dataset(
         coords={
             "part": [" & ".join(subset) for subset in subsets],
             "subset": [" + ".join(subset) for subset in subsets],
+            **targets,
         },
     )

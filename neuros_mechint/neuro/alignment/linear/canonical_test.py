@@ -42,6 +42,12 @@ class CanonicalTest(Result):
         """How many components are above chance at 0.05."""
         return int((self.p <= _SIGNIFICANT).sum())
 
+    def _summary_lines(self) -> list[str]:
+        """Return the correlation and p of each component."""
+        rows = zip(self.data["component"].values, self.main.values, self.p, strict=True)
+        lines = [f"component {component}: r = {r:.3f} in sample, p = {p:.3g}" for component, r, p in rows]
+        return [*lines, f"{self.n_significant} of {len(lines)} above chance at {_SIGNIFICANT}"]
+
     def _draw(self, ax: Axes) -> None:
         components, values = self.data["component"].values, self.main.values
         significant = self.p <= _SIGNIFICANT

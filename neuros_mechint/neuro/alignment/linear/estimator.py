@@ -41,8 +41,9 @@ class Estimator:
         return self
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
-        return f"{type(self).__name__}({shown})"
+        defaults = inspect.signature(type(self)).parameters
+        changed = {name: value for name, value in self.get_params().items() if value is not defaults[name].default}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def _copy(self) -> Any:
         """Return one of the same parameters that is not fitted."""
@@ -51,6 +52,28 @@ class Estimator:
     def _require_fit(self, attribute: str) -> None:
         if not hasattr(self, attribute):
             raise InputError(f"this {type(self).__name__} is not fitted", fix="call fit(X, Y) first")
+
+
+def check_method(method: Any) -> None:
+    """Raise `InputError` unless a method of alignment can score.
+
+    Examples
+    --------
+    >>> check_method(Estimator)
+    Traceback (most recent call last):
+    ...
+    neuros_mechint.core.errors.InputError: Estimator is a class
+      expected: an estimator with score(X, Y)
+      to fix:   pass Estimator(...)
+    """
+    if isinstance(method, type):
+        raise InputError(
+            f"{method.__name__} is a class",
+            expected="an estimator with score(X, Y)",
+            fix=f"pass {method.__name__}(...)",
+        )
+    if not callable(getattr(method, "score", None)):
+        raise InputError("this is no method of alignment", expected="an estimator with score(X, Y)", got=repr(method))
 
 
 def features(x: Any, n_features: int, name: str = "X") -> Floats:

@@ -41,11 +41,12 @@ def crossnobis(seen: Observations, weigh: Weigh) -> tuple[Floats, Labels]:
     _check_complete(conditions, of_conditions, folds, of_folds)
     n_channels = seen.values.shape[1]
     total = np.zeros((len(conditions), n_channels))
-    products = np.zeros((len(conditions), len(conditions)))
+    room, products = np.empty_like(total), np.zeros((len(conditions), len(conditions)))
     for fold in range(len(folds)):
         rows = np.flatnonzero(of_folds == fold)
         patterns = _means(seen.values, rows, of_conditions[rows], len(conditions))
-        patterns = patterns - patterns.mean(0)  # differences do not change, and its square would swallow them
+        # differences do not change without the mean, and its square would swallow them
+        patterns = np.subtract(patterns, patterns.mean(0), out=room)
         if fold:
             products += total @ weigh(patterns).T
         if fold + 1 < len(folds):

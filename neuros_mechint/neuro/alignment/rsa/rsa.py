@@ -5,15 +5,18 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from neuros_mechint.core.errors import check_option
+from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.alignment.rsa.compare import METHODS, check_varied, similarities
 from neuros_mechint.neuro.alignment.rsa.inference.entrants import entrants
 from neuros_mechint.neuro.alignment.rsa.inference.evaluate import check_setting, evaluate
 from neuros_mechint.neuro.alignment.rsa.inference.result import RSAEvaluation
-from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
+from neuros_mechint.neuro.alignment.rsa.rdm import MEASURES, compute_rdm
 from neuros_mechint.neuro.alignment.rsa.stack import rdm_stack
 from neuros_mechint.neuro.alignment.samples import paired
+
+_PLAIN = ("correlation", "euclidean", "poisson")
+"""Dissimilarities that patterns alone determine."""
 
 
 class RSA:
@@ -21,8 +24,9 @@ class RSA:
 
     Parameters
     ----------
-    rdm : str
-        How patterns become dissimilarities; see `compute_rdm`.
+    rdm : {"correlation", "euclidean", "poisson", "mahalanobis", "crossnobis"}
+        How patterns become dissimilarities; see `compute_rdm`. `score` takes the first three, which need neither folds
+        nor noise.
     compare : {"spearman", "corr", "cosine", "tau-a", "rho-a", "corr_cov", "cosine_cov"}
         How RDMs are compared; see `compare_rdms`.
 
@@ -46,6 +50,7 @@ class RSA:
     """
 
     def __init__(self, rdm: str = "correlation", compare: str = "spearman") -> None:
+        check_option("rdm", rdm, MEASURES)
         check_option("compare", compare, METHODS)
         self.rdm = rdm
         self.compare = compare
@@ -77,6 +82,12 @@ class RSA:
         >>> round(nm.RSA().score(patterns, 2 * patterns + 1), 6)
         1.0
         """
+        if self.rdm not in _PLAIN:
+            raise InputError(
+                f"score knows neither folds nor noise, which {self.rdm} needs",
+                expected="rdm " + ", ".join(map(repr, _PLAIN)),
+                fix="compute the RDMs with compute_rdm, and compare them with compare_rdms or evaluate",
+            )
         x, y, _ = paired(X, Y)
         first, second = (
             rdm_stack(compute_rdm(values, method=self.rdm), f"RDM of {name}") for values, name in ((x, "X"), (y, "Y"))

@@ -210,7 +210,7 @@ def _labels(rdms: Any, name: str) -> tuple[Floats, Labels | None, Labels | None]
         array = array.transpose(..., *CONDITION_AXES)
         conditions = _condition_labels(array, name)
         lead = array.dims[0] if array.ndim == 3 else None
-        names = tuple(array[lead].values.tolist()) if lead is not None and lead in array.coords else None
+        names = _names(array[lead].values) if lead is not None and lead in array.coords else None
         array = array.values
     values = as_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
     if values.dtype.kind not in "biuf" or not 1 <= values.ndim <= 3:
@@ -220,6 +220,11 @@ def _labels(rdms: Any, name: str) -> tuple[Floats, Labels | None, Labels | None]
             got=f"dtype {values.dtype}, shape {values.shape}",
         )
     return values.astype(np.float64), conditions, names
+
+
+def _names(labels: npt.NDArray[Any]) -> Labels:
+    """Return one name for each RDM; of stacked axes (subject and session, say) their labels, joined."""
+    return tuple(", ".join(map(str, label)) if isinstance(label, tuple) else label for label in labels.tolist())
 
 
 def _condition_labels(array: xr.DataArray, name: str) -> Labels | None:
