@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from neuros_mechint.core.errors import InputError
 
@@ -58,3 +61,90 @@ def label_places(first: Sequence[Any], second: Sequence[Any], names: tuple[str, 
 
 def _shown(labels: Sequence[Any]) -> str:
     return ", ".join(map(repr, labels[:5])) + (f", ... ({len(labels)} in all)" if len(labels) > 5 else "")
+
+
+def label_list(values: Any, what: str) -> list[Any]:
+    """Return labels as Python objects, each of which can be told from the others.
+
+    Parameters
+    ----------
+    values : array_like
+        Text, numbers, dates, or a mixture of them; dates are brought to one resolution, so that they join.
+    what : str
+        What is labelled, in errors.
+
+    Raises
+    ------
+    InputError
+        A label is missing: None, NaN or no time.
+
+    Examples
+    --------
+    >>> label_list(np.array(["face", 1], dtype=object), "stimulus")
+    ['face', 1]
+    """
+    array = np.asarray(values)
+    dates = array.dtype.kind == "M"
+    labels = list(array.astype("datetime64[ns]")) if dates else array.tolist()
+    missing = [place for place, label in enumerate(labels) if label is None or label != label]
+    if missing:
+        raise InputError(
+            f"some labels of {what} are missing",
+            expected="a label for each",
+            got=f"none at {', '.join(map(str, missing[:5]))}" + (f", ... ({len(missing)})" if len(missing) > 5 else ""),
+            fix="leave these out with .query or .isel, or label them",
+        )
+    return labels
+
+
+def label_array(labels: Sequence[Any]) -> npt.NDArray[Any]:
+    """Return labels as an array that keeps them apart: of mixed types as objects, where NumPy would make all text.
+
+    Examples
+    --------
+    >>> label_array([1, "1"]).tolist()
+    [1, '1']
+    """
+    kinds = {type(label) for label in labels}
+    array = np.asarray(labels) if len(kinds) == 1 and tuple not in kinds else None
+    if array is None or array.ndim != 1:
+        numbers = all(isinstance(label, int | float | np.number) and not isinstance(label, bool) for label in labels)
+        array = np.asarray(labels) if numbers else np.empty(len(labels), dtype=object)
+        if not numbers:
+            array[:] = labels
+    return array
+
+
+def codes_of(labels: Sequence[Any]) -> tuple[list[Any], npt.NDArray[np.intp]]:
+    """Return the different labels in order of appearance, and which of them each is.
+
+    Examples
+    --------
+    >>> names, codes = codes_of(["b", 1, "b"])
+    >>> names, codes.tolist()
+    (['b', 1], [0, 1, 0])
+    """
+    names = list(dict.fromkeys(labels))
+    place = {name: index for index, name in enumerate(names)}
+    return names, np.array([place[label] for label in labels], dtype=np.intp)
+
+
+def by_text(named: Mapping[Any, Any], what: str) -> dict[str, Any]:
+    """Return a mapping with its names as text.
+
+    Raises
+    ------
+    InputError
+        Names that are the same as text, such as 1 and "1": one would take the other's place.
+
+    Examples
+    --------
+    >>> by_text({1: "a", 2: "b"}, "regions")
+    {'1': 'a', '2': 'b'}
+    """
+    found = {str(name): value for name, value in named.items()}
+    if len(found) < len(named):
+        raise InputError(
+            f"names of {what} are the same as text", expected="different names", got=", ".join(map(repr, named))
+        )
+    return found

@@ -11,6 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.conditions import fulfils, parse
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.joining import codes_of, label_array, label_list
 from neuros_mechint.core.recording_labels import no_such_labels, without_false_rate
 
 
@@ -164,10 +165,8 @@ def label_groups(array: xr.DataArray, axis: str, by: str) -> tuple[list[Any], li
     """
     if by in array.dims and by != axis:
         raise InputError(f"the recording has an axis {by!r} already", got=f"axes {array.dims}")
-    labels = array.coords[by].values
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return labels[first[order]].tolist(), [np.flatnonzero(inverse == group) for group in order]
+    names, codes = codes_of(label_list(array.coords[by].values, by))
+    return names, [np.flatnonzero(codes == group) for group in range(len(names))]
 
 
 def _mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -191,7 +190,7 @@ def _relabelled(
     others = [str(name) for name in array.dims if name != axis]
     kept = {name: label for name, label in array.coords.items() if axis not in label.dims}
     found = xr.DataArray(values, dims=(*lead, by, *others), coords=kept, attrs=array.attrs)
-    found = found.assign_coords({by: np.array(groups)})
+    found = found.assign_coords({by: label_array(groups)})
     for name, label in array.coords.items():
         along = label.dims == (axis,) and name not in (by, axis)
         if along and all((label.values[rows] == label.values[rows[0]]).all() for rows in members):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from neuros_mechint.core.errors import InputError, OptionError, check_option
+from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
 from neuros_mechint.core.random import SeedLike, generator
 
 Floats = npt.NDArray[np.float64]
@@ -69,7 +69,8 @@ def bootstrap_ci(
     from scipy.stats import norm, t
 
     array = examples(values)
-    if not 0 < level < 1:
+    level, n_resamples = number("level", level, 0, 1), whole("n_resamples", n_resamples)
+    if level == 1:
         raise OptionError("level is no coverage", expected="a number between 0 and 1", got=level)
     n_samples = array.shape[-1]
     # how often each example is drawn: one matrix product then gives all resampled means

@@ -13,7 +13,7 @@ import xarray as xr
 
 from neuros_mechint.causal.certainty import with_statistics
 from neuros_mechint.core.dictionary import Dictionary, as_taken_by, check_dictionary, site_of, taken_apart
-from neuros_mechint.core.errors import InputError, check_option, whole
+from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, heat_map
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
@@ -23,6 +23,7 @@ from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import adjust_p
 from neuros_mechint.features.effects import checked_features
 from neuros_mechint.neuro.alignment.layer_region_data import site_blocks
+from neuros_mechint.neuro.alignment.linear.estimator import with_fixed_seed
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, folds
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.samples import Floats, Samples, label_order, samples
@@ -187,11 +188,13 @@ def feature_alignment(
     """
     n_controls = whole("n_controls", n_controls, least=0)
     check_option("correction", correction, ("fdr", "holm", "none"))
-    method = RidgeEncoding() if method is None else method
+    method = RidgeEncoding() if method is None else with_fixed_seed(method)
     if not isinstance(method, RidgeEncoding):
         raise InputError("contributions need the weights of a ridge", expected="RidgeEncoding(...)", got=repr(method))
     draw = int(generator(seed).integers(2**31))
     sae = check_dictionary(sae)
+    if getattr(method, "metric", "r2") != "r2":
+        raise OptionError("contributions are parts of R2", expected="metric='r2'", got=f"metric={method.metric!r}")
     units = samples(recording, "recording")
     x = _activations(sae, activations, units, inputs, site, stimuli, batch_size)
     y, unit_names = units.values, _unit_names(recording, units.values.shape[1])
@@ -249,7 +252,7 @@ def _check_units(y: Floats) -> None:
 def _features_of(sae: Any, x: Floats, features: Sequence[int] | None) -> tuple[Floats, list[int], int]:
     """Return the features that take part ``(n_stimuli, n_features)``, their numbers, and how many do not vary."""
     with torch.no_grad():
-        encoded, _ = taken_apart(sae, as_taken_by(sae, torch.as_tensor(x, dtype=torch.float32)))
+        encoded, _ = taken_apart(sae, as_taken_by(sae, torch.tensor(x, dtype=torch.float32)))
     every = encoded.double().cpu().numpy()
     varied = (every != every[0]).any(0)
     chosen = np.flatnonzero(varied).tolist() if features is None else checked_features(features, every.shape[1])

@@ -429,3 +429,33 @@ def test_bad_parameters_are_refused(model, message):
     x, y = data(40, 10, 3)
     with pytest.raises(nm.errors.InputError, match=message):
         model.fit(x, y)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-4, 1.0, 1e6])
+def test_units_of_the_features_do_not_matter_by_default(unit):
+    random = np.random.default_rng(0)
+    X = random.normal(size=(100, 5))
+    Y = X @ random.normal(size=(5, 3)) + 0.3 * random.normal(size=(100, 3))
+    assert nm.RidgeEncoding().score(unit * X, Y) == pytest.approx(nm.RidgeEncoding().score(X, Y), abs=1e-9)
+    bands = nm.BandedRidge({"one": slice(0, 2), "two": slice(2, 5)}, n_candidates=5)
+    assert bands.score(unit * X, Y) == pytest.approx(bands.score(X, Y), abs=1e-6)
+
+
+def test_targets_that_do_not_vary_where_they_are_judged_have_no_score():
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(40, 3)), random.normal(size=(40, 2))
+    y[30:, 0] = y[:30, 0].mean()
+    scores = nm.RidgeEncoding().score_targets(X, y, cv=[(range(30), range(30, 40))])
+    assert np.isnan(scores[0])
+    assert np.isfinite(scores[1])
+
+
+def test_groups_of_a_series_go_by_position():
+    pd = pytest.importorskip("pandas")
+    random = np.random.default_rng(0)
+    X, Y = random.normal(size=(40, 30)), random.normal(size=(40, 2))
+    groups = np.repeat(np.arange(10), 4)
+    series = pd.Series(groups, index=random.permutation(40) + 7)
+    assert nm.RidgeEncoding().score(X, Y, groups=series) == nm.RidgeEncoding().score(X, Y, groups=groups)
+    with pytest.raises(nm.errors.InputError, match="inner_cv is out of range"):
+        nm.RidgeEncoding(inner_cv=1).fit(X, Y)

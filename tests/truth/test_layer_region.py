@@ -291,3 +291,54 @@ def test_layers_that_are_constant_missing_or_have_positions_are_refused() -> Non
     with pytest.raises(InputError, match="axis of samples") as found:
         nm.layer_region_map(sequences, responses)
     assert "embed[position=-1]" in found.value.__notes__[0]
+
+
+def test_units_of_a_layer_choose_no_layer():
+    random = np.random.default_rng(1)
+    good = random.normal(size=(60, 5))
+    region = good @ random.normal(size=(5, 3)) + 0.3 * random.normal(size=(60, 3))
+    layers = {"good": 1e-4 * good, "worse": good + 0.7 * random.normal(size=(60, 5))}
+    assert nm.layer_region_map(layers, {"V": region}).best_layer()["layer"].tolist() == ["good"]
+    with pytest.raises(InputError, match="RSA is a class"):
+        nm.layer_region_map(layers, {"V": region}, method=nm.RSA)
+
+
+def test_regions_and_layers_may_be_numbers():
+    random = np.random.default_rng(0)
+    responses = random.normal(size=(40, 4))
+    recording = nm.Recording(responses, ("stimulus", "unit"), {"region": ("unit", [0, 0, 1, 1])})
+    result = nm.layer_region_map({1: responses[:, :2], 2: responses[:, 2:]}, recording)
+    assert result.best_layer()["layer"].tolist() == ["1", "2"]
+
+
+def test_ceilings_of_noise_are_zero_on_average():
+    upper = []
+    for seed in range(6):
+        noise = np.random.default_rng(seed).normal(size=(4, 60, 40))
+        recording = nm.Recording(noise, ("repetition", "stimulus", "unit"))
+        found = nm.layer_region_map({"layer": noise[0]}, {"noise": recording})
+        upper.append(float(found.data["ceiling"].sel(bound="upper").item()))
+    assert np.mean(upper) < 0.04
+
+
+def test_layers_without_a_score_are_never_chosen_and_counted():
+    class Odd:
+        def score(self, X, Y, cv=None):
+            return float("nan") if X.shape[1] == 4 else 0.5
+
+    layers = {
+        "none": np.random.default_rng(0).normal(size=(40, 4)),
+        "half": np.random.default_rng(1).normal(size=(40, 5)),
+    }
+    with pytest.warns(UserWarning, match="1 of 2 layers and regions are NaN"):
+        best = nm.layer_region_map(layers, {"V": layers["half"]}, method=Odd()).best_layer()
+    assert best["layer"].tolist() == ["half"]
+    assert best["naive_score"].tolist() == [0.5]
+
+
+def test_a_method_with_a_generator_scores_equal_layers_alike():
+    x = np.random.default_rng(0).normal(size=(60, 30))
+    y = x[:, :3] + np.random.default_rng(1).normal(size=(60, 3))
+    method = nm.RidgeEncoding(seed=np.random.default_rng(0))
+    scores = nm.layer_region_map({"a": x, "b": x}, {"V": y}, method=method).data["score"]
+    assert float(scores[0, 0]) == float(scores[1, 0])

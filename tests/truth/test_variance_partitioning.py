@@ -52,7 +52,8 @@ def test_a_model_of_noise_explains_nothing(seed: int) -> None:
 def test_two_parts_by_hand() -> None:
     """Of two models the parts are differences of three R2, which RidgeEncoding gives by itself."""
     models, responses = planted(0)
-    result = nm.variance_partitioning(models, responses, cv=4, seed=3)
+    models = {name: values / np.sqrt(values.var(0).mean()) for name, values in models.items()}
+    result = nm.variance_partitioning({name: 1e6 * values for name, values in models.items()}, responses, cv=4, seed=3)
     r2 = {
         name: nm.RidgeEncoding().score(values, responses, cv=4, seed=3)
         for name, values in {**models, "both": np.hstack(list(models.values()))}.items()
@@ -116,6 +117,15 @@ def test_constant_targets_are_left_out_and_labels_joined() -> None:
     assert float(result.data["variance"].sel(part="a & b")) == pytest.approx(0.25, abs=0.04)
     result.plot()
     assert "a & b: " in result.summary()
+
+
+def test_units_and_constant_targets_change_nothing() -> None:
+    models, responses = planted(0)
+    units = {"a": 1e-9 * models["a"], "b": 1e3 * models["b"]}
+    expected = nm.variance_partitioning(models, responses).data["variance"].values
+    np.testing.assert_allclose(nm.variance_partitioning(units, responses).data["variance"].values, expected, atol=1e-6)
+    with pytest.raises(InputError, match="the same as text"):
+        nm.variance_partitioning({1: models["a"], "1": models["b"]}, responses)
 
 
 @pytest.mark.parametrize(

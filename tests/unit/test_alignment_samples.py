@@ -124,3 +124,29 @@ def test_what_is_no_rdm_is_refused(rdms: object, words: str) -> None:
 
 def test_missing_pairs_are_kept_when_asked() -> None:
     assert np.isnan(rdm_stack([1.0, np.nan, 2.0], missing="keep").pairs).sum() == 1
+
+
+def test_trials_bring_the_labels_of_their_stimuli() -> None:
+    trials = nm.Recording(np.arange(8.0).reshape(4, 2), ("trial", "unit"), {"stimulus": ("trial", LABELS)})
+    assert samples(trials).labels == tuple(LABELS)
+    twice = nm.Recording(np.ones((4, 2)), ("trial", "unit"), {"stimulus": ("trial", LABELS[:2] * 2)})
+    with pytest.raises(InputError, match="average over repetitions"):
+        paired(twice, twice)
+
+
+def test_labels_of_mixed_types_stay_apart() -> None:
+    rdm = rdm_array(np.arange(6.0), (1, "1", 2, "2"))
+    assert rdm.condition.values.tolist() == [1, "1", 2, "2"]
+
+
+def test_stacked_subjects_and_sessions_have_names() -> None:
+    pairs = np.random.default_rng(0).random((4, 6))
+    rdms = rdm_array(pairs, tuple(LABELS)).rename(rdm="s").assign_coords(s=[0, 1, 2, 3])
+    cube = xr.DataArray(
+        rdms.values.reshape(2, 2, 4, 4),
+        dims=("subject", "session", "condition", "other_condition"),
+        coords={"subject": ["a", "b"], "session": [1, 2], "condition": LABELS, "other_condition": LABELS},
+    )
+    stacked = cube.stack(s=("subject", "session")).transpose("s", ...)
+    assert rdm_stack(stacked).names == ("a, 1", "a, 2", "b, 1", "b, 2")
+    assert nm.noise_ceiling(stacked).lower == pytest.approx(nm.noise_ceiling(rdms.values).lower)

@@ -97,3 +97,7 @@ def test_correlations_of_columns():
 
 def test_folds_without_a_number_are_left_out_of_the_mean():
     assert mean_over_folds([np.array([1.0, np.nan]), np.array([np.nan, np.nan])])[0] == 1.0
+
+
+def test_groups_of_mixed_types_stay_apart():
+    assert len(folds(12, 6, groups=[1, "1", 2, "2", 3, "3"] * 2)) == 6

@@ -354,3 +354,18 @@ def test_labels_of_activations_have_to_fit():
         acts.with_labels(stimulus=["a", "b"])
     assert acts.with_labels(sample=["a", "b"]).with_labels(sample=["c", "d"]).coords == {"sample": ["c", "d"]}
     assert acts.coords == {}
+
+
+def test_missing_labels_are_no_stimulus_and_dates_and_mixtures_stay_what_they_are():
+    values = np.arange(24.0).reshape(8, 3)
+
+    def trials(labels):
+        return Recording(values, ("trial", "unit"), {"stimulus": ("trial", labels)})
+
+    for missing in ([np.nan, 1.0, 2.0, 3.0] * 2, np.array(["NaT", "2020-01-01"] * 4, dtype="datetime64[ns]")):
+        with pytest.raises(InputError, match="labels of stimulus are missing"):
+            trials(missing).average(by="stimulus")
+    dates = np.array(["2020-01-01", "2021-01-01"] * 4, dtype="datetime64[s]")
+    assert trials(dates).average(by="stimulus").data.stimulus.dtype.kind == "M"
+    mixed = trials(np.array(["a", 1, "b", 2] * 2, dtype=object)).average(by="stimulus")
+    assert mixed.data.stimulus.values.tolist() == ["a", 1, "b", 2]

@@ -100,8 +100,12 @@ def test_too_little_is_refused(function, values, message):
 def test_unknown_options_are_refused():
     with pytest.raises(nm.errors.OptionError, match="did you mean 'fdr'"):
         adjust_p([0.1], "fdrr")
-    with pytest.raises(nm.errors.OptionError, match="no coverage"):
+    with pytest.raises(nm.errors.OptionError, match="level is out of range"):
         bootstrap_ci([0.0, 1.0], level=95)
+    with pytest.raises(nm.errors.OptionError, match="no coverage"):
+        bootstrap_ci([0.0, 1.0], level=1)
+    with pytest.raises(nm.errors.OptionError, match="n_resamples is out of range"):
+        bootstrap_ci([0.0, 1.0], n_resamples=0)
 
 
 def effects(values):
@@ -124,7 +128,8 @@ def test_small_p_values_from_more_patterns_keep_false_positives_rare():
 
 
 def test_what_no_effect_could_reach_is_said():
-    (text,) = effects(np.ones((20, 5)))[1]
+    narrow, text = effects(np.ones((20, 5)))[1]
+    assert "which is exact" in narrow
     assert "no adjusted p can be below 1" in text
     assert not effects(np.ones((20, 12)))[1]
 

@@ -21,6 +21,7 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.sites import SiteReference
 from neuros_mechint.core.statistics import CORRECTIONS, adjust_p
 from neuros_mechint.neuro.alignment.layer_region_data import Region, in_order_of, regions_of, site_blocks
+from neuros_mechint.neuro.alignment.linear.estimator import with_fixed_seed
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.samples import Floats
 
@@ -145,7 +146,7 @@ def causal_alignment(
     [-1.0, -0.0]
     """
     _check(model, n_controls, correction, ablation)
-    method = RidgeEncoding() if method is None else method
+    method = RidgeEncoding() if method is None else with_fixed_seed(method)
     draw = int(generator(seed).integers(2**31))
     regions = _regions(recording, region)
     names = component_names(model, ablate)

@@ -49,7 +49,7 @@ class CausalAlignment(Result):
         significant = one["p_adjusted"].values < 0.05
         colours = np.where(significant, PALETTE[0], "#b9c4cf")
         ax.barh(rows, effect, xerr=error, color=colours, height=0.7, error_kw={"ecolor": MUTED_INK, "lw": 1})
-        for row, controls in enumerate(one["control"].values):
+        for row, controls in enumerate(np.atleast_2d(one["control"].values)):
             label = "random components of the same size" if row == 0 else None
             heights = (
                 row + np.linspace(-0.25, 0.25, len(controls)) if len(controls) > 1 else np.full(len(controls), row)

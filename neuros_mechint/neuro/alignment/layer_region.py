@@ -20,7 +20,7 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.alignment.layer_region_data import Region, in_order_of, regions_of, site_blocks, site_names
 from neuros_mechint.neuro.alignment.layer_region_results import LayerRegionMap
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel
-from neuros_mechint.neuro.alignment.linear.estimator import check_method
+from neuros_mechint.neuro.alignment.linear.estimator import check_method, with_fixed_seed
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, check_test_rows, folds, inner_folds, rows_of
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.reliability import split_half
@@ -143,7 +143,7 @@ def layer_region_map(
     regions = regions_of(recording)
     names = site_names(model, sites)
     draws = int(generator(seed).integers(2**62))
-    method = RidgeEncoding() if method is None else method
+    method = RidgeEncoding() if method is None else with_fixed_seed(method)
     plan = _plan(method, regions[0].n_stimuli, cv, groups, draws)
     cells: list[list[_Cell]] = []
     for block in site_blocks(model, names, inputs, stimuli, batch_size):
@@ -232,6 +232,12 @@ def _encoding_bounds(responses: Floats, metric: str, draws: int) -> tuple[float,
     return (half**2, reliability) if metric == "r2" else (half, reliability**0.5)
 
 
+def _highest(scores: Floats) -> Floats:
+    """Return the highest score of each region, of the layers that have one."""
+    known = np.where(np.isnan(scores), -np.inf, scores).max(0)
+    return np.where(np.isinf(known), np.nan, known)
+
+
 def _result(
     cells: list[list[_Cell]],
     ceilings: Floats,
@@ -256,12 +262,15 @@ def _result(
             "choice_score": (per_fold, choice, {"long_name": f"{label}, to choose by"}),
             "chosen": (("region", "fold"), np.array(names)[best], {"long_name": "layer chosen"}),
             "nested_score": ("region", nested, {"long_name": f"{label}, of the layers chosen, held out"}),
-            "naive_score": ("region", held_out.mean(2).max(0), {"long_name": f"{label}, highest of all layers"}),
+            "naive_score": ("region", _highest(held_out.mean(2)), {"long_name": f"{label}, highest of all layers"}),
             "ceiling": (("bound", "region"), ceilings, {"long_name": "noise ceiling"}),
         },
         {"site": names, "region": [region.name for region in regions], "bound": list(_BOUNDS)},
     )
     found = list(dict.fromkeys(text for row in cells for cell in row for text in cell.warnings))
+    unknown = int(np.isnan(choice).any(2).sum())
+    if unknown:
+        found.append(f"scores of {unknown} of {choice[..., 0].size} layers and regions are NaN: these are never chosen")
     for text in found:
         warnings.warn(text, UserWarning, stacklevel=3)
     return LayerRegionMap(

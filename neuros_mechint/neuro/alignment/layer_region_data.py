@@ -10,6 +10,7 @@ import xarray as xr
 
 from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.joining import by_text
 from neuros_mechint.core.labels import LabelledTensors
 from neuros_mechint.core.recording import Recording
 from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, Samples, label_order, samples
@@ -70,15 +71,20 @@ def regions_of(recording: Any) -> list[Region]:
     [('V1', (3, 2)), ('V4', (3, 1)), ('IT', (3, 1))]
     """
     if isinstance(recording, Mapping):
-        named = {str(name): _as_recording(name, one) for name, one in recording.items()}
+        named = {name: _as_recording(name, one) for name, one in by_text(recording, "regions").items()}
     else:
         whole = _as_recording("the recording", recording)
         names = [name for name in whole.regions if name]
-        named = {name: whole.select(region=name) for name in names} or {_EVERY_UNIT: whole}
+        named = {name: _of_region(whole, name) for name in names} or {_EVERY_UNIT: whole}
     if not named:
         raise InputError("no region to explain", expected="a recording, or {region: responses}", got="none")
     courses = time_courses({name: _at_one_time(name, one) for name, one in named.items()}, None, None)
     return [Region(name, _by_subject(named[name], course)) for name, course in courses.items()]
+
+
+def _of_region(recording: Recording, name: str) -> Recording:
+    regions = recording.data.coords["region"].values
+    return recording.select(region=next(label for label in regions.tolist() if str(label) == name))
 
 
 def _as_recording(name: Any, data: Any) -> Recording:
@@ -191,7 +197,8 @@ def _loader(model: Any, inputs: Any, batch_size: int | None) -> Callable[[Sequen
     def load(names: Sequence[str]) -> dict[str, Any]:
         held = model.capture(inputs, list(names), batch_size=batch_size) if is_model else model
         if not isinstance(held, LabelledTensors):
-            return {name: held[name] for name in names}
+            layers = {str(name): values for name, values in held.items()}
+            return {name: layers[name] for name in names}
         return {name: held.xarray(name) for name in names}
 
     return load
@@ -210,7 +217,7 @@ def _labelled(name: str, array: Any, stimuli: Sequence[Any] | None) -> Samples:
         raise InputError(
             "stimuli do not fit the inputs", expected=f"{len(found.values)} labels", got=f"{len(stimuli)} labels"
         )
-    return Samples(found.values, tuple(stimuli))
+    return Samples(found.values, tuple(getattr(stimuli, "tolist", lambda: stimuli)()))
 
 
 def in_order_of(region: Region, name: str, site: Samples) -> Floats:

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.joining import label_places
+from neuros_mechint.core.joining import label_list, label_places
 from neuros_mechint.core.labels import HALF_PRECISION, as_numpy, counts_observations
 from neuros_mechint.core.recording import Recording
 
@@ -181,7 +181,7 @@ def _row_labels(array: xr.DataArray, axis: str) -> Labels | None:
     """Return the labels of an axis: its own, or of trials the stimuli that they show."""
     along = [name for name in SAMPLE_AXES if name in array.coords and array[name].dims == (axis,)]
     name = along[0] if along else None
-    return None if name is None else tuple(array[name].values.tolist())
+    return None if name is None else tuple(label_list(array[name].values, str(name)))
 
 
 def _one_entry(axis: str) -> str:

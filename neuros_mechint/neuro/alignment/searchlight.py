@@ -29,7 +29,7 @@ from neuros_mechint.neuro.alignment.rsa.inference.permutation import null_scores
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
 from neuros_mechint.neuro.alignment.rsa.stack import RDMStack, rdm_stack
-from neuros_mechint.neuro.alignment.samples import Floats, Labels, Samples, samples
+from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, Samples, samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +116,12 @@ class _Search:
         flat = np.ptp(patterns, axis=1) == 0  # such a pattern correlates with nothing
         if len(voxels) < _FEWEST_VOXELS or (self.method.rdm == "correlation" and flat.any()):
             return None
-        found = compute_rdm(patterns, self.method.rdm, conditions=self.conditions, folds=self.folds)
+        try:
+            found = compute_rdm(patterns, self.method.rdm, conditions=self.conditions, folds=self.folds)
+        except InputError:  # means that do not vary
+            if self.method.rdm != "correlation" or self.conditions is None:
+                raise
+            return None
         stack = rdm_stack(found, "the RDM of a sphere")
         if self.conditions is None:  # arrays with labels would take longer than the RDM
             stack = RDMStack(stack.pairs, stack.n_conditions, self.labels)
@@ -242,7 +247,8 @@ def _in_mask(data: Any, inside: npt.NDArray[np.bool_]) -> Samples:
     """Return the voxels in the mask, one row per stimulus."""
     volumes = getattr(data, "ndim", 2) == 4 or np.ndim(data) == 4
     if volumes and isinstance(data, xr.DataArray):
-        axis = data.dims[0]
+        axis = next((name for name in SAMPLE_AXES if name in data.dims), data.dims[0])
+        data = data.transpose(axis, ...)
         labels = {axis: data[axis].values} if axis in data.coords else None
         if data.shape[1:] == inside.shape:
             data = xr.DataArray(data.values[:, inside], labels, (axis, "unit"))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, check_option
+from neuros_mechint.core.joining import by_text
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.alignment.linear.cca import whiten
@@ -308,7 +309,7 @@ def joined(recordings: Any) -> dict[str, Floats]:
     [(4, 2), (4, 3)]
     """
     if isinstance(recordings, (Mapping, xr.Dataset)):
-        named = {str(name): recording for name, recording in recordings.items()}
+        named = by_text(recordings, "recordings")
     else:
         named = {str(number): recording for number, recording in enumerate(recordings)}
     if len(named) < 2:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.joining import by_text
 from neuros_mechint.core.recording import Recording
 from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, label_order
 
@@ -84,7 +85,7 @@ def time_courses(recordings: Any, window: float | None, step: float | None) -> d
 
 def _named(recordings: Any) -> dict[str, Any]:
     if isinstance(recordings, Mapping):
-        return {str(name): one for name, one in recordings.items()}
+        return by_text(recordings, "recordings")
     if isinstance(recordings, Sequence):
         return {str(number): one for number, one in enumerate(recordings)}
     return {"0": recordings}

@@ -12,6 +12,7 @@ import xarray as xr
 
 from neuros_mechint.core.colours import PALE
 from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.joining import by_text
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
@@ -20,8 +21,8 @@ from neuros_mechint.core.recording import Recording
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import interval_warning
 from neuros_mechint.neuro.alignment.linear.banded_ridge import BandedRidge
-from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel
-from neuros_mechint.neuro.alignment.linear.estimator import check_method
+from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel, judged
+from neuros_mechint.neuro.alignment.linear.estimator import check_method, with_fixed_seed
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, folds, rows_of
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.samples import Floats, paired
@@ -125,8 +126,7 @@ def variance_partitioning(
     >>> bool(parts.sel(part="edges") > 0.5), bool(abs(parts.sel(part="objects")) < 0.05)
     (True, True)
     """
-    method = RidgeEncoding() if method is None else method
-    _check_method(method)
+    method = _checked_method(RidgeEncoding() if method is None else method)
     models, y = _joined(features, Y)
     splits = folds(len(y), cv, groups, seed)
     subsets = list(_subsets(tuple(models)))
@@ -137,7 +137,7 @@ def variance_partitioning(
         ]
     )
     deviations = _deviations(y, splits)
-    varied = ~(y == y[0]).all(0)
+    varied = judged(deviations.sum(0), y)
     errors, deviations = errors[:, :, varied], deviations[:, varied]
     mixing = _mixing(subsets)
     r2 = 1 - errors.sum(1) / deviations.sum(0)
@@ -179,7 +179,7 @@ def _targets(responses: Any, varied: npt.NDArray[np.bool_]) -> dict[str, Any]:
     }
 
 
-def _check_method(method: Any) -> None:
+def _checked_method(method: Any) -> EncodingModel:
     check_method(method)
     if not isinstance(method, EncodingModel):
         raise InputError(
@@ -187,6 +187,7 @@ def _check_method(method: Any) -> None:
         )
     if method.metric != "r2":
         raise OptionError("variance is parted by R2", expected="metric='r2'", got=f"metric={method.metric!r}")
+    return with_fixed_seed(method)
 
 
 def _joined(features: Mapping[str, Any], responses: Any) -> tuple[dict[str, Floats], Floats]:
@@ -196,15 +197,23 @@ def _joined(features: Mapping[str, Any], responses: Any) -> tuple[dict[str, Floa
             expected=f"a mapping of 2 to {_MOST_MODELS} names to features",
             got=f"{len(features)} models" if isinstance(features, Mapping) else type(features).__name__,
         )
-    first, *others = (str(name) for name in features)
-    named = {str(name): values for name, values in features.items()}
+    named = by_text(features, "models")
+    first, *others = named
     models: dict[str, Floats] = {}
     models[first], y, _ = paired(named[first], responses, (first, "Y"))
     for name in others:
         models[name] = paired(named[first], named[name], (first, name))[1]
     if (y == y[0]).all():
         raise InputError("no target of Y varies", expected="responses that differ between stimuli")
-    return models, y
+    # in one unit, or those of large units would have smaller penalties
+    return {name: values / _size(values, name) for name, values in models.items()}, y
+
+
+def _size(values: Floats, name: str) -> float:
+    size = float(np.sqrt(((values - values.mean(0)) ** 2).mean()))
+    if not size:
+        raise InputError(f"no feature of {name} varies", expected="features that differ between stimuli")
+    return size
 
 
 def _subsets(names: Subset) -> Iterator[Subset]:

@@ -12,7 +12,7 @@ from neuros_mechint.core.errors import InputError, check_option, whole
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.alignment.linear.encoding import checked_pair, pooled_r2, warn_of_constants
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, folds, inner_folds, rows_of
-from neuros_mechint.neuro.alignment.linear.ridge import DEFAULT_ALPHAS, RidgeModel, checked_alphas
+from neuros_mechint.neuro.alignment.linear.ridge import RidgeModel, checked_alphas
 from neuros_mechint.neuro.alignment.linear.ridge_solvers import solve
 from neuros_mechint.neuro.alignment.samples import same_kind
 
@@ -79,7 +79,7 @@ class BandedRidge(RidgeModel):
     def __init__(
         self,
         bands: Mapping[str, Any] | Sequence[Any],
-        alphas: Sequence[float] = DEFAULT_ALPHAS,
+        alphas: Sequence[float] | None = None,
         n_candidates: int = 50,
         inner_cv: int = 5,
         metric: str = "r2",
@@ -93,7 +93,7 @@ class BandedRidge(RidgeModel):
         self.seed = seed
 
     def _fit(self, x: Floats, y: Floats, groups: Sequence[Any] | None = None) -> None:
-        bands, alphas = columns_of_bands(self.bands, x.shape[1]), checked_alphas(self.alphas)
+        bands, alphas = columns_of_bands(self.bands, x.shape[1]), checked_alphas(self.alphas, x)
         random = generator(self.seed)
         scales = _candidates(len(bands), whole("n_candidates", self.n_candidates), random)
         splits = inner_folds(len(x), self.inner_cv, groups, random)

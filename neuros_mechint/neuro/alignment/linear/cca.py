@@ -81,6 +81,8 @@ def whiten(x: Floats, reg: float, name: str = "X") -> Whitened:
     >>> white.rank, round(float(white.scores.var(ddof=1)), 12)
     (1, 1.0)
     """
+    if not isinstance(reg, (int, float, np.number)) or not 0 <= reg < np.inf:
+        raise InputError("reg is out of range", expected="a finite number of at least 0", got=repr(reg))
     data, mean = centred(x)
     left, sizes, right = principal_axes(data, name)
     variances = sizes**2 / (len(x) - 1)
@@ -177,8 +179,6 @@ class CCA(Estimator):
         return one, other
 
     def _whiten(self, x: Floats, y: Floats) -> tuple[Whitened, Whitened]:
-        if not isinstance(self.reg, (int, float, np.number)) or not 0 <= self.reg < np.inf:
-            raise InputError("reg is out of range", expected="a finite number of at least 0", got=repr(self.reg))
         if len(x) < _FEWEST_SAMPLES:
             raise InputError("too few samples", expected=f"at least {_FEWEST_SAMPLES}", got=len(x))
         return whiten(x, self.reg, "X"), whiten(y, self.reg, "Y")

@@ -174,8 +174,19 @@ def pooled_r2(predictions: Sequence[Floats], y: Floats, splits: Splits) -> Float
     for predicted, (train, test) in zip(predictions, splits, strict=True):
         errors += ((y[test] - predicted) ** 2).sum(0)
         deviations += ((y[test] - y[train].mean(0)) ** 2).sum(0)
-    known = ~(y == y[0]).all(0)
+    known = judged(deviations, y)
     return np.where(known, 1 - errors / np.where(known, deviations, 1.0), np.nan)
+
+
+def judged(deviations: Floats, y: Floats) -> npt.NDArray[np.bool_]:
+    """Return which targets vary where they are judged, by their squared deviations ``(n_targets,)``, beyond rounding.
+
+    Examples
+    --------
+    >>> judged(np.array([1e-28, 4.0]), np.array([[1.0, 1.0], [1.0, 3.0]])).tolist()
+    [False, True]
+    """
+    return deviations > len(y) * (1e-13 * np.abs(y).max(0)) ** 2
 
 
 def mean_correlation(predictions: Sequence[Floats], y: Floats, splits: Splits) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any
 
@@ -74,6 +75,22 @@ def check_method(method: Any) -> None:
         )
     if not callable(getattr(method, "score", None)):
         raise InputError("this is no method of alignment", expected="an estimator with score(X, Y)", got=repr(method))
+
+
+def with_fixed_seed(method: Any) -> Any:
+    """Return a method whose generator, if it has one, was drawn from once: it deals alike however often it scores.
+
+    Examples
+    --------
+    >>> with_fixed_seed("CKA")
+    'CKA'
+    """
+    seed = getattr(method, "seed", None)
+    if not isinstance(seed, np.random.Generator):
+        return method
+    fixed = copy.copy(method)
+    fixed.seed = int(seed.integers(2**31))
+    return fixed
 
 
 def features(x: Any, n_features: int, name: str = "X") -> Floats:

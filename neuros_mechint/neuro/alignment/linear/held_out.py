@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, whole
+from neuros_mechint.core.joining import codes_of
 from neuros_mechint.core.random import SeedLike, generator
 
 Floats = npt.NDArray[np.float64]
@@ -77,8 +78,8 @@ def inner_folds(n_samples: int, cv: int, groups: Sequence[Any] | None, seed: See
     >>> len(inner_folds(6, 5, ["a", "a", "b", "b", "c", "c"], seed=0))
     3
     """
-    n_units = n_samples if groups is None else len(set(np.asarray(groups).tolist()))
-    return folds(n_samples, max(_FEWEST_FOLDS, min(cv, n_units)), groups, seed)
+    n_units = n_samples if groups is None else len(set(groups))
+    return folds(n_samples, max(_FEWEST_FOLDS, min(whole("inner_cv", cv, _FEWEST_FOLDS), n_units)), groups, seed)
 
 
 def rows_of(groups: Sequence[Any] | None, rows: Indices) -> list[Any] | None:
@@ -89,7 +90,10 @@ def rows_of(groups: Sequence[Any] | None, rows: Indices) -> list[Any] | None:
     >>> rows_of(["a", "b", "c"], np.array([0, 2]))
     ['a', 'c']
     """
-    return None if groups is None else [groups[row] for row in rows]
+    if groups is None:
+        return None
+    names = list(groups)  # of a pandas Series by position, not by its index
+    return [names[row] for row in rows]
 
 
 def check_test_rows(splits: Splits, least: int, what: str) -> None:
@@ -155,12 +159,12 @@ def mean_over_folds(values: Sequence[Floats]) -> Floats:
 
 def _checked_groups(groups: Sequence[Any], n_samples: int) -> Indices:
     """Return a number for the group of each row."""
-    names = np.asarray(groups)
-    if names.shape != (n_samples,):
-        raise InputError("groups do not fit the samples", expected=f"{n_samples} groups", got=f"shape {names.shape}")
-    if any(name is None or name != name for name in names.tolist()):
+    names = list(groups)
+    if len(names) != n_samples:
+        raise InputError("groups do not fit the samples", expected=f"{n_samples} groups", got=f"{len(names)} groups")
+    if any(name is None or name != name for name in names):
         raise InputError("some samples have no group", expected="a name or number for each", got="None or NaN")
-    return np.unique(names, return_inverse=True)[1].reshape(-1)
+    return codes_of(names)[1]
 
 
 def _deal(units: Indices, n_folds: int, seed: SeedLike) -> Indices:

@@ -15,8 +15,8 @@ from neuros_mechint.neuro.alignment.linear.held_out import inner_folds
 from neuros_mechint.neuro.alignment.linear.ridge_solvers import RidgeFit, solve, solver_for
 
 Floats = npt.NDArray[np.float64]
-DEFAULT_ALPHAS = tuple(float(10.0**power) for power in range(-2, 11))
-"""Penalties to try: from none to all but ignoring features of any unit."""
+_DEFAULT_ALPHAS = 10.0 ** np.arange(-2, 11, dtype=np.float64)
+"""Penalties to try, in units of the mean variance of the features: from none to all but ignoring them."""
 
 
 class RidgeModel(EncodingModel):
@@ -40,6 +40,7 @@ class RidgeModel(EncodingModel):
     @property
     def intercept_(self) -> Floats:
         """What is predicted where all features are 0."""
+        self._require_fit("n_features_in_")
         return self._fitted.target_mean - self._fitted.mean @ self.coef_
 
 
@@ -52,8 +53,9 @@ class RidgeEncoding(RidgeModel):
 
     Parameters
     ----------
-    alphas : sequence of float
-        Penalties to try, above 0: ``alpha`` times the sum of squared weights is added to the squared error.
+    alphas : sequence of float, optional
+        Penalties to try, above 0: ``alpha`` times the sum of squared weights is added to the squared error. Default: 13
+        powers of ten, from 0.01 to 1e10 times the mean variance of the features.
     inner_cv : int
         Folds within the training data by which penalties are chosen; fewer where there are fewer groups.
     metric : {"r2", "correlation"}
@@ -90,7 +92,7 @@ class RidgeEncoding(RidgeModel):
 
     def __init__(
         self,
-        alphas: Sequence[float] = DEFAULT_ALPHAS,
+        alphas: Sequence[float] | None = None,
         inner_cv: int = 5,
         metric: str = "r2",
         seed: SeedLike = 0,
@@ -101,14 +103,14 @@ class RidgeEncoding(RidgeModel):
         self.seed = seed
 
     def _fit(self, x: Floats, y: Floats, groups: Sequence[Any] | None = None) -> None:
-        alphas = checked_alphas(self.alphas)
+        alphas = checked_alphas(self.alphas, x)
         splits = inner_folds(len(x), self.inner_cv, groups, self.seed)
         fitted = solve(x, y, [np.arange(x.shape[1])], np.ones((1, 1)), alphas, splits)
         self._keep(fitted, x)
 
 
-def checked_alphas(alphas: Sequence[float]) -> Floats:
-    """Return penalties in ascending order.
+def checked_alphas(alphas: Sequence[float] | None, x: Floats) -> Floats:
+    """Return penalties in ascending order; by default such that the units of the features ``x`` do not matter.
 
     Raises
     ------
@@ -117,9 +119,11 @@ def checked_alphas(alphas: Sequence[float]) -> Floats:
 
     Examples
     --------
-    >>> checked_alphas([10, 1]).tolist()
+    >>> checked_alphas([10, 1], np.eye(2)).tolist()
     [1.0, 10.0]
     """
+    if alphas is None:
+        return np.asarray(_DEFAULT_ALPHAS * x.var(0).mean(), dtype=np.float64)
     values = np.unique(np.asarray(alphas, dtype=float))
     if not values.size or not (np.isfinite(values) & (values > 0)).all():
         raise InputError(

@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, near_names
+from neuros_mechint.core.joining import label_list
 from neuros_mechint.core.labels import as_numpy, counts_observations
 from neuros_mechint.core.recording import Recording
 from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, samples
@@ -105,7 +106,7 @@ def _labels(array: Any, given: Any, what: str, n_observations: int) -> Labels | 
     if isinstance(given, str):
         return _coordinate(array, given, what)
     values = as_numpy(given) if isinstance(given, torch.Tensor) else given
-    found = tuple(np.asarray(values).tolist()) if not isinstance(values, tuple | list) else tuple(values)
+    found = tuple(values if isinstance(values, tuple | list) else label_list(values, what))
     if len(found) != n_observations:
         raise InputError(
             f"{what} do not fit the observations",
@@ -130,7 +131,7 @@ def _coordinate(array: Any, name: str, what: str) -> Labels:
             expected="one of " + ", ".join(along) if along else "labelled data (xarray.DataArray, Recording)",
             fix=f"did you mean {near[0]!r}?" if near else f"pass {what} as a list of labels",
         )
-    return tuple(along[name].values.tolist())
+    return tuple(label_list(along[name].values, what))
 
 
 def _check_known(conditions: Labels | None, repeated: bool) -> None:

@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, check_option
+from neuros_mechint.core.joining import label_array
 from neuros_mechint.core.labels import as_numpy
 from neuros_mechint.neuro.alignment.samples import Floats, Labels, label_order, same_kind
 
@@ -188,7 +189,7 @@ def rdm_array(pairs: Floats, conditions: Labels | None = None, names: Labels | N
     if conditions is None:
         return matrices
     lead = ("rdm",) if matrices.ndim == 3 else ()
-    coords: dict[str, Any] = {axis: list(conditions) for axis in CONDITION_AXES}
+    coords: dict[str, Any] = {axis: label_array(conditions) for axis in CONDITION_AXES}
     if lead and names is not None:
         coords["rdm"] = list(names)
     values = as_numpy(matrices) if isinstance(matrices, torch.Tensor) else matrices
