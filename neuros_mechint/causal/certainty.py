@@ -6,11 +6,17 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neuros_mechint.core.statistics import adjust_p, bootstrap_ci, interval_warning, sign_flip_p, smallest_sign_flip_p
+from neuros_mechint.core.statistics import (
+    SIGNIFICANT,
+    adjust_p,
+    bootstrap_ci,
+    interval_warning,
+    sign_flip_p,
+    smallest_sign_flip_p,
+)
 
 ROUNDING = 1e-6
 """Of the largest metric: activations are in single precision."""
-_LEVEL = 0.05
 _PATTERNS_PER_TEST = 40  # so that p, multiplied by the number of tests, can still be half of the level
 
 
@@ -77,7 +83,7 @@ def control_p(change: npt.NDArray[np.float64], controls: npt.NDArray[np.float64]
 def _sign_flip_p(rows: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
     """Return p values; the small ones of many tests from more patterns of signs, to outlast the correction."""
     p = sign_flip_p(rows, seed=seed)
-    promising = p <= _LEVEL
+    promising = p <= SIGNIFICANT
     if promising.any():
         p[promising] = sign_flip_p(rows[promising], _n_patterns(len(rows)), seed=seed)
     return p
@@ -90,7 +96,7 @@ def _n_patterns(n_tests: int) -> int:
 def _out_of_reach(n_tests: int, n_samples: int, correction: str) -> tuple[str, ...]:
     """Return a warning where no effect, however clear, could be significant."""
     smallest = smallest_sign_flip_p(n_samples, _n_patterns(n_tests)) * (n_tests if correction == "holm" else 1)
-    if smallest <= _LEVEL:
+    if smallest <= SIGNIFICANT:
         return ()
     return (
         f"with {n_samples} samples and {n_tests} tests no adjusted p can be below {min(smallest, 1):.2g}: "

@@ -49,12 +49,17 @@ class Measurements:
     notes: tuple[str, ...] = ()
 
 
-def check_can_intervene(model: Any, metric: Any, inputs: Any = None) -> None:
-    """Raise unless a model can be edited, a metric can be called, and reads no padding of the inputs, where given."""
+def check_editable(model: Any) -> None:
+    """Raise unless a model can be edited."""
     if not isinstance(model, Adapter):
         raise InputError("the model is no adapter", expected="nm.adapt(model)", got=type(model).__name__)
     if "intervene" not in model.capabilities:
         raise CapabilityError(f"{model!r} cannot be edited, so nothing can be patched into it")
+
+
+def check_can_intervene(model: Any, metric: Any, inputs: Any = None) -> None:
+    """Raise unless a model can be edited, a metric can be called, and reads no padding of the inputs, where given."""
+    check_editable(model)
     if not callable(metric):
         raise InputError("the metric cannot be called", expected="metric(output)", got=type(metric).__name__)
     if inputs is not None and isinstance(model, BaseAdapter) and isinstance(metric, PositionMetric):

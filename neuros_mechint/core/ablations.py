@@ -31,8 +31,8 @@ class _FromReference(Edit):
     values_from: Activations | Array
     _memory: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor], init=False, repr=False)
 
-    def _reference_block(self, dims: tuple[str, ...], selection: Selection, free: tuple[str, ...]) -> torch.Tensor:
-        """Return the selected block of all reference samples; others than ``free`` axes as long as the site's."""
+    def _reference(self, dims: tuple[str, ...], selection: Selection, free: tuple[str, ...]) -> torch.Tensor:
+        """Return all of the site at all reference samples; others than ``free`` axes as long as the site's."""
         values = self.values_from
         if not isinstance(values, torch.Tensor) and hasattr(values, "dims") and hasattr(values, "xarray"):
             values = values[self.reference.name]
@@ -54,9 +54,10 @@ class _FromReference(Edit):
                 expected=", ".join(f"{axis}={selection.totals[axis]}" for axis in wrong),
                 got=f"shape {tuple(tensor.shape)} for ({', '.join(dims)})",
             )
-        return self._chosen(tensor, dims)
+        return tensor
 
     def _chosen(self, tensor: torch.Tensor, dims: tuple[str, ...]) -> torch.Tensor:
+        """Return the part of a whole site that is edited."""
         # an index of samples says which inputs to edit; the reference has samples of its own
         index = {axis: entries for axis, entries in self.reference.index.items() if axis != "sample"}
         chosen = replace(self.reference, index=index).locate(dims, tensor.shape)
@@ -88,7 +89,7 @@ class Mean(_FromReference):
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
         if "mean" not in self._memory:
-            reference = self._reference_block(dims, selection, self.over)
+            whole = self._reference(dims, selection, self.over)
             axes = [axis for axis, name in enumerate(dims) if name in self.over]
             if not axes:
                 raise InputError(
@@ -96,16 +97,16 @@ class Mean(_FromReference):
                     expected="some of " + ", ".join(dims),
                     got=f"over={self.over}",
                 )
-            mean = self._mean(reference.double(), dims, axes)
+            mean = self._mean(whole, dims, axes)
             self._memory["mean"] = mean.squeeze(selection.dropped) if selection.dropped else mean
         return self._fit(self._memory["mean"], block, selection).expand_as(block)
 
-    def _mean(self, reference: torch.Tensor, dims: tuple[str, ...], axes: list[int]) -> torch.Tensor:
+    def _mean(self, whole: torch.Tensor, dims: tuple[str, ...], axes: list[int]) -> torch.Tensor:
+        reference = self._chosen(whole, dims).double()
         mean = reference.mean(axes, keepdim=True)
         mask, along = getattr(self.values_from, "attention_mask", None), padded_axis(self.reference.name, dims)
         if mask is None or along is None:
             return mean
-        whole = self.values_from[self.reference.name]
         if tuple(mask.shape) != (whole.shape[dims.index("sample")], whole.shape[dims.index(along)]):
             return mean  # positions of another sequence than the one that was padded
         kept = self._chosen(mask_along(mask.bool(), dims, along).expand(whole.shape), dims).to(reference.device)
@@ -140,7 +141,7 @@ class Resample(_FromReference):
         n_samples = selection.sizes.get("sample", 1)
         key = f"drawn for {n_samples} samples"
         if key not in self._memory:
-            reference = self._reference_block(dims, selection, ())
+            reference = self._chosen(self._reference(dims, selection, ()), dims)
             rows = self._draw(reference.shape[0], n_samples)
             drawn = reference[torch.as_tensor(rows, device=reference.device)]
             self._memory[key] = drawn.squeeze(selection.dropped) if selection.dropped else drawn

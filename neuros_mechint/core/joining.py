@@ -115,22 +115,21 @@ def label_array(labels: Sequence[Any]) -> npt.NDArray[Any]:
     return array
 
 
-def codes_of(labels: Sequence[Any]) -> tuple[list[Any], npt.NDArray[np.intp]]:
+def codes_of(labels: Sequence[Any]) -> tuple[tuple[Any, ...], npt.NDArray[np.intp]]:
     """Return the different labels in order of appearance, and which of them each is.
 
     Examples
     --------
     >>> names, codes = codes_of(["b", 1, "b"])
     >>> names, codes.tolist()
-    (['b', 1], [0, 1, 0])
+    (('b', 1), [0, 1, 0])
     """
-    names = list(dict.fromkeys(labels))
-    place = {name: index for index, name in enumerate(names)}
-    return names, np.array([place[label] for label in labels], dtype=np.intp)
+    place = {label: index for index, label in enumerate(dict.fromkeys(labels))}
+    return tuple(place), np.array([place[label] for label in labels], dtype=np.intp)
 
 
-def by_text(named: Mapping[Any, Any], what: str) -> dict[str, Any]:
-    """Return a mapping with its names as text.
+def by_text(named: Mapping[Any, Any] | Sequence[Any], what: str) -> dict[str, Any]:
+    """Return a mapping with its names as text, or a sequence by number.
 
     Raises
     ------
@@ -142,6 +141,8 @@ def by_text(named: Mapping[Any, Any], what: str) -> dict[str, Any]:
     >>> by_text({1: "a", 2: "b"}, "regions")
     {'1': 'a', '2': 'b'}
     """
+    if not isinstance(named, Mapping):
+        return {str(number): value for number, value in enumerate(named)}
     found = {str(name): value for name, value in named.items()}
     if len(found) < len(named):
         raise InputError(

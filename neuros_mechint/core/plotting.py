@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from cycler import cycler
 from matplotlib.ticker import MaxNLocator
 
-from neuros_mechint.core.colours import DIVERGING, GRID, INK, MUTED_INK, PALETTE, SEQUENTIAL, colour_scale
+from neuros_mechint.core.colours import DIVERGING, GRID, INK, MUTED_INK, PALE, PALETTE, SEQUENTIAL, colour_scale
 from neuros_mechint.core.errors import FigureError, InputError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "draw",
     "figure_size",
     "heat_map",
+    "interval_bars",
     "line",
     "new_axes",
     "style",
@@ -280,6 +282,39 @@ def bars(values: xr.DataArray, ax: Axes) -> BarContainer:
     _label_ticks(ax, "x", values[values.dims[0]].values)
     ax.set_xlabel(axis_label(values[values.dims[0]]))
     ax.set_ylabel(_upright_label(values, ax))
+    return drawn
+
+
+def interval_bars(
+    names: Sequence[str], table: Mapping[str, npt.ArrayLike], strong: npt.ArrayLike, ax: Axes
+) -> BarContainer:
+    """Draw named bars from top to bottom with their intervals, the strong ones dark.
+
+    Parameters
+    ----------
+    names : sequence of str
+    table : mapping of str to array_like
+        ``value``, ``low`` and ``high``, ``(n_names,)`` each; without whiskers where an interval is not known.
+    strong : array_like of bool, shape (n_names,)
+    ax : matplotlib.axes.Axes
+
+    Returns
+    -------
+    matplotlib.container.BarContainer
+    """
+    value, low, high = (np.asarray(table[name], dtype=float) for name in ("value", "low", "high"))
+    error = np.stack([value - low, high - value])
+    drawn = ax.barh(
+        np.arange(value.size),
+        value,
+        xerr=None if np.isnan(error).any() else error.clip(0),
+        color=np.where(np.asarray(strong, dtype=bool), PALETTE[0], PALE),
+        error_kw={"ecolor": MUTED_INK, "lw": 1},
+    )
+    ax.set_yticks(np.arange(value.size), list(names))
+    ax.invert_yaxis()
+    ax.axvline(0, color=MUTED_INK, linewidth=0.8)
+    ax.grid(axis="x")
     return drawn
 
 

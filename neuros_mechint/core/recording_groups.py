@@ -166,7 +166,7 @@ def label_groups(array: xr.DataArray, axis: str, by: str) -> tuple[list[Any], li
     if by in array.dims and by != axis:
         raise InputError(f"the recording has an axis {by!r} already", got=f"axes {array.dims}")
     names, codes = codes_of(label_list(array.coords[by].values, by))
-    return names, [np.flatnonzero(codes == group) for group in range(len(names))]
+    return list(names), [np.flatnonzero(codes == group) for group in range(len(names))]
 
 
 def _mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

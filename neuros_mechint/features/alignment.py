@@ -14,13 +14,13 @@ import xarray as xr
 from neuros_mechint.causal.certainty import with_statistics
 from neuros_mechint.core.dictionary import Dictionary, as_taken_by, check_dictionary, site_of, taken_apart
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, heat_map
+from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, heat_map, interval_bars
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.recording import Recording
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import adjust_p
+from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p
 from neuros_mechint.features.effects import checked_features
 from neuros_mechint.neuro.alignment.layer_region_data import site_blocks
 from neuros_mechint.neuro.alignment.linear.estimator import with_fixed_seed
@@ -64,20 +64,16 @@ class FeatureAlignment(Result):
     def _draw(self, ax: Axes) -> None:
         if self.main.sizes["unit"] > 1:
             heat_map(self._shown, ax, center=0)
-            marked = self.data["p_adjusted"].sel(feature=self._shown["feature"]).values < 0.05
+            marked = self.data["p_adjusted"].sel(feature=self._shown["feature"]).values < SIGNIFICANT
             for row, column in np.argwhere(marked & (self._shown.values > 0)):
                 ax.plot(column, row, ".", color="white", markeredgecolor=MUTED_INK, markersize=6)
             ax.set_title("dots: p < 0.05 after correction", loc="right", fontsize=8, color=MUTED_INK)
             return
         one = self.data.sel(feature=self._shown["feature"]).isel(unit=0)
-        values, rows = one["contribution"].values, np.arange(one.sizes["feature"])
-        error = np.stack([values - one["low"].values, one["high"].values - values]).clip(0)
-        colours = np.where(one["p_adjusted"].values < 0.05, PALETTE[0], "#b9c4cf")
-        ax.barh(rows, values, xerr=error, color=colours, error_kw={"ecolor": MUTED_INK, "lw": 1})
+        bars = {"value": one["contribution"], "low": one["low"], "high": one["high"]}
+        interval_bars([str(name) for name in one["feature"].values], bars, one["p_adjusted"] < SIGNIFICANT, ax)
         for value in one["largest_shuffled"].values:
             ax.axvline(value, color=PALETTE[1], linewidth=0.8, alpha=0.5)
-        ax.set_yticks(rows, [str(name) for name in one["feature"].values])
-        ax.invert_yaxis()
         ax.set_xlabel(axis_label(self.main))
 
     def _summary_lines(self) -> list[str]:

@@ -22,6 +22,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import SIGNIFICANT
 from neuros_mechint.features.evaluation.measures import decoder_of, unit_rows
 from neuros_mechint.features.observations import only_site, row_batches
 
@@ -34,7 +35,6 @@ _NULLS = {
     "decoder": "random directions",
     "activation": "features of random directions of the same inputs, as rarely active",
 }
-_SIGNIFICANT = 0.05
 _MOST_LINES = 8
 _TITLE_WIDTH = 64  # characters
 
@@ -57,7 +57,7 @@ class FeatureMatching(Result):
 
     @property
     def _threshold(self) -> float:
-        return float(np.quantile(self.data["null_largest"].values, 1 - _SIGNIFICANT))
+        return float(np.quantile(self.data["null_largest"].values, 1 - SIGNIFICANT))
 
     def _draw(self, ax: Axes) -> None:
         ax.set_title(textwrap.fill(self.title, _TITLE_WIDTH))
@@ -78,7 +78,7 @@ class FeatureMatching(Result):
         matched = self.matched
         lines = [
             f"{len(matched)} of {self.main.size} features matched above chance "
-            f"({self.attributes['null']}, p <= {_SIGNIFICANT} for all pairs together)",
+            f"({self.attributes['null']}, p <= {SIGNIFICANT} for all pairs together)",
             f"mean {_NAMES[self.attributes['by']]} of matched pairs: {float(self.main.mean()):.3f}, "
             f"by chance {float(self.data['null_mean'].mean()):.3f}, and in 5% of draws one above {self._threshold:.3f}",
         ]
@@ -368,7 +368,7 @@ def _labelled(
             "similarity": ("feature", values, {"units": "", "long_name": name}),
             "partner": ("feature", partner, {"long_name": "matched feature of the second dictionary"}),
             "p": ("feature", p, {"long_name": "p value, for all pairs together"}),
-            "above_chance": ("feature", p <= _SIGNIFICANT),
+            "above_chance": ("feature", p <= SIGNIFICANT),
             "null_mean": ("draw", null_mean, {"units": "", "long_name": f"mean {name} by chance"}),
             "null_largest": ("draw", null_largest, {"units": "", "long_name": f"largest {name} by chance"}),
         },

@@ -210,3 +210,21 @@ def test_models_that_are_fitted_are_refused() -> None:
     family = nm.RDMModel(np.stack([model, model.T**2]), "weighted")
     with pytest.raises(CapabilityError, match="would be fitted"):
         nm.searchlight_rsa({"family": family}, volumes, MASK, radius=2)
+
+
+def test_spheres_whose_patterns_do_not_vary_are_unknown_and_stimuli_may_be_any_axis():
+    random = np.random.default_rng(0)
+    volumes = random.normal(size=(8, 4, 4, 4))
+    volumes[0, :3, :3, :3] = random.random((3, 3, 3))
+    volumes[4, :3, :3, :3] = 1 - volumes[0, :3, :3, :3]  # the mean of both is the same in all voxels
+    model = nm.compute_rdm(random.normal(size=(4, 6)), conditions=list("abcd"))
+    mask = np.ones((4, 4, 4), dtype=bool)
+    options = {"radius": 1.5, "n_permutations": 5, "conditions": list("abcd") * 2}
+    with pytest.warns(UserWarning, match="8 of 64 spheres have no RDM"):
+        scores = nm.searchlight_rsa({"model": model}, volumes, mask, **options).volume("model")
+    assert np.isnan(scores[1, 1, 1])
+    assert np.isfinite(scores[3, 3, 3])
+    labelled = xr.DataArray(volumes, dims=("stimulus", "x", "y", "z")).transpose("x", "y", "z", "stimulus")
+    with pytest.warns(UserWarning, match="8 of 64 spheres have no RDM"):
+        again = nm.searchlight_rsa({"model": model}, labelled, mask, **options).volume("model")
+    np.testing.assert_array_equal(again, scores)

@@ -9,8 +9,9 @@ import pandas as pd
 import xarray as xr
 
 from neuros_mechint.core.colours import PALE
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, draw
+from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, draw, interval_bars
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import SIGNIFICANT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,16 +52,8 @@ class AblationEffects(Result):
             return
         table = self.ranked().head(_MOST_BARS)
         names = self._names(table)
-        error = np.stack([table["effect"] - table["low"], table["high"] - table["effect"]])
-        significant = (table["p_adjusted"] < 0.05).to_numpy()
-        colours = np.where(significant, PALETTE[0], PALE)
-        bars = np.arange(len(table))
-        whiskers = None if np.isnan(error).any() else error
-        ax.barh(bars, table["effect"], xerr=whiskers, color=colours, error_kw={"ecolor": MUTED_INK, "lw": 1})
-        ax.set_yticks(bars, names)
-        ax.invert_yaxis()
-        ax.axvline(0, color=MUTED_INK, linewidth=0.8)
-        ax.grid(axis="x")
+        significant = (table["p_adjusted"] < SIGNIFICANT).to_numpy()
+        interval_bars(names, {"value": table["effect"], "low": table["low"], "high": table["high"]}, significant, ax)
         ax.set_xlabel(axis_label(self.values))
         if not significant.all():
             note = "dark: p < 0.05 after correction" if significant.any() else "none has p < 0.05 after correction"

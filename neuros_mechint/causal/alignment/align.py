@@ -10,23 +10,24 @@ import xarray as xr
 
 from neuros_mechint.causal.alignment.components import ABLATIONS, Ablation, ablation_of, component_names, random_parts
 from neuros_mechint.causal.alignment.results import CausalAlignment
-from neuros_mechint.causal.alignment.scoring import Scorer, is_encoding, jackknife_interval, scorer
+from neuros_mechint.causal.alignment.scoring import Scorer, jackknife_interval, scorer
 from neuros_mechint.causal.certainty import control_p
+from neuros_mechint.causal.interventions import check_editable
 from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.edits import Edit
-from neuros_mechint.core.errors import CapabilityError, InputError, check_option, whole
+from neuros_mechint.core.errors import InputError, check_option, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.sites import SiteReference
-from neuros_mechint.core.statistics import CORRECTIONS, adjust_p
+from neuros_mechint.core.statistics import CORRECTIONS, SIGNIFICANT, adjust_p
 from neuros_mechint.neuro.alignment.layer_region_data import Region, in_order_of, regions_of, site_blocks
+from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel
 from neuros_mechint.neuro.alignment.linear.estimator import with_fixed_seed
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.samples import Floats
 
 _CITATIONS = ("heimersheim2024", "yamins2014", "phipson2010")
-_LEVEL = 0.05
 _FEWEST_STIMULI = 8
 _Rows = dict[str, Floats]
 """Readout by region, in the order of its stimuli."""
@@ -171,16 +172,16 @@ def causal_alignment(
         attributes={**settings, "n_stimuli": regions[0].n_stimuli, "n_groups": len(scorers[regions[0].name].left_out)},
         provenance=Provenance.record(seed=seed, model=model.fingerprint(), arguments=settings),
         citations=_CITATIONS,
-        warnings=(*_warnings(data, controls, flat, n_controls), *([_GIVEN_WEIGHTS] if is_encoding(method) else [])),
+        warnings=(
+            *_warnings(data, controls, flat, n_controls),
+            *([_GIVEN_WEIGHTS] if isinstance(method, EncodingModel) else []),
+        ),
     )
 
 
 def _check(model: Any, n_controls: Any, correction: str, ablation: str) -> None:
-    if not isinstance(model, Adapter):
-        raise InputError("the model is no adapter", expected="nm.adapt(model)", got=type(model).__name__)
-    if "intervene" not in model.capabilities:
-        raise CapabilityError(f"{model!r} cannot be edited, so nothing can be taken out of it")
-    n_controls = whole("n_controls", n_controls, least=0)
+    check_editable(model)
+    whole("n_controls", n_controls, least=0)
     check_option("correction", correction, CORRECTIONS)
     check_option("ablation", ablation, ABLATIONS)
 
@@ -297,7 +298,7 @@ def _warnings(data: xr.Dataset, controls: dict[str, list[str]], flat: list[str],
     alone = [name for name, others in controls.items() if not others]
     if n_controls and alone:
         texts.append(f"no random parts of the same size to compare with: {', '.join(alone[:5])}")
-    few = [len(others) for others in controls.values() if others and 1 / (len(others) + 1) > _LEVEL]
+    few = [len(others) for others in controls.values() if others and 1 / (len(others) + 1) > SIGNIFICANT]
     if few:
         texts.append(
             f"some parts have only {min(few)} random parts to compare with: p_controls cannot be below "

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, heat_map
+from neuros_mechint.core.plotting import PALETTE, axis_label, heat_map, interval_bars
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import SIGNIFICANT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,21 +45,15 @@ class CausalAlignment(Result):
             heat_map(self.values, ax, center=0)
             return
         one = self.data.isel(region=0)
-        effect, rows = one["effect"].values, np.arange(one.sizes["component"])
-        error = np.stack([effect - one["low"].values, one["high"].values - effect])
-        significant = one["p_adjusted"].values < 0.05
-        colours = np.where(significant, PALETTE[0], "#b9c4cf")
-        ax.barh(rows, effect, xerr=error, color=colours, height=0.7, error_kw={"ecolor": MUTED_INK, "lw": 1})
+        significant = one["p_adjusted"].values < SIGNIFICANT
+        bars = {"value": one["effect"], "low": one["low"], "high": one["high"]}
+        interval_bars(one["component"].values.tolist(), bars, significant, ax)
         for row, controls in enumerate(np.atleast_2d(one["control"].values)):
             label = "random components of the same size" if row == 0 else None
             heights = (
                 row + np.linspace(-0.25, 0.25, len(controls)) if len(controls) > 1 else np.full(len(controls), row)
             )
             ax.plot(controls, heights, "o", color=PALETTE[1], markersize=2.5, alpha=0.7, label=label, zorder=3)
-        ax.axvline(0, color=MUTED_INK, linewidth=0.8)
-        ax.set_yticks(rows, one["component"].values)
-        ax.invert_yaxis()
-        ax.grid(axis="x")
         note = "dark: p < 0.05 after correction" if significant.any() else "none has p < 0.05 after correction"
         ax.set_xlabel(f"{axis_label(self.values)}\n{note}")
         if np.isfinite(one["control"].values).any():

@@ -72,17 +72,6 @@ class Scorer:
         return float(np.mean([self.method.score(readout, pattern[rows], **fitted) for pattern in patterns]))
 
 
-def is_encoding(method: Any) -> bool:
-    """Return whether a method predicts responses from features it is fitted to.
-
-    Examples
-    --------
-    >>> is_encoding("CKA")
-    False
-    """
-    return isinstance(method, EncodingModel)
-
-
 def scorer(method: Any, n_stimuli: int, cv: Any, seed: int) -> Scorer:
     """Return what scores readouts of so many stimuli.
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from neuros_mechint.causal.interventions import check_editable
 from neuros_mechint.core.activations import Activations
-from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.directions import feature_axis
-from neuros_mechint.core.errors import CapabilityError, InputError, SiteError
+from neuros_mechint.core.errors import SiteError
 from neuros_mechint.core.sites import SiteReference
 
 
@@ -62,10 +62,7 @@ def single_site(model: Any, inputs: Any, site: str, batch_size: int | None = Non
     >>> single_site(nm.adapt(torch.nn.Linear(3, 2)), torch.ones(5, 3), ":out").dims
     ('sample', 'unit')
     """
-    if not isinstance(model, Adapter):
-        raise InputError("the model is no adapter", expected="nm.adapt(model)", got=type(model).__name__)
-    if "intervene" not in model.capabilities:
-        raise CapabilityError(f"{model!r} cannot be edited")
+    check_editable(model)
     captured = model.capture(inputs, site, batch_size=batch_size)
     assert isinstance(captured, Activations)
     if len(captured) != 1:

@@ -18,12 +18,11 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import adjust_p
+from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 _N_FOLDS = 5
-_SIGNIFICANT = 0.05
 _MOST_NAMED = 4
 # In training rows, a feature that varies by less than this share of its variance over all rows is constant.
 _CONSTANT = 1e-10
@@ -40,9 +39,9 @@ class SparseProbe(Result):
     def _draw(self, ax: Any) -> None:
         number = np.arange(self.main.size)
         low, high = np.quantile(self.data["shuffled"].values, [0.025, 0.975], axis=1)
-        significant = self.data["p_adjusted"].values <= _SIGNIFICANT
+        significant = self.data["p_adjusted"].values <= SIGNIFICANT
         ax.plot(number, self.main.values, color=PALETTE[0], label="labels as they are")
-        for filled, name in ((True, f"p <= {_SIGNIFICANT}, all k together"), (False, "not significant")):
+        for filled, name in ((True, f"p <= {SIGNIFICANT}, all k together"), (False, "not significant")):
             at = number[significant == filled]
             if at.size:
                 face = PALETTE[0] if filled else "white"
@@ -240,11 +239,11 @@ def _training_statistics(codes: Floats, target: Integers, fold: Integers) -> tup
 
 def _notes(n_sizes: int, n_shuffles: int) -> list[str]:
     lowest = n_sizes / (n_shuffles + 1)
-    if lowest <= _SIGNIFICANT:
+    if lowest <= SIGNIFICANT:
         return []
     return [
         f"no p below {lowest:.2g} is possible with {n_shuffles} shuffles and {n_sizes} numbers of features: "
-        f"n_shuffles={round(n_sizes / _SIGNIFICANT) - 1} or more can reach {_SIGNIFICANT}"
+        f"n_shuffles={round(n_sizes / SIGNIFICANT) - 1} or more can reach {SIGNIFICANT}"
     ]
 
 

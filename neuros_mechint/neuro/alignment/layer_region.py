@@ -26,7 +26,7 @@ from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.reliability import split_half
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
 from neuros_mechint.neuro.alignment.samples import Floats
-from neuros_mechint.neuro.alignment.time_ceilings import rdm_ceiling, rdms_at_each_time
+from neuros_mechint.neuro.alignment.time_ceilings import best_score, rdm_ceiling, rdms_at_each_time
 
 _INNER_FOLDS = 3
 _FEWEST_PER_FOLD = 4
@@ -228,8 +228,9 @@ def _encoding_bounds(responses: Floats, metric: str, draws: int) -> tuple[float,
     """Return means over units of what one half of the repetitions tells of the other, and of what is reliable."""
     found = split_half(responses, _N_SPLITS, draws).data
     # units that do not vary are not scored either; negative values of noise count, or their mean would not be 0
-    half, reliability = (max(float(np.nanmean(found[name])), 0.0) for name in ("half_correlation", "reliability"))
-    return (half**2, reliability) if metric == "r2" else (half, reliability**0.5)
+    half, reliability = (np.nanmean(found[name].values) for name in ("half_correlation", "reliability"))
+    lower = best_score(half, "r2")
+    return float(lower**2 if metric == "r2" else lower), float(best_score(reliability, metric))
 
 
 def _highest(scores: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +106,29 @@ def paired(x: Any, y: Any, names: tuple[str, str] = ("X", "Y")) -> tuple[Floats,
     one, other = samples(x, names[0]), samples(y, names[1])
     order = label_order(one.labels, other.labels, (len(one.values), len(other.values)), names)
     return one.values, other.values if order is None else other.values[order], one.labels
+
+
+def joined(named: Sequence[tuple[str, Any]]) -> list[Floats]:
+    """Return several sets of data with one row per shared sample, in the order of the first.
+
+    Parameters
+    ----------
+    named : sequence of (str, data)
+        See `paired`; the text is what each is called in errors.
+
+    Examples
+    --------
+    >>> [values.shape for values in joined([("one", np.ones((4, 2))), ("other", np.ones((4, 3)))])]
+    [(4, 2), (4, 3)]
+    """
+    (first, data), *others = named
+    one = samples(data, first)
+    found = [one.values]
+    for name, more in others:
+        other = samples(more, name)
+        order = label_order(one.labels, other.labels, (len(one.values), len(other.values)), (first, name))
+        found.append(other.values if order is None else other.values[order])
+    return found
 
 
 def label_order(

@@ -22,7 +22,7 @@ from neuros_mechint.core.plotting import INK, heat_map
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import adjust_p
+from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p
 from neuros_mechint.neuro.alignment.rsa.compare import check_varied, without_variance
 from neuros_mechint.neuro.alignment.rsa.inference.entrants import Entrant, entrants
 from neuros_mechint.neuro.alignment.rsa.inference.permutation import null_scores, permutation_p
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _NUMBERS_AT_ONCE = 2**22
-_LEVEL = 0.05
 _FEWEST_VOXELS = 2
 _FEWEST_CONDITIONS = 3
 
@@ -66,7 +65,7 @@ class SearchlightMap(Result):
     def significant(self, model: str | None = None) -> np.ndarray:
         """Return which voxels have a score above chance at a false discovery rate of 5%, in the shape of the mask."""
         chance = float(self.data["chance"].isel(model=0) if model is None else self.data["chance"].sel(model=model))
-        return (self.volume(model, "p_adjusted") <= _LEVEL) & (self.volume(model) > chance)
+        return (self.volume(model, "p_adjusted") <= SIGNIFICANT) & (self.volume(model) > chance)
 
     def _summary_lines(self) -> list[str]:
         """Return the peak of each model and how much of the map is above chance."""
@@ -113,15 +112,14 @@ class _Search:
     def rdm(self, voxels: npt.NDArray[np.intp]) -> RDMStack | None:
         """Return the RDM of a sphere; None where its voxels have none."""
         patterns = self.values[:, voxels]
-        flat = np.ptp(patterns, axis=1) == 0  # such a pattern correlates with nothing
-        if len(voxels) < _FEWEST_VOXELS or (self.method.rdm == "correlation" and flat.any()):
+        if len(voxels) < _FEWEST_VOXELS:
             return None
         try:
             found = compute_rdm(patterns, self.method.rdm, conditions=self.conditions, folds=self.folds)
-        except InputError:  # means that do not vary
-            if self.method.rdm != "correlation" or self.conditions is None:
+        except InputError:
+            if self.method.rdm != "correlation":
                 raise
-            return None
+            return None  # a pattern that does not vary correlates with nothing
         stack = rdm_stack(found, "the RDM of a sphere")
         if self.conditions is None:  # arrays with labels would take longer than the RDM
             stack = RDMStack(stack.pairs, stack.n_conditions, self.labels)

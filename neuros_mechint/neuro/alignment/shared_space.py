@@ -16,9 +16,15 @@ from neuros_mechint.core.joining import by_text
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.alignment.linear.cca import whiten
-from neuros_mechint.neuro.alignment.linear.estimator import Estimator, centred, check_components, features
+from neuros_mechint.neuro.alignment.linear.estimator import (
+    Estimator,
+    centred,
+    check_components,
+    features,
+    principal_axes,
+)
 from neuros_mechint.neuro.alignment.linear.held_out import check_test_rows, correlations, folds, mean_over_folds
-from neuros_mechint.neuro.alignment.samples import paired, same_kind
+from neuros_mechint.neuro.alignment.samples import joined, same_kind
 from neuros_mechint.neuro.alignment.shared_results import SharedSpaceScores
 
 Floats = npt.NDArray[np.float64]
@@ -101,7 +107,7 @@ class SharedSpace(Estimator):
             By ``gcca`` without regularisation, if the ranks of two recordings add up to as many as there are stimuli:
             they then share signals whatever they hold.
         """
-        views = joined(recordings)
+        views = _views(recordings)
         self._fit(views)
         for text in self._saturated(views, len(self.shared_)):
             warnings.warn(text, UserWarning, stacklevel=2)
@@ -181,7 +187,7 @@ class SharedSpace(Estimator):
         InputError
             As for `fit`, or folds of fewer than 3 stimuli.
         """
-        views = joined(recordings)
+        views = _views(recordings)
         splits = folds(len(next(iter(views.values()))), cv, groups, seed)
         check_test_rows(splits, _FEWEST_SAMPLES, "a correlation")
         shared: list[Floats] = []
@@ -231,9 +237,8 @@ class SharedSpace(Estimator):
         """Iterate: rotate each recording's principal components onto the mean of the others, once rotated."""
         scores, axes = {}, {}
         for name, values in views.items():
-            left, sizes, right = np.linalg.svd(centred(values)[0], full_matrices=False)
-            rank = int((sizes > sizes[0] * max(values.shape) * np.finfo(float).eps).sum()) if sizes[0] > 0 else 0
-            count = check_components(self.n_components, rank, f"{name} has rank {rank} once centred")
+            left, sizes, right = principal_axes(centred(values)[0], name)
+            count = check_components(self.n_components, sizes.size, f"{name} has rank {sizes.size} once centred")
             size = np.sqrt((sizes[:count] ** 2).sum() / (len(values) - 1) / count)  # none weighs more for its units
             scores[name], axes[name] = left[:, :count] * (sizes[:count] / size), right[:count].T / size
         rotations = {name: np.eye(self.n_components) for name in views}
@@ -295,27 +300,9 @@ class SharedSpace(Estimator):
         )
 
 
-def joined(recordings: Any) -> dict[str, Floats]:
-    """Return recordings by name with one row per stimulus, in the order of the first.
-
-    Raises
-    ------
-    InputError
-        Fewer than two, or what `paired` refuses.
-
-    Examples
-    --------
-    >>> [values.shape for values in joined([np.ones((4, 2)), np.ones((4, 3))]).values()]
-    [(4, 2), (4, 3)]
-    """
-    if isinstance(recordings, (Mapping, xr.Dataset)):
-        named = by_text(recordings, "recordings")
-    else:
-        named = {str(number): recording for number, recording in enumerate(recordings)}
+def _views(recordings: Any) -> dict[str, Floats]:
+    """Return recordings by name with one row per stimulus, in the order of the first."""
+    named = by_text(recordings, "recordings")
     if len(named) < 2:
         raise InputError("one recording shares nothing", expected="at least two of the same stimuli", got=len(named))
-    first, *others = named
-    views: dict[str, Floats] = {}
-    for name in others:
-        views[first], views[name], _ = paired(named[first], named[name], (first, name))
-    return views
+    return dict(zip(named, joined(list(named.items())), strict=True))

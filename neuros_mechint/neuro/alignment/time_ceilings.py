@@ -105,5 +105,16 @@ def encoding_ceiling(courses: Mapping[str, TimeCourse], method: Any, seed: int) 
         reliability = flat.reshape(responses.shape[2:])
         defined = np.isfinite(reliability)
         found.append(np.where(defined, reliability, 0).sum(1) / np.maximum(defined.sum(1), 1))
-    highest = np.maximum(np.mean(found, axis=0), 0)
-    return {"mean over units": highest if method.metric == "r2" else np.sqrt(highest)}
+    return {"mean over units": best_score(np.mean(found, axis=0), method.metric)}
+
+
+def best_score(reliability: Any, metric: str) -> Any:
+    """Return what a perfect encoding model scores on means of so much reliability, averaged over units.
+
+    Examples
+    --------
+    >>> best_score(np.array([0.64, -0.1]), "correlation").tolist()
+    [0.8, 0.0]
+    """
+    highest = np.maximum(reliability, 0)
+    return highest if metric == "r2" else np.sqrt(highest)

@@ -84,11 +84,8 @@ def time_courses(recordings: Any, window: float | None, step: float | None) -> d
 
 
 def _named(recordings: Any) -> dict[str, Any]:
-    if isinstance(recordings, Mapping):
-        return by_text(recordings, "recordings")
-    if isinstance(recordings, Sequence):
-        return {str(number): one for number, one in enumerate(recordings)}
-    return {"0": recordings}
+    several = isinstance(recordings, Mapping | Sequence)
+    return by_text(recordings if several else [recordings], "recordings")
 
 
 def _laid_out(recording: Any, name: str) -> tuple[xr.DataArray, bool]:

@@ -12,7 +12,7 @@ from neuros_mechint.core.errors import InputError, check_option, whole
 from neuros_mechint.core.parallel import parallel_map
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import sign_patterns
+from neuros_mechint.core.statistics import SIGNIFICANT, sign_patterns
 from neuros_mechint.neuro.alignment.clusters import ClusterTest, cluster_test
 from neuros_mechint.neuro.alignment.rsa.compare import check_varied, similarities
 from neuros_mechint.neuro.alignment.rsa.inference.permutation import null_scores
@@ -26,7 +26,6 @@ from neuros_mechint.neuro.alignment.time_results import TimeResolvedAlignment
 
 _OVER = ("stimuli", "subjects")
 _PAIRS_AT_ONCE = 2**25
-_LEVEL = 0.05
 
 
 def time_resolved_alignment(
@@ -250,7 +249,7 @@ def _clusters(test: ClusterTest, times: Floats, units: str) -> dict[str, Any]:
 
 def _warnings(n_arrangements: int, subjects: Sequence[str], over: str) -> tuple[str, ...]:
     texts: list[str] = []
-    if 1 / n_arrangements > _LEVEL:
+    if 1 / n_arrangements > SIGNIFICANT:
         texts.append(
             f"with {n_arrangements} arrangements no p can be below {1 / n_arrangements:.2g}: "
             + ("more subjects, or over='stimuli'" if over == "subjects" else "more permutations or stimuli")

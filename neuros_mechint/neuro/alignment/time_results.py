@@ -9,12 +9,12 @@ import pandas as pd
 
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import SIGNIFICANT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MILLISECONDS_BELOW = 10.0
-_LEVEL = 0.05
 _FAINT = "#c9d1d9"
 
 
@@ -43,7 +43,7 @@ class TimeResolvedAlignment(Result):
     @property
     def significant(self) -> np.ndarray:
         """Which times are in a cluster whose p is at most 0.05."""
-        return self.data["p"].values <= _LEVEL
+        return self.data["p"].values <= SIGNIFICANT
 
     def _summary_lines(self) -> list[str]:
         """Return peak and clusters in words."""
@@ -101,7 +101,7 @@ class TimeResolvedAlignment(Result):
         named = False
         for onset, offset, _, p in self.clusters.to_numpy(dtype=float).tolist():
             ends = [scale * onset - half_step, scale * offset + half_step]
-            found = p <= _LEVEL
+            found = p <= SIGNIFICANT
             (bar,) = ax.plot(ends, [place, place], color=PALETTE[1] if found else _FAINT, linewidth=4)
             bar.set_solid_capstyle("butt")
             if not found:

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neuros_mechint.core.colours import PALE
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.joining import by_text
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
+from neuros_mechint.core.plotting import axis_label, interval_bars
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
@@ -25,7 +24,7 @@ from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel, judged
 from neuros_mechint.neuro.alignment.linear.estimator import check_method, with_fixed_seed
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, folds, rows_of
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
-from neuros_mechint.neuro.alignment.samples import Floats, paired
+from neuros_mechint.neuro.alignment.samples import Floats, joined
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,18 +59,10 @@ class VariancePartition(Result):
 
     def _draw(self, ax: Axes) -> None:
         values = self.data["variance"]
-        error = np.stack([values - self.data["low"], self.data["high"] - values]).clip(0)
-        alone = np.array(["&" not in part for part in values["part"].values])
-        colours = np.where(alone, PALETTE[0], PALE)
-        rows = np.arange(values.size)
-        ax.barh(rows, values, xerr=error, color=colours, error_kw={"ecolor": MUTED_INK, "lw": 1})
-        ax.set_yticks(
-            rows, [f"{part} only" if one else part for part, one in zip(values["part"].values, alone, strict=True)]
-        )
-        ax.invert_yaxis()
-        ax.axvline(0, color=MUTED_INK, linewidth=0.8)
+        alone = ["&" not in part for part in values["part"].values]
+        names = [f"{part} only" if one else part for part, one in zip(values["part"].values, alone, strict=True)]
+        interval_bars(names, {"value": values, "low": self.data["low"], "high": self.data["high"]}, alone, ax)
         ax.set_xlabel(axis_label(values))
-        ax.grid(axis="x")
 
 
 def variance_partitioning(
@@ -198,11 +189,8 @@ def _joined(features: Mapping[str, Any], responses: Any) -> tuple[dict[str, Floa
             got=f"{len(features)} models" if isinstance(features, Mapping) else type(features).__name__,
         )
     named = by_text(features, "models")
-    first, *others = named
-    models: dict[str, Floats] = {}
-    models[first], y, _ = paired(named[first], responses, (first, "Y"))
-    for name in others:
-        models[name] = paired(named[first], named[name], (first, name))[1]
+    *values, y = joined([*named.items(), ("Y", responses)])
+    models = dict(zip(named, values, strict=True))
     if (y == y[0]).all():
         raise InputError("no target of Y varies", expected="responses that differ between stimuli")
     # in one unit, or those of large units would have smaller penalties

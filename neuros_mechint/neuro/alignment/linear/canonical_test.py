@@ -15,12 +15,12 @@ from neuros_mechint.core.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import SIGNIFICANT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = npt.NDArray[np.float64]
-_SIGNIFICANT = 0.05
 _ROUNDING = 1e-10
 
 
@@ -40,25 +40,25 @@ class CanonicalTest(Result):
     @property
     def n_significant(self) -> int:
         """How many components are above chance at 0.05."""
-        return int((self.p <= _SIGNIFICANT).sum())
+        return int((self.p <= SIGNIFICANT).sum())
 
     def _summary_lines(self) -> list[str]:
         """Return the correlation and p of each component."""
         rows = zip(self.data["component"].values, self.main.values, self.p, strict=True)
         lines = [f"component {component}: r = {r:.3f} in sample, p = {p:.3g}" for component, r, p in rows]
-        return [*lines, f"{self.n_significant} of {len(lines)} above chance at {_SIGNIFICANT}"]
+        return [*lines, f"{self.n_significant} of {len(lines)} above chance at {SIGNIFICANT}"]
 
     def _draw(self, ax: Axes) -> None:
         components, values = self.data["component"].values, self.main.values
-        significant = self.p <= _SIGNIFICANT
+        significant = self.p <= SIGNIFICANT
         for chosen, filled, label in (
-            (significant, True, f"p <= {_SIGNIFICANT}"),
-            (~significant, False, f"p > {_SIGNIFICANT}"),
+            (significant, True, f"p <= {SIGNIFICANT}"),
+            (~significant, False, f"p > {SIGNIFICANT}"),
         ):
             if chosen.any():
                 face = PALETTE[0] if filled else "none"
                 ax.plot(components[chosen], values[chosen], "o", color=PALETTE[0], markerfacecolor=face, label=label)
-        limit = float(np.quantile(self.data["null"].values, 1 - _SIGNIFICANT))
+        limit = float(np.quantile(self.data["null"].values, 1 - SIGNIFICANT))
         ax.axhline(limit, color=MUTED_INK, linestyle=":", label="largest by chance, 95% of permutations")
         ax.set_xlabel("component")
         ax.set_ylabel("canonical correlation (in sample)")

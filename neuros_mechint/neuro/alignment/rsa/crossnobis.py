@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.joining import codes_of
 from neuros_mechint.neuro.alignment.rsa.noise import Weigh
-from neuros_mechint.neuro.alignment.rsa.observations import Observations, coded
+from neuros_mechint.neuro.alignment.rsa.observations import Observations
 from neuros_mechint.neuro.alignment.rsa.stack import vectors
 from neuros_mechint.neuro.alignment.samples import Floats, Labels
 
@@ -37,7 +38,7 @@ def crossnobis(seen: Observations, weigh: Weigh) -> tuple[Floats, Labels]:
     """
     conditions, of_conditions = seen.coded()
     assert seen.folds is not None
-    folds, of_folds = coded(seen.folds)
+    folds, of_folds = codes_of(seen.folds)
     _check_complete(conditions, of_conditions, folds, of_folds)
     n_channels = seen.values.shape[1]
     total = np.zeros((len(conditions), n_channels))

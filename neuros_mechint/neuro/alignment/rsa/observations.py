@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, near_names
-from neuros_mechint.core.joining import label_list
+from neuros_mechint.core.joining import codes_of, label_list
 from neuros_mechint.core.labels import as_numpy, counts_observations
 from neuros_mechint.core.recording import Recording
 from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, samples
@@ -30,19 +29,7 @@ class Observations:
     def coded(self) -> tuple[Labels, npt.NDArray[np.intp]]:
         """Return the conditions in order of appearance, and the place among them of each observation."""
         assert self.conditions is not None
-        return coded(self.conditions)
-
-
-def coded(labels: Sequence[Any]) -> tuple[Labels, npt.NDArray[np.intp]]:
-    """Return different labels in order of appearance, and the place of each label among them.
-
-    Examples
-    --------
-    >>> coded(["b", "a", "b"])[0], coded(["b", "a", "b"])[1].tolist()
-    (('b', 'a'), [0, 1, 0])
-    """
-    places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
-    return tuple(places), np.array([places[label] for label in labels], dtype=np.intp)
+        return codes_of(self.conditions)
 
 
 def observations(x: Any, conditions: Any = None, folds: Any = None, repeated: bool = False) -> Observations:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neuros_mechint.core.statistics import smallest_sign_flip_p
+from neuros_mechint.core.statistics import SIGNIFICANT, smallest_sign_flip_p
 from neuros_mechint.neuro.alignment.rsa.inference.permutation import n_permutations
 from neuros_mechint.neuro.alignment.rsa.stack import RDMStack
 
 _MANY_LOST = 0.1
-_SIGNIFICANT = 0.05
 
 
 def _too_small(inference: str, over: str, n_subjects: int, n_conditions: int, n_resamples: int) -> Iterator[str]:
@@ -17,12 +16,12 @@ def _too_small(inference: str, over: str, n_subjects: int, n_conditions: int, n_
         return
     if over != "conditions":
         smallest = smallest_sign_flip_p(n_subjects, n_resamples)
-        if smallest > _SIGNIFICANT:
+        if smallest > SIGNIFICANT:
             yield (
                 f"{n_subjects} subjects that change their sign give p of at least {smallest:.2g}, "
                 "so that nothing can be found: ask over='conditions', or measure at least 6 subjects"
             )
-    if over != "subjects" and 1 / n_permutations(n_conditions, n_resamples) > _SIGNIFICANT:
+    if over != "subjects" and 1 / n_permutations(n_conditions, n_resamples) > SIGNIFICANT:
         smallest = 1 / n_permutations(n_conditions, n_resamples)
         yield f"{n_conditions} conditions have few permutations: p is at least {smallest:.2g}, and nothing can be found"
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.neuro.alignment.rsa.inference.draws import Counts, Floats
+from neuros_mechint.neuro.alignment.rsa.stack import n_conditions
 
 _NUMBERS_AT_ONCE = 2**20
 Indices = npt.NDArray[np.signedinteger]
@@ -26,7 +27,7 @@ class RankedRDMs:
     def __init__(self, rdms: Floats, n_data: int, tie_free: bool) -> None:
         n_rdms, n_pairs = rdms.shape
         self.n_data, self.tie_free = n_data, tie_free
-        self.pairs = np.triu_indices(round((1 + (1 + 8 * n_pairs) ** 0.5) / 2), 1)
+        self.pairs = np.triu_indices(n_conditions(n_pairs, "rdms"), 1)
         self.order = np.empty((n_rdms, n_pairs), dtype=np.intp if n_pairs < _NUMBERS_AT_ONCE else np.int32)
         self.first, self.last = np.empty_like(self.order), np.empty_like(self.order)
         for order, first, last, values in zip(self.order, self.first, self.last, rdms, strict=True):

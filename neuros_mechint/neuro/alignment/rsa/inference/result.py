@@ -11,11 +11,11 @@ import xarray as xr
 
 from neuros_mechint.core.plotting import INK, MUTED_INK, PALETTE, axis_label, bars
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import SIGNIFICANT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIGNIFICANT = 0.05
 _MOST_MODELS = 12
 _MOST_BEATEN = 6
 _HEADROOM = 0.06
