@@ -20,7 +20,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.recording import Recording
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p
+from neuros_mechint.core.statistics import CORRECTIONS, SIGNIFICANT, adjust_p
 from neuros_mechint.features.effects import checked_features
 from neuros_mechint.neuro.alignment.layer_region_data import site_blocks
 from neuros_mechint.neuro.alignment.linear.estimator import with_fixed_seed
@@ -45,7 +45,7 @@ class FeatureAlignment(Result):
     largest contribution of any of them.
     """
 
-    def ranked(self, level: float = 0.05) -> pd.DataFrame:
+    def ranked(self, level: float = SIGNIFICANT) -> pd.DataFrame:
         """Return the pairs of feature and unit with ``p_adjusted`` below ``level``, the largest contribution first."""
         table = self.to_dataframe().sort_values("contribution", ascending=False, ignore_index=True)
         return table.loc[(table["p_adjusted"] < level) & (table["contribution"] > 0)].reset_index(drop=True)
@@ -183,13 +183,13 @@ def feature_alignment(
     ['3']
     """
     n_controls = whole("n_controls", n_controls, least=0)
-    check_option("correction", correction, ("fdr", "holm", "none"))
+    check_option("correction", correction, CORRECTIONS)
     method = RidgeEncoding() if method is None else with_fixed_seed(method)
     if not isinstance(method, RidgeEncoding):
         raise InputError("contributions need the weights of a ridge", expected="RidgeEncoding(...)", got=repr(method))
     draw = int(generator(seed).integers(2**31))
     sae = check_dictionary(sae)
-    if getattr(method, "metric", "r2") != "r2":
+    if method.metric != "r2":
         raise OptionError("contributions are parts of R2", expected="metric='r2'", got=f"metric={method.metric!r}")
     units = samples(recording, "recording")
     x = _activations(sae, activations, units, inputs, site, stimuli, batch_size)

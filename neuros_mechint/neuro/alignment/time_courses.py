@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.joining import by_text
+from neuros_mechint.core.joining import by_text, codes_of, label_list
 from neuros_mechint.core.recording import Recording
 from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, label_order
 
@@ -92,7 +92,7 @@ def _laid_out(recording: Any, name: str) -> tuple[xr.DataArray, bool]:
     """Return responses ``(repetition, time, stimulus, unit)``, and whether time is in seconds."""
     recording = recording if isinstance(recording, Recording) else Recording(recording)
     if "trial" in recording.dims and "stimulus" in recording.data.coords:
-        counts = np.unique(recording.data.coords["stimulus"].values, return_counts=True)[1]
+        counts = np.bincount(codes_of(label_list(recording.data.coords["stimulus"].values, "stimulus"))[1])
         same = counts.min() == counts.max() > 1
         recording = recording.repetitions() if same else recording.average(by="stimulus")
     array = recording.data
@@ -122,7 +122,7 @@ def _laid_out(recording: Any, name: str) -> tuple[xr.DataArray, bool]:
 def _windowed(array: xr.DataArray, in_seconds: bool, window: float | None, step: float | None) -> TimeCourse:
     values = array.values.astype(np.float64)
     times = array.coords["time"].values.astype(float) if in_seconds else np.arange(array.sizes["time"], dtype=float)
-    labels = tuple(array.coords["stimulus"].values.tolist()) if "stimulus" in array.coords else None
+    labels = tuple(label_list(array.coords["stimulus"].values, "stimulus")) if "stimulus" in array.coords else None
     width, stride = (_in_bins(name, size, times) for name, size in (("window", window), ("step", step)))
     if width > times.size:
         raise InputError("the window is longer than the recording", expected=f"at most {times.size} bins", got=width)
