@@ -71,9 +71,7 @@ def bootstrap_ci(
     from scipy.stats import norm, t
 
     array = examples(values)
-    level, n_resamples = number("level", level, 0, 1), whole("n_resamples", n_resamples)
-    if level == 1:
-        raise OptionError("level is no coverage", expected="a number between 0 and 1", got=level)
+    level, n_resamples = coverage(level), whole("n_resamples", n_resamples)
     n_samples = array.shape[-1]
     # how often each example is drawn: one matrix product then gives all resampled means
     counts = generator(seed).multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=n_resamples)
@@ -81,6 +79,24 @@ def bootstrap_ci(
     reach = t.ppf((1 + level) / 2, n_samples - 1) * np.sqrt(n_samples / (n_samples - 1))
     low, high = np.quantile(means, [norm.cdf(-reach), norm.cdf(reach)], axis=-1)
     return low, high
+
+
+def coverage(level: float) -> float:
+    """Return how often an interval is to hold the truth.
+
+    Raises
+    ------
+    OptionError
+        Anything but a number between 0 and 1.
+
+    Examples
+    --------
+    >>> coverage(0.95)
+    0.95
+    """
+    if number("level", level, 0, 1) == 1:
+        raise OptionError("level is no coverage", expected="a number between 0 and 1", got=level)
+    return level
 
 
 def interval_warning(n_samples: int, method: str = "percentile") -> str | None:
@@ -304,3 +320,16 @@ def examples(values: npt.ArrayLike) -> Floats:
     if not np.isfinite(array).all():
         raise InputError("values are not finite", got=f"{int((~np.isfinite(array)).sum())} of {array.size}")
     return array
+
+
+def mean_of_defined(values: Floats, axis: int) -> Floats:
+    """Return means along an axis without what is NaN, NaN where all is.
+
+    Examples
+    --------
+    >>> mean_of_defined(np.array([[1.0, np.nan], [3.0, np.nan]]), 0).tolist()
+    [2.0, nan]
+    """
+    defined = np.isfinite(values)
+    counts, sums = defined.sum(axis), np.where(defined, values, 0.0).sum(axis)
+    return np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)

@@ -26,11 +26,14 @@ class SitePlace:
         Axes of the block.
     values : torch.Tensor
         The activation there.
+    attention_mask : torch.Tensor of shape (n_samples, n_positions), optional
+        False where the inputs are padded.
     """
 
     name: str
     dims: tuple[str, ...]
     values: torch.Tensor
+    attention_mask: torch.Tensor | None = None
 
     @property
     def reference(self) -> SiteReference:
@@ -73,4 +76,4 @@ def single_site(model: Any, inputs: Any, site: str, batch_size: int | None = Non
             fix="call this once per site",
         )
     (name,) = captured
-    return SitePlace(name, captured.dims(name), captured[name])
+    return SitePlace(name, captured.dims(name), captured[name], captured.attention_mask)

@@ -19,6 +19,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.recording import Recording
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import mean_of_defined
 from neuros_mechint.neuro.alignment.samples import Floats, same_kind
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def split_half(responses: Any, n_splits: int = 100, seed: SeedLike = 0) -> Split
     half = n_repetitions // 2
     splits = list(halves(n_repetitions, half, n_splits, seed))
     correlations = np.array([_correlation(values[first].mean(0), values[second].mean(0)) for first, second in splits])
-    mean = _mean_of_defined(correlations)
+    mean = mean_of_defined(correlations, 0)
     reliability = spearman_brown(mean, n_repetitions / half)
     warnings = _warnings(constant, np.isnan(correlations), reliability)
     return _result(array, {"reliability": reliability, "half_correlation": mean}, len(splits), seed, warnings)
@@ -256,13 +257,6 @@ def _correlation(first: Floats, second: Floats) -> Floats:
 def _is_constant(values: Floats) -> npt.NDArray[np.bool_]:
     """Return which columns vary by no more than rounding."""
     return np.ptp(values, axis=0) <= _ROUNDING * np.abs(values).max(0)
-
-
-def _mean_of_defined(correlations: Floats) -> Floats:
-    defined = np.isfinite(correlations)
-    counts = defined.sum(0)
-    sums = np.where(defined, correlations, 0.0).sum(0)
-    return np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
 
 
 def _warnings(

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.errors import InputError, OptionError, whole
+from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.neuro.alignment.samples import samples
 
 Floats = npt.NDArray[np.float64]
 
 
-class Estimator:
+class Estimator(Parameterised):
     """Parameters by name, so that `sklearn.base.clone`, grid searches and a reader find them.
 
     Attributes that end in ``_`` exist once it is fitted. They are NumPy arrays in float64 whatever was passed;
     methods return the kind that they are given.
     """
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters by name; ``deep`` is scikit-learn's and changes nothing here."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **parameters: Any) -> Estimator:
         """Set parameters by name and return the estimator.
@@ -40,11 +36,6 @@ class Estimator:
                 raise OptionError(f"{type(self).__name__} has no parameter {name!r}", expected=", ".join(known))
             setattr(self, name, value)
         return self
-
-    def __repr__(self) -> str:
-        defaults = inspect.signature(type(self)).parameters
-        changed = {name: value for name, value in self.get_params().items() if value is not defaults[name].default}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def _copy(self) -> Any:
         """Return one of the same parameters that is not fitted."""

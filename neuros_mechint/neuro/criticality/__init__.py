@@ -1,0 +1,1 @@
+"""Criticality: avalanches, power laws, shape collapse, the crackling relation and the branching ratio."""

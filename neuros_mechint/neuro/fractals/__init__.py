@@ -1,0 +1,1 @@
+"""Fractals: how signals, graphs and patterns look alike over scales; stimuli and losses made of the same."""

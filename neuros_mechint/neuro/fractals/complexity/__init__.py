@@ -1,0 +1,1 @@
+"""How irregular signals are, and how unevenly patterns fill space."""

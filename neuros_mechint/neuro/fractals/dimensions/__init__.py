@@ -1,0 +1,1 @@
+"""Fractal dimensions of the graph of a signal."""

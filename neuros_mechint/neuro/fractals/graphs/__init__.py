@@ -1,0 +1,1 @@
+"""Fractal dimension of graphs."""

@@ -1,0 +1,1 @@
+"""The Hurst exponent, by rescaled ranges, detrended fluctuations or wavelets."""

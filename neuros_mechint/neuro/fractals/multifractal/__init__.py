@@ -1,0 +1,1 @@
+"""The multifractal spectrum of signals, from detrended fluctuations or wavelet leaders."""

@@ -1,0 +1,1 @@
+"""Losses that pull the activity of a network towards a power law, a dimension or a scaling while it is trained."""

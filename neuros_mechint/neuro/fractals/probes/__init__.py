@@ -1,0 +1,1 @@
+"""Metrics of signals at the sites of models: activations over time, and attention as graphs."""

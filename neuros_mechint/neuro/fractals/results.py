@@ -1,0 +1,178 @@
+"""What `Metric.estimate` returns: values with their uncertainty, and the log-log plot that gave them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.plotting import MUTED_INK, PALETTE
+from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.core.random import SeedLike
+from neuros_mechint.core.result import Result
+from neuros_mechint.neuro.fractals.signals import Signals
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from neuros_mechint.neuro.fractals.metric import Fit, Metric
+    from neuros_mechint.neuro.fractals.uncertainty import Uncertainty
+
+_MOST_CURVES = 6
+_ONE_DECADE, _TWO_DECADES = 10, 100
+_RESERVED = ("standard_error", "low", "high", "bias", "r2", "statistic", "line", "fitted")
+
+
+class MetricEstimate(Result):
+    """A metric of each signal.
+
+    ``data`` holds, over the axes of the signals: the metric under its own name, ``standard_error``, ``low`` and
+    ``high``, and where they are known ``bias`` and ``r2``; and for metrics that are slopes, over the scales as well,
+    ``statistic``, the fitted ``line`` through it and which scales were ``fitted``.
+    """
+
+    @property
+    def values(self) -> np.ndarray:
+        """The metric of each signal."""
+        return self.main.values
+
+    def _draw(self, ax: Axes) -> None:
+        if "statistic" in self.data:
+            self._draw_fits(ax)
+        else:
+            self._draw_values(ax)
+
+    def _draw_fits(self, ax: Axes) -> None:
+        scales = self.data[self.attributes["scale_name"]]
+        points, lines = (self.data[name].values.reshape(-1, scales.size) for name in ("statistic", "line"))
+        fitted, values = self.data["fitted"].values, self.values.ravel()
+        if len(values) <= _MOST_CURVES:
+            for index, value in enumerate(values):
+                color = PALETTE[index % len(PALETTE)]
+                ax.plot(scales, points[index], "o", color=color, markerfacecolor="none", label=f"{value:.3f}")
+                ax.plot(scales[fitted], lines[index, fitted], color=color)
+        else:
+            low, middle, high = np.exp(np.quantile(np.log(points), [0.25, 0.5, 0.75], axis=0))
+            ax.fill_between(scales, low, high, color=PALETTE[0], alpha=0.2, linewidth=0, label="middle half")
+            ax.plot(scales, middle, "o", color=PALETTE[0], markerfacecolor="none", label="median")
+            ax.plot(scales[fitted], np.exp(np.median(np.log(lines), axis=0))[fitted], color=PALETTE[1], label="fit")
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        # on a decade or less, matplotlib would label every minor tick, one over the other
+        few = scales[-1] < _TWO_DECADES * scales[0]
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlabel(f"{scales.attrs['long_name']} ({scales.attrs['units']})")
+        ax.set_ylabel(self.data["statistic"].attrs["long_name"])
+        title = self.main.attrs["long_name"] if len(values) <= _MOST_CURVES else None
+        ax.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1))
+
+    def _draw_values(self, ax: Axes) -> None:
+        values = self.values.ravel()
+        if len(values) <= _MOST_CURVES:
+            error = np.abs(np.stack([self.data[name].values.ravel() for name in ("low", "high")]) - values)
+            ax.errorbar(np.arange(len(values)), values, error, fmt="o", color=PALETTE[0], ecolor=MUTED_INK, capsize=3)
+            ax.set_xticks(np.arange(len(values)))
+            ax.set_xlim(-0.5, len(values) - 0.5)
+            ax.set_xlabel("signal")
+            ax.set_ylabel(self.main.attrs["long_name"])
+        else:
+            ax.hist(values, bins=min(30, max(8, len(values) // 10)), color=PALETTE[0], edgecolor="white", linewidth=0.5)
+            ax.set_xlabel(self.main.attrs["long_name"])
+            ax.set_ylabel("signals")
+
+    def _summary_lines(self) -> list[str]:
+        """Return values, fit and the origin of the uncertainty in words."""
+        values, about = self.values.ravel(), self.attributes
+        errors = self.data["standard_error"].values
+        error = float(np.median(errors[np.isfinite(errors)])) if np.isfinite(errors).any() else np.nan
+        percent = f"{100 * about['level']:g}%"
+        if len(values) == 1:
+            low, high = (self.data[name].item() for name in ("low", "high"))
+            found = f"{values[0]:.3f}, {percent} interval {low:.3f} to {high:.3f}"
+        else:
+            found = f"mean {values.mean():.3f}, standard deviation {values.std(ddof=1):.3f} over {len(values)} signals"
+        lines = [f"{self.main.name}: {found}; standard error of one signal {error:.3f}"]
+        if "bias" in self.data:
+            lines.append(f"mean error of the method there: {float(np.median(self.data['bias'].values)):+.3f}")
+        if "statistic" in self.data:
+            low, high = about["fit_range"]
+            r2 = f"r2 {float(np.median(self.data['r2'].values)):.3f}"
+            units = self.data[about["scale_name"]].attrs["units"]
+            lines.append(f"fitted over {about['n_fitted']} scales from {low:g} to {high:g} {units}, {r2}")
+        return [*lines, f"signals of {about['n_samples']} samples; uncertainty from {about['uncertainty']}"]
+
+
+def metric_estimate(
+    asked: Metric,
+    metric: Metric,
+    found: Signals,
+    fit: Fit,
+    uncertainty: Uncertainty,
+    level: float,
+    n_simulated: int,
+    seed: SeedLike,
+) -> MetricEstimate:
+    """Return what was found as a result; ``asked`` is the metric as the caller made it."""
+    _check_names(found, metric)
+    shape, dims = found.values.shape[:-1], found.dims
+    units = {"units": "1"}
+
+    def over_signals(values: torch.Tensor, long_name: str) -> tuple[Any, ...]:
+        return dims, values.reshape(shape).numpy(), {"long_name": long_name, **units}
+
+    variables = {metric.quantity: over_signals(fit.value, metric.long_name)}
+    for name, text in (("standard_error", "standard error"), ("low", "lower limit"), ("high", "upper limit")):
+        variables[name] = over_signals(getattr(uncertainty, name), text)
+    if uncertainty.bias is not None:
+        variables["bias"] = over_signals(uncertainty.bias, "mean error of the method")
+    about: dict[str, Any] = {"n_samples": found.values.shape[-1], "level": level, "uncertainty": uncertainty.origin}
+    coords = dict(found.coords)
+    warnings = [*uncertainty.warnings, *metric._cautions(fit)]
+    if fit.scales is not None and fit.statistic is not None and fit.fitted is not None and fit.line is not None:
+        variables["r2"] = over_signals(fit.line.r2, "share of variance on the line")
+        variables |= _plot_of(metric, fit, dims, shape)
+        scale_text = {"long_name": metric.scale_name.replace("_", " "), "units": metric.scale_units}
+        coords[metric.scale_name] = (metric.scale_name, fit.scales.numpy(), scale_text)
+        within = fit.scales[fit.fitted].tolist()
+        about |= {"scale_name": metric.scale_name, "fit_range": [within[0], within[-1]], "n_fitted": len(within)}
+        if within[-1] < _ONE_DECADE * within[0]:
+            warnings.append(f"the fit spans less than a decade of scales ({within[0]:g} to {within[-1]:g})")
+    return MetricEstimate(
+        xr.Dataset(variables, coords),
+        metric.long_name[:1].upper() + metric.long_name[1:],
+        attributes=about,
+        provenance=Provenance.record(
+            seed,
+            arguments={"metric": repr(asked), "x": found.values.numpy(), "level": level, "n_simulated": n_simulated},
+        ),
+        citations=metric.citations,
+        warnings=tuple(warnings),
+    )
+
+
+def _plot_of(metric: Metric, fit: Fit, dims: tuple[str, ...], shape: torch.Size) -> dict[str, tuple[Any, ...]]:
+    """Return the variables of a log-log plot."""
+    assert fit.scales is not None and fit.statistic is not None  # noqa: PT018
+    assert fit.fitted is not None and fit.line is not None  # noqa: PT018
+    line = torch.exp(fit.line.intercept[:, None] + fit.line.slope[:, None] * fit.scales.log())
+    found = {}
+    for name, values, text in (("statistic", fit.statistic, metric.statistic_name), ("line", line, "fitted line")):
+        found[name] = ((*dims, metric.scale_name), values.reshape(*shape, -1).numpy(), {"long_name": text})
+    found["fitted"] = (metric.scale_name, fit.fitted.numpy(), {"long_name": "in the range of the fit"})
+    return found
+
+
+def _check_names(found: Signals, metric: Metric) -> None:
+    """Raise where an axis is called like a variable of the result."""
+    taken = {metric.quantity, metric.scale_name, *_RESERVED} & {*found.dims, *map(str, found.coords)}
+    if taken:
+        raise InputError(
+            f"x has axes or labels called {', '.join(sorted(taken))}, which the result needs for itself",
+            fix="rename them first",
+        )

@@ -1,0 +1,181 @@
+"""What metrics of signals compute with: time along the last axis, checked, with its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from neuros_mechint.core.errors import InputError, check_option
+from neuros_mechint.core.labels import HALF_PRECISION
+from neuros_mechint.core.recording import Recording
+
+TIME_AXES = ("time", "position")
+"""Axes along which labelled data are signals, the first that is there."""
+# Beyond the rounding of the values themselves, and of what was subtracted to make them.
+_ROUNDINGS = 16
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Signals with time along their last axis.
+
+    Parameters
+    ----------
+    values : torch.Tensor of shape (..., n_samples)
+        In float32 or float64.
+    dims : tuple of str
+        Names of the axes before the last.
+    coords : mapping
+        Labels along these, as xarray takes them.
+    sampling_rate : float or None
+        Samples per second, where it is known.
+    """
+
+    values: torch.Tensor
+    dims: tuple[str, ...]
+    coords: Mapping[Hashable, Any]
+    sampling_rate: float | None
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """One signal per row, ``(n_signals, n_samples)``."""
+        return self.values.reshape(-1, self.values.shape[-1])
+
+
+def signals(x: Any, least: int = 2, name: str = "x", why: str | None = None, constant: str = "raise") -> Signals:
+    """Return data as signals.
+
+    Parameters
+    ----------
+    x : torch.Tensor, array_like, xarray.DataArray or Recording
+        The last axis is time; of labelled data it is the axis of `TIME_AXES`, wherever it stands. Tensors stay on
+        their device, in float32 or float64, and keep their gradients; all else becomes float64.
+    least : int
+        Fewest samples that will do.
+    name : str
+        What to call the data in errors.
+    why : str, optional
+        What needs so many samples, for the error.
+    constant : {"raise", "keep"}
+        What to do with signals that do not vary.
+
+    Returns
+    -------
+    Signals
+
+    Raises
+    ------
+    InputError
+        Data that are no real numbers, not finite, empty, too short or constant, or labelled data without time.
+
+    Examples
+    --------
+    >>> found = signals(xr.DataArray(np.eye(3)[:, :2], dims=("time", "unit")))
+    >>> found.values.shape, found.dims
+    (torch.Size([2, 3]), ('unit',))
+    """
+    check_option("constant", constant, ("raise", "keep"))
+    array = x.data if isinstance(x, Recording) else x
+    dims, coords, rate = None, {}, None
+    if isinstance(array, xr.DataArray):
+        array = _time_last(array, name)
+        dims, rate = tuple(map(str, array.dims[:-1])), array.attrs.get("sampling_rate")
+        coords = {key: held for key, held in array.coords.items() if set(held.dims) <= set(dims)}
+        array = array.values
+    values = _tensor(array, name)
+    _check_finite(values, name)
+    if values.shape[-1] < least:
+        raise InputError(
+            f"{name} is too short",
+            expected=f"at least {least} samples along time" + (f", {why}" if why else ""),
+            got=f"{values.shape[-1]} (shape {tuple(values.shape)})",
+            fix="time is the last axis: transpose arrays where it is another" if values.ndim > 1 else None,
+        )
+    if constant == "raise":
+        _check_varying(values, name)
+    dims = dims if dims is not None else tuple(f"axis_{axis}" for axis in range(values.ndim - 1))
+    return Signals(values, dims, coords, None if rate is None else float(rate))
+
+
+def varying(values: torch.Tensor) -> torch.Tensor:
+    """Return which signals change by more than rounding.
+
+    Parameters
+    ----------
+    values : torch.Tensor of shape (..., n_samples)
+
+    Returns
+    -------
+    torch.Tensor of bool, shape (...)
+
+    Examples
+    --------
+    >>> import torch
+    >>> varying(torch.tensor([[0.0, 1.0], [3.0, 3.0]])).tolist()
+    [True, False]
+    """
+    low, high = values.detach().aminmax(dim=-1)
+    return high - low > _ROUNDINGS * torch.finfo(values.dtype).eps * torch.maximum(low.abs(), high.abs())
+
+
+def _time_last(array: xr.DataArray, name: str) -> xr.DataArray:
+    axis = next((axis for axis in TIME_AXES if axis in array.dims), None)
+    if axis is None:
+        raise InputError(
+            f"{name} has no axis of time",
+            expected=f"one of the axes {', '.join(map(repr, TIME_AXES))}",
+            got=f"axes {tuple(map(str, array.dims))}",
+            fix="rename the axis along which it is a signal: x.rename(old='time')",
+        )
+    return array.transpose(..., axis)
+
+
+def _tensor(array: Any, name: str) -> torch.Tensor:
+    """Return real numbers as a tensor of floats with at least one axis."""
+    if not isinstance(array, torch.Tensor):
+        try:
+            held = np.asarray(array)
+        except ValueError as error:  # rows of different lengths
+            raise InputError(f"{name} is no array", expected="signals of one length", got=str(error)) from error
+        if held.dtype.kind not in "biuf":
+            raise InputError(f"{name} holds no real numbers", got=f"dtype {held.dtype}")
+        # a copy: the caller's array may be read-only, or change later
+        array = torch.from_numpy(held.astype(np.float64))
+    if array.is_complex():
+        raise InputError(f"{name} holds no real numbers", got=f"dtype {array.dtype}", fix="pass its real part or size")
+    if not array.is_floating_point() or array.dtype in HALF_PRECISION:
+        array = array.double()
+    if not array.ndim or not array.numel():
+        raise InputError(f"{name} is empty", expected="time along the last axis", got=f"shape {tuple(array.shape)}")
+    return array
+
+
+def _check_finite(values: torch.Tensor, name: str) -> None:
+    # one pass in the common case: a sum is finite only where all terms are
+    if torch.isfinite(values.detach().sum()):
+        return
+    missing = ~torch.isfinite(values.detach())
+    if missing.any():
+        raise InputError(
+            f"{name} is not finite",
+            got=f"{int(missing.sum())} of {values.numel()} values are NaN or infinite",
+            fix="cut the signal there, or fill the gap by a rule that you state",
+        )
+
+
+def _check_varying(values: torch.Tensor, name: str) -> None:
+    still = ~varying(values)
+    if still.any():
+        places = still.nonzero()
+        where = f", the first at {tuple(places[0].tolist())}" if values.ndim > 1 else ""
+        raise InputError(
+            f"{name} is constant",
+            expected="signals that change over time",
+            got=f"{len(places)} of {still.numel()} signals do not{where}",
+            fix="leave them out" if values.ndim > 1 else None,
+        )

@@ -1,0 +1,1 @@
+"""Signals, images and patterns of known fractal properties, seeded and in batches."""

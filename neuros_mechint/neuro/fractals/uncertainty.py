@@ -1,0 +1,169 @@
+"""How far an estimate may be from the truth: learned from signals whose truth is known, or from blocks drawn anew."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.random import SeedLike, generator
+
+if TYPE_CHECKING:
+    from neuros_mechint.neuro.fractals.metric import Metric
+
+Floats = npt.NDArray[np.float64]
+
+_NUMBERS_AT_ONCE = 4_000_000
+_STEPS_BETWEEN_TRUTHS = 50
+
+
+class Uncertainty(NamedTuple):
+    """What is known about the error of estimates.
+
+    Parameters
+    ----------
+    standard_error, low, high : torch.Tensor of shape (n_signals,)
+        NaN where nothing is known.
+    bias : torch.Tensor of shape (n_signals,), optional
+        Mean error at the value that was estimated.
+    origin : str
+        Where it comes from, for a reader.
+    warnings : tuple of str
+    """
+
+    standard_error: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    bias: torch.Tensor | None
+    origin: str
+    warnings: tuple[str, ...] = ()
+
+
+class Calibration(NamedTuple):
+    """Mean and standard deviation of the estimates of signals whose truth is known, ``(n_truths,)`` each."""
+
+    truths: Floats
+    means: Floats
+    deviations: Floats
+
+
+def calibrated(
+    metric: Metric, values: torch.Tensor, n_samples: int, level: float, n_simulated: int, seed: SeedLike
+) -> Uncertainty:
+    """Return the true values of which such estimates are not unusual, for the signals that the metric simulates.
+
+    For each of ``metric.truths`` that many signals of the same length are made and measured; between them, mean and
+    deviation of the estimates are interpolated. The interval holds all truths whose mean estimate is no further from
+    the value than so many deviations. It so takes the bias of the metric into account, and covers the truth as often
+    as it says if the signal is of the kind that was simulated.
+
+    Parameters
+    ----------
+    metric : Metric
+    values : torch.Tensor of shape (n_signals,)
+    n_samples : int
+        Length of the signals.
+    level, n_simulated, seed
+        See `Metric.estimate`.
+    """
+    from scipy.stats import norm
+
+    if not isinstance(seed, np.random.Generator):
+        known = _remembered(metric, n_samples, n_simulated, seed)
+    else:
+        known = _calibration(metric, n_samples, n_simulated, seed)
+    # between two truths, in steps: fine enough that the ends of an interval do not jump
+    fine = np.interp(
+        np.linspace(0, len(known.truths) - 1, _STEPS_BETWEEN_TRUTHS * (len(known.truths) - 1) + 1),
+        np.arange(len(known.truths)),
+        known.truths,
+    )
+    means, deviations = (np.interp(fine, known.truths, of) for of in (known.means, known.deviations))
+    found = values.numpy()
+    usual = np.abs(found[:, None] - means) <= norm.ppf((1 + level) / 2) * deviations
+    low, high = np.where(usual, fine, np.inf).min(1), np.where(usual, fine, -np.inf).max(1)
+    strange = np.asarray(~usual.any(axis=1))
+    low[strange] = high[strange] = np.nan
+    nearest = np.abs(found[:, None] - means).argmin(1)
+    return Uncertainty(
+        torch.from_numpy(deviations[nearest]),
+        torch.from_numpy(low),
+        torch.from_numpy(high),
+        torch.from_numpy((means - fine)[nearest]),
+        f"{n_simulated} signals of {metric.simulated} at each of {len(known.truths)} true values",
+        _warnings(metric, strange, np.asarray((low == fine[0]) | (high == fine[-1]))),
+    )
+
+
+def bootstrapped(
+    metric: Metric, rows: torch.Tensor, values: torch.Tensor, level: float, n_resamples: int, seed: SeedLike
+) -> Uncertainty:
+    """Return how far the metric scatters when blocks of each signal are drawn anew.
+
+    Blocks of about the square root of the length are drawn with replacement, the same places for all signals. What
+    reaches over more than a block is lost, so that long memory makes the error look smaller than it is.
+
+    Parameters
+    ----------
+    metric : Metric
+    rows : torch.Tensor of shape (n_signals, n_samples)
+    values : torch.Tensor of shape (n_signals,)
+    level, n_resamples, seed
+        See `Metric.estimate`.
+    """
+    from scipy.stats import norm
+
+    random, n_samples = generator(seed), rows.shape[1]
+    length = max(2, round(n_samples**0.5))
+    drawn = []
+    for _ in progress_bar(range(n_resamples), n_resamples, "drawing blocks anew"):
+        starts = random.integers(n_samples, size=-(-n_samples // length))
+        places = ((starts[:, None] + np.arange(length)) % n_samples).ravel()[:n_samples]
+        drawn.append(_measured(metric, metric._resampled(rows, torch.from_numpy(places))))
+    deviation = torch.stack(drawn).std(0)
+    reach = float(norm.ppf((1 + level) / 2)) * deviation
+    origin = f"{n_resamples} times, blocks of {length} samples drawn anew"
+    return Uncertainty(deviation, values - reach, values + reach, None, origin)
+
+
+@lru_cache(maxsize=64)
+def _remembered(metric: Metric, n_samples: int, n_simulated: int, seed: int) -> Calibration:
+    return _calibration(metric, n_samples, n_simulated, seed)
+
+
+def _calibration(metric: Metric, n_samples: int, n_simulated: int, seed: SeedLike) -> Calibration:
+    random = generator(seed)
+    truths = np.asarray(metric.truths, dtype=np.float64)
+    at_once = max(1, _NUMBERS_AT_ONCE // n_samples)
+    means, deviations = np.empty(len(truths)), np.empty(len(truths))
+    for index, truth in enumerate(progress_bar(truths, len(truths), f"simulating {metric.simulated}")):
+        sizes = [min(at_once, n_simulated - first) for first in range(0, n_simulated, at_once)]
+        pieces = [_measured(metric, metric._simulate(float(truth), size, n_samples, random)) for size in sizes]
+        found = torch.cat(pieces).numpy()
+        means[index], deviations[index] = found.mean(), found.std(ddof=1)
+    return Calibration(truths, means, deviations)
+
+
+def _measured(metric: Metric, rows: torch.Tensor) -> torch.Tensor:
+    values = torch.cat([fit.value for fit in metric._fits(rows)])
+    if not torch.isfinite(values).all():
+        raise InputError(
+            f"{metric!r} has no value for signals that were made to learn its error",
+            got=f"{int((~torch.isfinite(values)).sum())} of {values.numel()} are NaN or infinite",
+            fix="give longer signals; a call without .estimate needs none of these",
+        )
+    return values
+
+
+def _warnings(metric: Metric, strange: npt.NDArray[np.bool_], at_the_end: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    texts = {
+        f"have a {metric.quantity} that {metric.simulated} of this length does not give: no interval": strange,
+        f"have an interval that ends where {metric.simulated} does, at {metric.truths[0]:g} or "
+        f"{metric.truths[-1]:g}": at_the_end & ~strange,
+    }
+    return tuple(f"{which.sum()} of {which.size} signals {text}" for text, which in texts.items() if which.any())
