@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from neuros_mechint.causal.certainty import with_statistics
+from neuros_mechint.core.certainty import with_statistics
 from neuros_mechint.core.dictionary import Dictionary, as_taken_by, check_dictionary, site_of, taken_apart
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, heat_map, interval_bars

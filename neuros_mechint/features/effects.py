@@ -11,9 +11,9 @@ import torch
 import xarray as xr
 
 from neuros_mechint.causal.ablation.results import AblationEffects
-from neuros_mechint.causal.certainty import ROUNDING, with_statistics
 from neuros_mechint.causal.interventions import Measurements, check_can_intervene, measure
 from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.certainty import ROUNDING, with_statistics
 from neuros_mechint.core.dictionary import Dictionary, as_taken_by, check_dictionary, site_of
 from neuros_mechint.core.edits import Edit, Scale, Zero
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, check_option, whole

@@ -137,7 +137,7 @@ def test_the_result_is_told_drawn_saved_and_reported(result, tmp_path):
     report = nm.Report("attention")
     report.add(result)
     assert "Box dimension of attention graphs" in report.to_html()
-    assert any("allow no adjusted p below" in text for text in result.warnings)
+    assert any("no adjusted p can be below" in text for text in result.warnings)
 
 
 @pytest.mark.parametrize(

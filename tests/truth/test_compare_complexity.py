@@ -218,18 +218,21 @@ def test_equal_rates_are_left_alone():
     assert one.attributes["sampling_rate"] == [100.0]
 
 
-def test_metrics_in_hertz_get_the_rate_of_their_side():
+def test_metrics_in_hertz_get_one_rate_or_step_by_step_none():
     white = nm.compare_complexity(model(0.5), brain(0.5, rate=50.0), RateOf(), sampling_rate=100.0, **QUICK)
     assert abs(float(white.data["model"].mean()) / float(white.data["recording"].mean()) - 1) < 0.2  # at 40 Hz both
-    raw = nm.compare_complexity(
-        model(0.5), brain(0.5, rate=50.0), RateOf(), sampling_rate=100.0, match="length", **QUICK
-    )
-    assert abs(float(raw.data["model"].mean()) - 50) < 2
-    assert abs(float(raw.data["recording"].mean()) - 25) < 1
+    for match, expected in (("length", 0.5), ("none", None)):
+        raw = nm.compare_complexity(
+            model(0.5), brain(0.5, rate=50.0), RateOf(), sampling_rate=100.0, match=match, **QUICK
+        )
+        # step by step in cycles per step on both sides; as they are, each in its own Hz
+        wanted = (expected or 50, expected or 25)
+        assert np.allclose([float(raw.data[side].mean()) for side in ("model", "recording")], wanted, rtol=0.05)
 
 
 def test_as_many_windows_are_taken_of_either_side():
     found = nm.compare_complexity(model(0.5, n_samples=7), brain(0.5, 4000), LagVariance(), match="length", **QUICK)
+    assert any("3 of 7 windows of the model are compared" in text for text in found.warnings)
     assert found.attributes["n_windows"] == [3]  # 4000 // 1024 of the recording, 7 of the model
     spread = [float(found.data[side].std()) for side in ("model", "recording")]
     assert abs(spread[0] / spread[1] - 1) < 0.5

@@ -292,7 +292,7 @@ def test_values_without_a_tail_are_refused(values, options, message):
 
 
 def test_avalanches_themselves_are_refused_with_advice():
-    with pytest.raises(nm.errors.InputError, match=r"pass \.sizes or \.durations"):
+    with pytest.raises(nm.errors.InputError, match=r"pass \.data\['size'\]"):
         nm.fit_power_law(avalanches(n=100))
 
 

@@ -103,10 +103,12 @@ def test_an_oscillation_bends_the_slope_of_welch_and_not_that_of_irasa():
 @each_method
 @pytest.mark.parametrize("exponent", [0.3, 1.3])
 def test_intervals_cover_the_truth(method, exponent):
-    noise = nm.colored_noise(exponent, 600, 200, seed=5)
-    found = nm.SpectralSlope(method).estimate(noise, seed=6)
-    covered = (found.data["low"] <= -exponent) & (found.data["high"] >= -exponent)
-    assert 0.90 <= covered.values.mean() <= 0.99
+    covered = []
+    for seed in range(200, 206):  # each with a calibration of its own, which all of its signals share
+        noise = nm.colored_noise(exponent, 600, 200, seed=seed)
+        found = nm.SpectralSlope(method).estimate(noise, seed=seed + 1)
+        covered.append(((found.data["low"] <= -exponent) & (found.data["high"] >= -exponent)).values.mean())
+    assert 0.925 <= np.mean(covered) <= 0.975
     assert found.data["standard_error"].values.mean() == pytest.approx(found.values.std(), rel=0.2)
 
 

@@ -10,7 +10,7 @@ import scipy.stats
 import xarray as xr
 
 import neuros_mechint as nm
-from neuros_mechint.causal.certainty import with_statistics
+from neuros_mechint.core.certainty import with_statistics
 from neuros_mechint.core.permutation import permutation_test
 from neuros_mechint.core.statistics import adjust_p, bootstrap_ci, interval_warning, sign_flip_p
 

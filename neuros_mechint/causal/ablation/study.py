@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.causal.ablation.results import AblationCurve, AblationEffects
-from neuros_mechint.causal.certainty import with_statistics
 from neuros_mechint.causal.interventions import Measurements, check_can_intervene, measure
 from neuros_mechint.causal.places import Place, as_array, places_at
 from neuros_mechint.core.ablations import Mean, Resample
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.certainty import with_statistics
 from neuros_mechint.core.edits import Edit, Zero
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.provenance import Provenance

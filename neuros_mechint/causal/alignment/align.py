@@ -11,9 +11,9 @@ import xarray as xr
 from neuros_mechint.causal.alignment.components import ABLATIONS, Ablation, ablation_of, component_names, random_parts
 from neuros_mechint.causal.alignment.results import CausalAlignment
 from neuros_mechint.causal.alignment.scoring import Scorer, jackknife_interval, scorer
-from neuros_mechint.causal.certainty import control_p
 from neuros_mechint.causal.interventions import check_editable
 from neuros_mechint.core.adapter import Adapter
+from neuros_mechint.core.certainty import control_p
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import InputError, check_option, whole
 from neuros_mechint.core.progress import progress_bar

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from neuros_mechint.causal.certainty import control_p
+from neuros_mechint.core.certainty import control_p
 from neuros_mechint.core.colours import PALE
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance

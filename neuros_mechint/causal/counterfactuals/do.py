@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neuros_mechint.causal.certainty import with_statistics
 from neuros_mechint.causal.interventions import Measurements, measure
 from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.certainty import with_statistics
 from neuros_mechint.core.colours import PALE
 from neuros_mechint.core.edits import Edit, Replace
 from neuros_mechint.core.errors import InputError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuros_mechint.causal.certainty import ROUNDING, without_rounding
+from neuros_mechint.core.certainty import ROUNDING, without_rounding
 from neuros_mechint.core.colours import PALE
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.random import generator

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuros_mechint.causal.certainty import control_p, with_statistics
 from neuros_mechint.causal.counterfactuals.do import as_list
 from neuros_mechint.causal.counterfactuals.dose_results import DoseResponse, curve_summary
 from neuros_mechint.causal.interventions import measure
 from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.certainty import control_p, with_statistics
 from neuros_mechint.core.edits import Edit, Scale
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.provenance import Provenance

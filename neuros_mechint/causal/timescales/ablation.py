@@ -9,13 +9,13 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neuros_mechint.causal.certainty import control_p, with_statistics
 from neuros_mechint.causal.counterfactuals.one_site import SitePlace, single_site
 from neuros_mechint.causal.interventions import Measurements, check_can_intervene, measure
 from neuros_mechint.causal.timescales.bands import METHODS, Band, checked_bands, part_in_band
 from neuros_mechint.causal.timescales.controls import part_of_energy
 from neuros_mechint.causal.timescales.results import ScaleAblation
 from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.certainty import control_p, with_statistics
 from neuros_mechint.core.edits import Replace
 from neuros_mechint.core.errors import check_option, number, whole
 from neuros_mechint.core.progress import progress_bar
@@ -55,7 +55,8 @@ def scale_ablation(
     model : Adapter
         From ``nm.adapt``; anything that can intervene.
     metric : callable
-        ``metric(output)`` gives ``(batch,)`` values or a scalar.
+        ``metric(output)`` gives ``(batch,)`` values or a scalar. Its attribute ``units``, if it has one, labels the
+        results.
     inputs : inputs of the model
     site : str
         One site with an axis ``time`` or ``position``, maybe with an index: ``"blocks.1.resid_pre[position=1:]"``
@@ -195,7 +196,7 @@ def _labelled(
 ) -> tuple[xr.Dataset, tuple[str, ...]]:
     """Return the labelled changes, ``change`` being ``(1 + n_controls, band, sample)``, and what to warn of."""
     correction, rate, seed = how
-    labels = {"units": getattr(metric, "units", "metric"), "long_name": "change of the metric"}
+    labels = {"units": getattr(metric, "units", ""), "long_name": "change of the metric"}
     per_sample = xr.DataArray(change[0], dims=("band", "sample"), coords={"band": [band.name for band in bands]})
     arrays, warnings = with_statistics(per_sample, baseline, correction, seed)
     data = xr.Dataset({**arrays, "per_sample": per_sample, "baseline": ("sample", baseline)})

@@ -31,6 +31,23 @@ class ScaleAblation(Result):
         return self.data["effect"]
 
     @property
+    def beyond_controls(self) -> np.ndarray:
+        """Which bands change the metric surely, and by more than controls of the same energy where there are any."""
+        sure = (self.data["p_adjusted"] < SIGNIFICANT).to_numpy()
+        if "p_control" not in self.data:
+            return sure
+        return sure & (self.data["p_control"] <= self._level_of_controls).to_numpy()
+
+    @property
+    def _level_of_controls(self) -> float:
+        return max(SIGNIFICANT, 1 / (self.data.sizes["control"] + 1))
+
+    @property
+    def _criterion(self) -> str:
+        corrected = f"p < {SIGNIFICANT} after correction"
+        return corrected + (", and beyond controls" if "p_control" in self.data else "")
+
+    @property
     def figure_size(self) -> tuple[float, float]:
         """Width and height in inches."""
         return 6.6, round(float(np.clip(1.6 + 0.36 * self.values.size, 2.6, 8)), 1)
@@ -38,7 +55,7 @@ class ScaleAblation(Result):
     def _draw(self, ax: Axes) -> None:
         data = self.data
         names = [f"{band}\n{share:.0%} of energy" for band, share in self._shares()]
-        significant = (data["p_adjusted"] < SIGNIFICANT).to_numpy()
+        significant = self.beyond_controls
         interval_bars(names, {"value": data["effect"], "low": data["low"], "high": data["high"]}, significant, ax)
         ax.tick_params(axis="y", labelsize=8)
         if "control" in data:
@@ -50,10 +67,8 @@ class ScaleAblation(Result):
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
         ax.set_xlabel(axis_label(self.values))
         ax.set_ylabel(axis_label(data["band"]))
-        note = "dark: p < 0.05 after correction" if significant.any() else "none has p < 0.05 after correction"
-        if not significant.all():
-            ax.set_title(note, loc="right", fontsize=8, fontweight="normal", color=MUTED_INK)
-            ax.set_title(self.title, loc="left", wrap=True)
+        ax.set_title(f"dark: {self._criterion}", loc="right", fontsize=8, fontweight="normal", color=MUTED_INK)
+        ax.set_title(self.title, loc="left", wrap=True)
 
     def _shares(self) -> list[tuple[str, float]]:
         return list(zip(self.data["band"].values.tolist(), self.data["energy"].values.tolist(), strict=True))
@@ -76,4 +91,5 @@ class ScaleAblation(Result):
             if "p_control" in data:
                 line += f", against controls p = {float(data['p_control'][index]):.2g}"
             lines.append(line)
-        return lines
+        mattering = self.data["band"].values[self.beyond_controls].tolist()
+        return [*lines, f"bands that matter ({self._criterion}): {', '.join(mattering) or 'none'}"]

@@ -12,9 +12,9 @@ import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
 from neuros_mechint.adapters.splice import spliced
-from neuros_mechint.causal.certainty import ROUNDING
 from neuros_mechint.causal.interventions import check_can_intervene, measure
 from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.certainty import ROUNDING
 from neuros_mechint.core.dictionary import fingerprint_dictionary, site_of
 from neuros_mechint.core.edits import Replace, Zero
 from neuros_mechint.core.errors import InputError

@@ -78,9 +78,9 @@ class BranchingRatio(Result):
         low, high = self.interval
         tau, short, long = (self.data[name].item() for name in ("autocorrelation_time", "time_low", "time_high"))
         seconds = "" if about["bin_seconds"] is None else f" = {tau * about['bin_seconds']:.3g} s"
+        interval = f"{100 * about['level']:g}% interval {low:.4f} to {high:.4f} ({about['method']})"
         return [
-            f"branching ratio {self.ratio:.4f}, {100 * about['level']:g}% interval {low:.4f} to {high:.4f} "
-            f"({about['method']})",
+            f"branching ratio {self.ratio:.4f}, {interval}" if np.isfinite(self.ratio) else "no memory was found",
             f"multistep {self.data['multistep'].item():.4f}; one step {self.data['one_step'].item():.4f}, "
             "which is too low where not all units are seen",
             f"autocorrelation time {tau:.3g} bins ({short:.3g} to {long:.3g}){seconds}; amplitude "

@@ -169,7 +169,7 @@ def fit_power_law(
     low, high = np.quantile(drawn.exponents, [(1 - level) / 2, (1 + level) / 2])
     return PowerLawFit(
         _dataset(array, fit, discrete, (float(low), float(high), float(p_fit)), comparisons),
-        f"Power law of {quantity}",
+        f"{'No power' if verdict == 'no power law' else 'Power'} law of {quantity}",
         attributes={
             "verdict": verdict,
             "why": why,
@@ -289,7 +289,7 @@ def _positive(values: Any) -> Floats:
             "these are no values to fit",
             expected="real numbers (n_values,)",
             got=f"shape {array.shape}, dtype {array.dtype}",
-            fix="of avalanches, pass .sizes or .durations" if isinstance(values, Result) else None,
+            fix="of avalanches, pass .data['size'] or .data['duration']" if isinstance(values, Result) else None,
         )
     array = array.astype(np.float64)
     bad = int((~np.isfinite(array) | (array <= 0)).sum())

@@ -102,7 +102,8 @@ class MetricEstimate(Result):
             lines.append(f"mean error of the method there: {float(np.median(self.data['bias'].values)):+.3f}")
         if "statistic" in self.data:
             low, high = about["fit_range"]
-            r2 = f"r2 {float(np.median(self.data['r2'].values)):.3f}"
+            straight = self.data["r2"].values
+            r2 = f"r2 {np.median(straight):.3f}" + (f", lowest {straight.min():.3f}" if straight.size > 1 else "")
             units = self.data[about["scale_name"]].attrs["units"]
             lines.append(f"fitted over {about['n_fitted']} scales from {low:g} to {high:g} {units}, {r2}")
         return [*lines, f"signals of {about['n_samples']} samples; uncertainty from {about['uncertainty']}"]

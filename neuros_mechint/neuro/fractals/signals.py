@@ -119,7 +119,8 @@ def varying(values: torch.Tensor) -> torch.Tensor:
     >>> varying(torch.tensor([[0.0, 1.0], [3.0, 3.0]])).tolist()
     [True, False]
     """
-    low, high = values.detach().aminmax(dim=-1)
+    # aminmax would take one pass instead of two, and ten times as long
+    low, high = values.detach().amin(-1), values.detach().amax(-1)
     return high - low > _ROUNDINGS * torch.finfo(values.dtype).eps * torch.maximum(low.abs(), high.abs())
 
 

@@ -71,7 +71,7 @@ def calibrated(
     level, n_simulated, seed
         See `Metric.estimate`.
     """
-    from scipy.stats import norm
+    from scipy.stats import t
 
     if not isinstance(seed, np.random.Generator):
         known = _remembered(metric, n_samples, n_simulated, seed)
@@ -85,16 +85,17 @@ def calibrated(
     )
     means, deviations = (np.interp(fine, known.truths, of) for of in (known.means, known.deviations))
     found = values.numpy()
-    usual = np.abs(found[:, None] - means) <= norm.ppf((1 + level) / 2) * deviations
+    # mean and deviation are themselves learned from so many signals
+    reach = t.ppf((1 + level) / 2, n_simulated - 1) * np.sqrt(1 + 1 / n_simulated)
+    usual = np.abs(found[:, None] - means) <= reach * deviations
     low, high = np.where(usual, fine, np.inf).min(1), np.where(usual, fine, -np.inf).max(1)
     strange = np.asarray(~usual.any(axis=1))
     low[strange] = high[strange] = np.nan
-    nearest = np.abs(found[:, None] - means).argmin(1)
     return Uncertainty(
-        torch.from_numpy(deviations[nearest]),
+        torch.from_numpy(np.interp(found, known.truths, known.deviations)),
         torch.from_numpy(low),
         torch.from_numpy(high),
-        torch.from_numpy((means - fine)[nearest]),
+        torch.from_numpy(np.interp(found, known.truths, known.means - known.truths)),
         f"{n_simulated} signals of {metric.simulated} at each of {len(known.truths)} true values",
         _warnings(metric, strange, np.asarray((low == fine[0]) | (high == fine[-1]))),
     )

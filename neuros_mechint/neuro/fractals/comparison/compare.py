@@ -210,13 +210,15 @@ def _matched_values(
         )
     if match == "none":
         cut = [[windows(UnitSignals((piece,), None), len(piece)) for piece in side.pieces] for side in pair]
-        count = (len(cut[0]), len(cut[1]))
+        count = available = (len(cut[0]), len(cut[1]))
     else:
         all_windows = [windows(side, length) for side in pair]
-        fewest = min(map(len, all_windows))
+        available = (len(all_windows[0]), len(all_windows[1]))
+        fewest = min(available)
         cut = [[drawn(one, fewest, rng)] for one in all_windows]
         count = (fewest, fewest)
-    rates = (rate, rate) if match == "length and sampling" else (pair[0].rate, pair[1].rate)
+    # step by step, neither side has a rate: a metric in Hz on one of them alone would compare unlike things
+    rates = (pair[0].rate, pair[1].rate) if match == "none" else (rate, rate)
     sides = [
         _side(f"{name} of {site}", one, metric, own, surrogates, rng)
         for name, one, own in zip(("model", "recording"), cut, rates, strict=True)
@@ -224,6 +226,7 @@ def _matched_values(
     about = {
         "n_samples": length if match != "none" else [sorted(set(side.lengths)) for side in pair],
         "n_windows": count[0] if count[0] == count[1] else list(count),
+        "n_available": available,
         "rate": rate,
     }
     return (sides[0], sides[1]), about
@@ -321,6 +324,12 @@ def _warnings(sides: tuple[_Side, _Side], about: dict[str, Any], match: str) -> 
     ]
     if match == "none" and about["n_samples"][0] != about["n_samples"][1]:
         found.append("signals of different lengths are compared: estimates differ by length alone")
+    for name, n_available in zip(("model", "recording"), about["n_available"], strict=True):
+        if match != "none" and n_available > about["n_windows"]:
+            found.append(
+                f"{about['n_windows']} of {n_available} windows of the {name} are compared, as many as the other side "
+                "has: which ones is left to chance, so that other seeds may find otherwise; try several"
+            )
     return found
 
 

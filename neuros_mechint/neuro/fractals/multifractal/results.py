@@ -66,7 +66,8 @@ class MultifractalEstimate(MetricEstimate):
 
     def _summary_lines(self) -> list[str]:
         """Return the width, what noise without any has, and the exponents at both ends."""
-        lines = super()._summary_lines()
+        # errors of one kind of multifractal noise are no errors of all: the mean one is kept in the data only
+        lines = [line for line in super()._summary_lines() if not line.startswith("mean error")]
         wide, n_signals = int(self.is_multifractal.sum()), self.values.size
         low, high = (float(np.median(self.data[name].values)) for name in ("null_low", "null_high"))
         many = "it is" if n_signals == 1 and wide else f"{wide} of {n_signals} are"
@@ -76,6 +77,7 @@ class MultifractalEstimate(MetricEstimate):
         ends = ", ".join(f"h({float(q):g}) {hurst.sel(q=q).item():.3f}" for q in self.data["q"].values[[0, -1]])
         c1, c2 = (float(np.median(self.data[name].values)) for name in ("c1", "c2"))
         lines.insert(2, f"{ends}; c1 {c1:.3f}, c2 {c2:.3f}" + (" (medians)" if n_signals > 1 else ""))
+        lines.append("values of very different sizes make a width by themselves: compare with the same values shuffled")
         return lines
 
 

@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from neuros_mechint.core.certainty import many_sign_flip_p, out_of_reach
 from neuros_mechint.core.errors import InputError, SiteError, number, whole
 from neuros_mechint.core.labels import LabelledTensors, rows_kept
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import adjust_p, bootstrap_ci, coverage, mean_of_defined, sign_flip_p
+from neuros_mechint.core.statistics import adjust_p, bootstrap_ci, coverage, mean_of_defined
 from neuros_mechint.neuro.fractals.graphs.dimension import GraphFractalDimension
 from neuros_mechint.neuro.fractals.probes.attention_results import AttentionFractality
-from neuros_mechint.neuro.fractals.probes.site_values import Floats, out_of_reach, sites_of
+from neuros_mechint.neuro.fractals.probes.site_values import Floats, sites_of
 
 PATTERN_AXES = ("sample", "head", "query", "key")
 _FEWEST_POSITIONS = 8
@@ -219,14 +220,13 @@ def _labelled(found: dict[str, HeadGraphs], level: float, seed: int) -> tuple[xr
         name: np.stack([_padded(getattr(one, name), n_heads) for one in found.values()]) for name in HeadGraphs._fields
     }
     shape = per["dimension"].shape[:2]
-    low, high, p = (np.full(shape, np.nan) for _ in range(3))
+    low, high = (np.full(shape, np.nan) for _ in range(2))
     for place in np.ndindex(shape):
-        own, change = per["dimension"][place], per["dimension"][place] - per["control"][place]
-        own, change = own[np.isfinite(own)], change[np.isfinite(change)]
+        own = per["dimension"][place][np.isfinite(per["dimension"][place])]
         if own.size > 1:
             low[place], high[place] = bootstrap_ci(own, level, seed=seed)
-        if change.size > 1:
-            p[place] = sign_flip_p(change, seed=seed)
+    change = per["dimension"] - per["control"]
+    p = many_sign_flip_p(change.reshape(-1, change.shape[-1]), seed).reshape(shape)
     texts = {
         "dimension": (mean_of_defined(per["dimension"], 2), "box dimension"),
         "low": (low, "lower limit"),
@@ -242,7 +242,7 @@ def _labelled(found: dict[str, HeadGraphs], level: float, seed: int) -> tuple[xr
     }
     variables["per_sample"] = (("site", "head", "sample"), per["dimension"], {"long_name": "box dimension"})
     data = xr.Dataset(variables, {"site": list(found), "head": np.arange(n_heads)})
-    return data, (*_warnings(found), *out_of_reach(p, n_samples.pop()))
+    return data, (*_warnings(found), *out_of_reach(int(np.isfinite(p).sum()), n_samples.pop()))
 
 
 def _warnings(found: dict[str, HeadGraphs]) -> tuple[str, ...]:

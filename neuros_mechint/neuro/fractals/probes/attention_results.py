@@ -38,7 +38,7 @@ class AttentionFractality(Result):
             return
         for site, head in np.argwhere((self.data["p_adjusted"] < SIGNIFICANT).values):
             ax.plot(head, site, "o", markersize=7, markerfacecolor="white", markeredgecolor=INK)
-        ax.set_xlabel("head (dots: differs from random patterns, p < 0.05 after correction)")
+        ax.set_xlabel("head\n(dots: differs from random patterns, p < 0.05 after correction)")
 
     def _summary_lines(self) -> list[str]:
         """Return the heads whose dimension is farthest from that of random patterns."""
@@ -48,12 +48,15 @@ class AttentionFractality(Result):
             f"mean dimension {np.nanmean(dimension):.3f} over {int(np.isfinite(dimension).sum())} heads that have one"
             if np.isfinite(dimension).any()
             else "no head has a dimension",
-            f"mean diameter {float(data['diameter'].mean()):.3g}; a power law in {float(data['power_law'].mean()):.0%}",
+            f"mean diameter {float(data['diameter'].mean()):.3g}; boxes follow a power law rather than an "
+            f"exponential in {float(data['power_law'].mean()):.0%} of the graphs",
         ]
         distance = np.abs(dimension - data["control"].values) if "control" in data else dimension
         if "control" in data:
             n_different = int((data["p_adjusted"] < SIGNIFICANT).sum())
-            lines.append(f"{n_different} heads differ from random patterns (p < 0.05 after correction); the farthest:")
+            lines.append(
+                f"{n_different} heads differ from random patterns (p < 0.05 after correction); farthest first:"
+            )
         ordered = np.argsort(np.where(np.isfinite(distance), -distance, np.inf), axis=None)
         for place in ordered[: min(_MOST_LINES, int(np.isfinite(distance).sum()))]:
             lines.append(self._line(*np.unravel_index(place, dimension.shape)))

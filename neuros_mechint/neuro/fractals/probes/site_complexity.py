@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neuros_mechint.core.certainty import many_sign_flip_p, out_of_reach, without_rounding
 from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
@@ -20,7 +21,6 @@ from neuros_mechint.core.statistics import (
     coverage,
     interval_warning,
     mean_of_defined,
-    sign_flip_p,
 )
 from neuros_mechint.neuro.fractals.metric import Metric
 from neuros_mechint.neuro.fractals.probes.sequences import SiteSequences
@@ -31,14 +31,12 @@ from neuros_mechint.neuro.fractals.probes.site_values import (
     SiteValues,
     check_metric,
     metric_name,
-    out_of_reach,
     ragged,
     site_values,
     sites_of,
 )
 
 OVER = ("sample", "unit")
-_ROUNDING = 1e-9
 
 
 def site_complexity(
@@ -215,21 +213,12 @@ def _labelled(
     }
     observed = per[over]
     interval = np.full((2, len(sites)), np.nan)
-    p = np.full(len(sites), np.nan)
-    control = mean_of_defined(ragged([controls[site].ravel() for site in controls]), 1) if controls else None
     narrow: set[str] = set()
-    for index, site in enumerate(sites):
+    for index in range(len(sites)):
         row = observed[index][np.isfinite(observed[index])]
-        if row.size < 2:
-            continue
-        interval[:, index] = bootstrap_ci(row, level, seed=seed)
-        narrow |= {interval_warning(row.size, "expanded") or ""}
-        if controls:
-            change = mean_of_defined(found[site].values - controls[site], int(over == "sample"))
-            change = change[np.isfinite(change)]
-            # rounding of a metric that does not depend on order has no sign of its own
-            change[np.abs(change) <= _ROUNDING * np.abs(row).max()] = 0
-            p[index] = sign_flip_p(change, seed=seed) if change.size > 1 else np.nan
+        if row.size > 1:
+            interval[:, index] = bootstrap_ci(row, level, seed=seed)
+            narrow |= {interval_warning(row.size, "expanded") or ""}
     variables: dict[str, Any] = {
         "value": ("site", mean_of_defined(observed, 1)),
         "low": ("site", interval[0], {"long_name": "lower limit"}),
@@ -239,11 +228,22 @@ def _labelled(
         "n_constant": ("site", [int(one.constant.sum()) for one in found.values()], {"long_name": "constant signals"}),
         "n_dead": ("site", [_n_dead(one) for one in found.values()], {"long_name": "units constant in all samples"}),
     }
-    if control is not None:
+    n_tests = 0
+    if controls:
+        control = mean_of_defined(ragged([controls[site].ravel() for site in sites]), 1)
+        change = ragged([mean_of_defined(found[site].values - controls[site], int(over == "sample")) for site in sites])
+        # a metric that does not depend on order differs by rounding, which has a sign but means nothing
+        change = np.where(np.isnan(change), np.nan, without_rounding(change, float(np.nanmax(np.abs(observed)))))
+        p = many_sign_flip_p(change, seed)
+        n_tests = int(np.isfinite(p).sum())
         variables["control"] = ("site", control, {"long_name": "same values in random order"})
         variables["p"] = ("site", p, {"long_name": "sign-flip p of the difference from the control"})
         variables["p_adjusted"] = ("site", adjust_p(p), {"long_name": "p after Holm's correction"})
-    warnings = [*_warnings(found), *sorted(narrow - {""}), *out_of_reach(p, observed.shape[1])]
+    warnings = [
+        *_warnings(found),
+        *sorted(narrow - {""}),
+        *(out_of_reach(n_tests, observed.shape[1]) if n_tests else ()),
+    ]
     if np.isnan(interval).all():
         warnings.append(f"one {over} only: no interval and no test" + _other_inference(over, per))
     return xr.Dataset(variables, {"site": sites}), tuple(warnings)

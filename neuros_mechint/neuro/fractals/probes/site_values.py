@@ -14,7 +14,6 @@ import xarray as xr
 from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.labels import LabelledTensors
-from neuros_mechint.core.statistics import SIGNIFICANT, smallest_sign_flip_p
 from neuros_mechint.neuro.fractals.metric import Metric
 from neuros_mechint.neuro.fractals.probes.sequences import SiteSequences
 from neuros_mechint.neuro.fractals.signals import TIME_AXES, varying
@@ -186,21 +185,6 @@ def measured(site: str, metric: SignalMetric, rows: torch.Tensor, sampling_rate:
         )
     numbers = value.detach().double().cpu().numpy()
     return np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def out_of_reach(p: Floats, n_drawn: int) -> list[str]:
-    """Return a warning where no difference from a control, however clear, could be significant.
-
-    Examples
-    --------
-    >>> out_of_reach(np.array([0.25, 0.25]), 3)
-    ['3 values and 2 tests allow no adjusted p below 0.5']
-    """
-    n_tests = int(np.isfinite(p).sum())
-    least = smallest_sign_flip_p(n_drawn) * n_tests if n_tests else 0.0
-    return [f"{n_drawn} values and {n_tests} tests allow no adjusted p below {min(least, 1):.2g}"] * (
-        least > SIGNIFICANT
-    )
 
 
 def ragged(rows: list[Floats]) -> Floats:

@@ -20,7 +20,7 @@ _METHODS = ("welch", "multitaper", "irasa")
 _HANN_HALF_WIDTH = 2  # steps of frequency from the middle of the window's transform to its first zero
 _FEWEST_FREQUENCIES = 3
 _SHORTEST_DEFAULT_SEGMENT = 64
-_SEGMENTS = 8
+_SEGMENTS, _SEGMENTS_OF_IRASA = 8, 4
 # In cycles per sample: sampled processes follow their power law up to about here, and filters act above.
 _HIGHEST = 0.25
 # Leakage of tapers falls as fast as brown noise: what is steeper comes out like it.
@@ -47,7 +47,8 @@ class SpectralSlope(Metric):
         Samples per second. Default: that of the recording, and 1 where there is none: cycles per sample.
     segment : int, optional
         Samples of a window of Welch's method, also within IRASA. Default: the power of two that is at most an eighth
-        of the signal, and at least 64 or what the signal holds.
+        of the signal (with IRASA a quarter: where windows are short, peaks are wide and stay in part), and at least
+        64 or what the signal holds.
     bandwidth : float
         Of the tapers: half the width over which power is smoothed, in steps of frequency; they are
         ``2 * bandwidth - 1``.
@@ -153,7 +154,9 @@ class SpectralSlope(Metric):
         if self.segment is not None:
             return self.segment
         holds = n_samples if self.method == "welch" else int(n_samples / STRETCHES[-1])
-        return max(2 ** int(np.log2(n_samples / _SEGMENTS)), min(holds, _SHORTEST_DEFAULT_SEGMENT))
+        # a peak must be narrower than it is shifted by the stretches, or IRASA leaves a part of it
+        segments = _SEGMENTS if self.method == "welch" else _SEGMENTS_OF_IRASA
+        return max(2 ** int(np.log2(n_samples / segments)), min(holds, _SHORTEST_DEFAULT_SEGMENT))
 
     @property
     def _first_resolved(self) -> float:
@@ -205,6 +208,7 @@ class SpectralSlope(Metric):
             texts.append(
                 f"the fit begins at {low:g} {self.scale_units}, where power is blurred with that around zero: "
                 f"windows of this length resolve frequencies from {self._first_resolved * step:g}"
+                + ("" if self.method == "multitaper" else "; longer ones, segment=..., lower ones")
             )
         if self.method == "multitaper" and bool((fit.value < _STEEPEST_FOR_TAPERS).any()):
             texts.append(

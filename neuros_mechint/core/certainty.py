@@ -36,9 +36,9 @@ def with_statistics(
     if flat.shape[1] > 1:
         low[there], high[there] = bootstrap_ci(flat[there], seed=seed)
         size = max(np.abs(baseline).max(), np.abs(flat[there]).max(initial=0))
-        p[there] = _sign_flip_p(without_rounding(flat[there], size), seed)
+        p[there] = many_sign_flip_p(without_rounding(flat[there], size), seed)
         narrow = interval_warning(flat.shape[1], "expanded")
-        warnings = (*([narrow] if narrow else []), *_out_of_reach(int(there.sum()), flat.shape[1], correction))
+        warnings = (*([narrow] if narrow else []), *out_of_reach(int(there.sum()), flat.shape[1], correction))
     else:
         warnings = (
             "one value only: no interval and no test; give several inputs and a metric of one value per sample",
@@ -80,12 +80,33 @@ def control_p(change: npt.NDArray[np.float64], controls: npt.NDArray[np.float64]
     return (as_much.sum(0) + 1) / (len(controls) + 1)
 
 
-def _sign_flip_p(rows: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
-    """Return p values; the small ones of many tests from more patterns of signs, to outlast the correction."""
-    p = sign_flip_p(rows, seed=seed)
-    promising = p <= SIGNIFICANT
-    if promising.any():
-        p[promising] = sign_flip_p(rows[promising], _n_patterns(len(rows)), seed=seed)
+def many_sign_flip_p(rows: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
+    """Return p values of many tests; the small ones from more patterns of signs, to outlast a correction.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray of shape (n_tests, n_samples)
+        Differences; what is NaN is left out, and a test of fewer than two has no p.
+    seed : int
+
+    Returns
+    -------
+    numpy.ndarray of shape (n_tests,)
+
+    Examples
+    --------
+    >>> many_sign_flip_p(np.array([[1.0, 1.0, 1.0], [np.nan, np.nan, 1.0]]), seed=0).tolist()
+    [0.25, nan]
+    """
+    p = np.full(len(rows), np.nan)
+    there = np.isfinite(rows)
+    patterns, n_patterns = np.unique(there, axis=0), _n_patterns(len(rows))
+    for pattern in patterns[patterns.sum(1) > 1]:
+        group = np.flatnonzero((there == pattern).all(1))
+        p[group] = sign_flip_p(rows[group][:, pattern], seed=seed)
+        promising = group[p[group] <= SIGNIFICANT]
+        if promising.size:
+            p[promising] = sign_flip_p(rows[promising][:, pattern], n_patterns, seed=seed)
     return p
 
 
@@ -93,8 +114,14 @@ def _n_patterns(n_tests: int) -> int:
     return max(2000, _PATTERNS_PER_TEST * n_tests)
 
 
-def _out_of_reach(n_tests: int, n_samples: int, correction: str) -> tuple[str, ...]:
-    """Return a warning where no effect, however clear, could be significant."""
+def out_of_reach(n_tests: int, n_samples: int, correction: str = "holm") -> tuple[str, ...]:
+    """Return a warning where no effect, however clear, could be significant.
+
+    Examples
+    --------
+    >>> out_of_reach(2, 3)[0][:61]
+    'with 3 samples and 2 tests no adjusted p can be below 0.5: gi'
+    """
     smallest = smallest_sign_flip_p(n_samples, _n_patterns(n_tests)) * (n_tests if correction == "holm" else 1)
     if smallest <= SIGNIFICANT:
         return ()
