@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import xarray as xr
 from xarray.backends import BackendArray
@@ -18,7 +19,6 @@ from neuros_mechint.core.errors import InputError, SiteError, near_names
 from neuros_mechint.core.sites import SiteReference
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from neuros_mechint.core.provenance import Provenance
@@ -100,6 +100,21 @@ def as_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
     """
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype in HALF_PRECISION else tensor).numpy()
+
+
+def refuse_masked(array: Any, name: str) -> None:
+    """Raise `InputError` for a masked array: NumPy would go on with what lies under the mask.
+
+    Examples
+    --------
+    >>> refuse_masked(np.zeros(3), "x")
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputError(
+            f"{name} has a mask, which would be lost",
+            got=f"{int(np.ma.getmaskarray(array).sum())} masked of {array.size} values",
+            fix="pass array.compressed(), or fill the gaps by a rule that you state",
+        )
 
 
 def describe_origin(dtype: torch.dtype, provenance: Provenance | None) -> dict[str, str]:

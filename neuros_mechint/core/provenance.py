@@ -82,6 +82,11 @@ class Provenance:
         object.__setattr__(self, "versions", MappingProxyType(dict(self.versions)))
         object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values |= {"versions": dict(self.versions), "arguments": dict(self.arguments)}
+        return type(self), tuple(values.values())
+
     @classmethod
     def record(
         cls,

@@ -13,6 +13,7 @@ from neuros_mechint.core.conditions import fulfils, parse
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import codes_of, label_array, label_list
 from neuros_mechint.core.recording_labels import no_such_labels, without_false_rate
+from neuros_mechint.core.statistics import mean_of_defined
 
 
 def query_labels(array: xr.DataArray, condition: str) -> xr.DataArray:
@@ -79,9 +80,9 @@ def average(array: xr.DataArray, axis: str | None, by: str | None) -> xr.DataArr
     values = array.transpose(axis, ...).values.astype(float)
     if by is None:
         kept = array.isel({axis: 0}, drop=True)
-        return _described(without_false_rate(kept.copy(data=_mean(values))), f"{axis}: mean")
+        return _described(without_false_rate(kept.copy(data=mean_of_defined(values, 0))), f"{axis}: mean")
     groups, members = label_groups(array, axis, by)
-    means = np.stack([_mean(values[rows]) for rows in members])
+    means = np.stack([mean_of_defined(values[rows], 0) for rows in members])
     found = _relabelled(array, axis, by, groups, means, members)
     counts = [len(rows) for rows in members]
     found = found.assign_coords(n_averaged=(by, counts, {"long_name": f"entries of {axis} averaged"}))
@@ -167,14 +168,6 @@ def label_groups(array: xr.DataArray, axis: str, by: str) -> tuple[list[Any], li
         raise InputError(f"the recording has an axis {by!r} already", got=f"axes {array.dims}")
     names, codes = codes_of(label_list(array.coords[by].values, by))
     return list(names), [np.flatnonzero(codes == group) for group in range(len(names))]
-
-
-def _mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the mean over the first axis of what was recorded; NaN where nothing was."""
-    present = ~np.isnan(values)
-    counts = present.sum(0)
-    sums = np.where(present, values, 0.0).sum(0)
-    return np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
 
 
 def _relabelled(

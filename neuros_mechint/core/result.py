@@ -103,6 +103,11 @@ class Result:
         object.__setattr__(self, "title", str(self.title))
         object.__setattr__(self, "attributes", MappingProxyType(_plain_json("attributes", self.attributes)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # for workers of a parallel map; mappings that cannot be written to cannot be sent either
+        about = (dict(self.attributes), self.provenance, self.citations, self.warnings)
+        return type(self), (self.data, self.title, *about)
+
     @property
     def main(self) -> xr.DataArray:
         """The first variable of ``data``.

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from scipy import stats
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
@@ -132,6 +133,28 @@ def test_without_a_model_blocks_are_drawn_anew():
     assert found.to_dataframe().columns.tolist() == ["axis_0", "spread", "standard_error", "low", "high"]
 
 
+def test_trials_are_averaged_with_an_interval_that_holds():
+    trials = nm.Recording(
+        fractional_gaussian_noise([0.3, 0.6] * 9, 2048, 18, seed=2).reshape(9, 2, 2048).numpy(),
+        ("trial", "unit", "time"),
+        {"unit": ["a", "b"]},
+    )
+    found = AggregatedVariance().estimate(trials, n_simulated=50)
+    mean = found.average("trial")
+    assert mean.main.dims == ("unit",)
+    np.testing.assert_allclose(mean.values, found.values.mean(0))
+    low, high = stats.t.interval(0.95, 8, found.values.mean(0), stats.sem(found.values, 0))
+    np.testing.assert_allclose([mean.data.low, mean.data.high], [low, high])
+    assert "scatter over 9 of trial" in mean.summary()
+    assert [text.get_text()[:3] for text in mean.plot().get_legend().get_texts()] == ["a: ", "b: "]
+    assert Spread().estimate(trials).average("trial").average("unit").values.shape == ()
+    for over in ("trials", "time"):
+        with pytest.raises(InputError, match="nothing to average over"):
+            found.average(over)
+    biased = AggregatedVariance().estimate(fractional_gaussian_noise(0.93, 512, 60)).average("axis_0")
+    assert any("keep the error that the method makes" in text for text in biased.warnings)
+
+
 def test_figures_files_and_seeds(tmp_path):
     x = fractional_gaussian_noise(0.6, 1024, 9)
     for metric in (AggregatedVariance(), Spread()):
@@ -167,7 +190,7 @@ def test_metrics_of_equal_parameters_are_equal():
 
 
 def test_what_varies():
-    x = torch.tensor([[1e9, 1e9 + 1], [0.1 + 0.2, 0.3], [0.0, 0.0], [-1e-300, 1e-300]], dtype=torch.float64)
+    x = torch.tensor([[1e9, 1e9 + 1], [0.1 + 0.2, 0.3], [0.0, 0.0], [-1e-250, 1e-250]], dtype=torch.float64)
     assert varying(x).tolist() == [True, False, False, True]
     assert varying(torch.tensor([[1e9, 1e9 + 1]], dtype=torch.float32)).tolist() == [False]
 

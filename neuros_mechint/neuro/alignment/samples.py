@@ -13,7 +13,7 @@ import xarray as xr
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import label_list, label_places
-from neuros_mechint.core.labels import HALF_PRECISION, as_numpy, counts_observations
+from neuros_mechint.core.labels import HALF_PRECISION, as_numpy, counts_observations, refuse_masked
 from neuros_mechint.core.recording import Recording
 
 Floats = npt.NDArray[np.float64]
@@ -214,6 +214,7 @@ def _one_entry(axis: str) -> str:
 
 
 def _matrix(array: Any, name: str) -> Floats:
+    refuse_masked(array, name)
     values = as_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
     if values.dtype.kind not in "biuf":
         raise InputError(f"{name} is not made of real numbers", expected="floats or integers", got=values.dtype)

@@ -1,4 +1,4 @@
-"""What else could have made a tail: exponential, log-normal, power law with a cut-off; fitted by powerlaw."""
+"""What else could have made a tail: exponential, log-normal, power law with a cut-off."""
 
 from __future__ import annotations
 
@@ -66,10 +66,12 @@ def compare(values: Floats, fit: TailFit, discrete: bool) -> dict[str, Compariso
         own = log_likelihoods(tail, fit.exponent, fit.xmin, discrete)
         if name == "exponential":
             other = _exponential(tail, fit.xmin, discrete)
+        elif name == "lognormal":
+            other = _lognormal(powerlaw, tail, fit.xmin, discrete)
         else:
-            other = _fitted(powerlaw, name, tail, fit.xmin, discrete)
+            other = _with_cut_off(tail, fit, discrete)
         nested = name == "truncated_power_law"
-        if nested and other.sum() < own.sum():  # the search stopped short of the special case, which fits better
+        if nested and other.sum() < own.sum():  # without a cut-off it fits best
             other = own.copy()
         if not np.isfinite(other).all():  # a search that ended nowhere says nothing
             found[name] = Comparison(0.0, 1.0)
@@ -93,32 +95,31 @@ def _exponential(tail: Floats, xmin: float, discrete: bool) -> Floats:
     return np.log(rate) - rate * beyond
 
 
-def _fitted(powerlaw: Any, name: str, tail: Floats, xmin: float, discrete: bool) -> Floats:
+def _lognormal(powerlaw: Any, tail: Floats, xmin: float, discrete: bool) -> Floats:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # about its search; a fit that failed has a low likelihood
-        if name == "lognormal":
-            distribution = powerlaw.Lognormal(data=tail, xmin=xmin, discrete=discrete, verbose=0)
-        else:
-            # powerlaw's own range ends at an exponent of 3
-            ranges = {"alpha": [0, None], "Lambda": [0, None]}
-            distribution = _with_cut_off(powerlaw)(
-                data=tail, xmin=xmin, discrete=discrete, parameter_ranges=ranges, verbose=0
-            )
+        distribution = powerlaw.Lognormal(data=tail, xmin=xmin, discrete=discrete, verbose=0)
         return np.asarray(distribution.loglikelihoods(tail), dtype=np.float64)
 
 
-def _with_cut_off(powerlaw: Any) -> Any:
-    """Return powerlaw's class with likelihoods that neither overflow nor divide by zero, and take no seconds."""
+def _with_cut_off(tail: Floats, fit: TailFit, discrete: bool) -> Floats:
+    r"""Return log-likelihoods under the best :math:`x^{-\alpha} e^{-\lambda x}`, whose sum stays in range.
 
-    class CutOff(powerlaw.Truncated_Power_Law):
-        def loglikelihoods(self, data: Floats) -> Floats:
-            log_sum = _log_sum(self.alpha, self.Lambda, self.xmin, self.discrete)
-            return -log_sum - self.alpha * np.log(data) - self.Lambda * (data - self.xmin)
+    powerlaw's own divides by zero on some tails, takes seconds, and its search may stop far from the best.
+    """
+    from scipy.optimize import minimize
 
-        def compute_distance_metrics(self, data: Any = None) -> None:
-            """Leave out what is not asked for, and takes longest."""
+    beyond, logs = tail - fit.xmin, np.log(tail)
 
-    return CutOff
+    def cost(parameters: Floats) -> float:
+        exponent, rate = parameters[0], np.exp(parameters[1])
+        return _log_sum(exponent, rate, fit.xmin, discrete) + exponent * logs.mean() + rate * beyond.mean()
+
+    starts = [np.array([fit.exponent * share, np.log(1 / beyond.mean() * share)]) for share in (1.0, 0.5, 0.1)]
+    bounds = [(0.0, None), (None, None)]
+    best = minimize(cost, min(starts, key=cost), method="Nelder-Mead", bounds=bounds, options={"xatol": 1e-6}).x
+    rate = np.exp(best[1])
+    return -_log_sum(best[0], rate, fit.xmin, discrete) - best[0] * logs - rate * beyond
 
 
 def _log_sum(exponent: float, rate: float, xmin: float, discrete: bool) -> float:

@@ -34,6 +34,8 @@ _SHORTEST_BLOCK = 50
 _FEWEST_STEPS = 20
 _FEWEST_BLOCKS = 20
 _WHITE = 0.01
+# One step above the multistep ratio, and amplitudes above 1, come by chance as well, but not by so much.
+_MANY_ERRORS, _MOST_AMPLITUDE = 3.0, 1.1
 _HARDLY_FALLS = 0.5
 _ROUNDS = 20
 
@@ -80,7 +82,7 @@ class BranchingRatio(Result):
         seconds = "" if about["bin_seconds"] is None else f" = {tau * about['bin_seconds']:.3g} s"
         interval = f"{100 * about['level']:g}% interval {low:.4f} to {high:.4f} ({about['method']})"
         return [
-            f"branching ratio {self.ratio:.4f}, {interval}" if np.isfinite(self.ratio) else "no memory was found",
+            f"branching ratio {self.ratio:.4f}, {interval}" if np.isfinite(self.ratio) else "no ratio is known",
             f"multistep {self.data['multistep'].item():.4f}; one step {self.data['one_step'].item():.4f}, "
             "which is too low where not all units are seen",
             f"autocorrelation time {tau:.3g} bins ({short:.3g} to {long:.3g}){seconds}; amplitude "
@@ -161,8 +163,10 @@ def branching_ratio(
     (True, True)
     """
     check_option("method", method, METHODS)
+    check_option("offset", offset, (True, False))
     given = population(activity)
     values = given.summed()
+    values = values / (np.abs(values).max() or 1.0)  # no ratio depends on the unit, but squares must stay in range
     n_trials, n_steps = values.shape
     _check(values)
     level, n_resamples, random = coverage(level), whole("n_resamples", n_resamples, 10), generator(seed)
@@ -275,8 +279,14 @@ def _warnings(drawn: _Draws, p_white: float, method: str) -> tuple[str, ...]:
     found = []
     if p_white > _WHITE:
         found.append(
-            f"activity without any memory has slopes like these in {100 * p_white:.2g}% of the cases: the decay of "
-            "slopes, and with it the branching ratio, is not known"
+            "the slopes do not fall like an exponential, or activity without any memory has such in "
+            f"{100 * p_white:.2g}% of the cases (1% is allowed): the branching ratio is not known"
+        )
+    elif _no_exponential(drawn):
+        found.append(
+            f"the slopes are those of no branching process (amplitude {drawn.fit.amplitude[0]:.2f}, one step "
+            f"{drawn.slopes[0]:.2f}, where none can be above 1, and one step not above the ratio): activity that "
+            "oscillates, for one, has such; do not rely on the ratio"
         )
     elif drawn.fit.ratio[0] ** drawn.slopes.size > _HARDLY_FALLS:
         found.append(
@@ -288,6 +298,15 @@ def _warnings(drawn: _Draws, p_white: float, method: str) -> tuple[str, ...]:
     if method == "one_step":
         found.append("the one-step estimate is too low where not all active units are observed")
     return tuple(found)
+
+
+def _no_exponential(drawn: _Draws) -> bool:
+    """Return whether the decay contradicts ``b m ** k`` with b from 0 to 1, by more than chance."""
+    ratios, one_step = drawn.ratios["multistep"], drawn.ratios["one_step"]
+    if np.isnan(ratios).any():
+        return False
+    below = one_step - ratios
+    return bool(below[0] > _MANY_ERRORS * below[1:].std() and drawn.fit.amplitude[0] > _MOST_AMPLITUDE)
 
 
 def _dataset(drawn: _Draws, method: str, level: float, offset: bool) -> xr.Dataset:

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.labels import as_numpy, counts_observations
+from neuros_mechint.core.labels import as_numpy, counts_observations, refuse_masked
 from neuros_mechint.core.recording import Recording
 
 Floats = npt.NDArray[np.float64]
@@ -93,7 +93,11 @@ def _by_name(array: xr.DataArray) -> npt.NDArray[Any]:
 
 
 def _by_position(array: Any) -> npt.NDArray[Any]:
-    values = as_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
+    refuse_masked(array, "the activity")
+    try:
+        values = as_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
+    except ValueError as error:  # rows of different lengths
+        raise InputError("the activity is no array", expected="units of one length", got=str(error)) from error
     if values.ndim not in (1, 2):
         raise InputError(
             "it is not clear which axis of the activity is which",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neuros_mechint.core.errors import InputError, number, whole
+from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.labels import as_numpy
 from neuros_mechint.core.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.progress import progress_bar
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LEAST_FIT = 0.1
+_LARGEST = 1e20
+_CLEARLY = 3.0
+"""Nats by which a power law with a cut-off must be likelier than a log-normal that also beats the pure law."""
 """Clauset, Shalizi and Newman: below, the power law is ruled out."""
 _NAMES = {"exponential": "exponential", "lognormal": "log-normal", "truncated_power_law": "power law with a cut-off"}
 
@@ -153,6 +156,7 @@ def fit_power_law(
     >>> fit_power_law(sizes, n_resamples=20).verdict
     'no power law'
     """
+    check_option("discrete", discrete, (None, True, False))
     array, quantity = _positive(values), _quantity(values)
     whole_numbers = bool((array == np.round(array)).all())
     discrete = whole_numbers if discrete is None else bool(discrete)
@@ -210,10 +214,13 @@ def judge(p_fit: float, comparisons: dict[str, Comparison]) -> tuple[str, str]:
         better = exponential.ratio < 0 and exponential.p < SIGNIFICANT
         return "no power law", f"an exponential fits {'better' if better else 'about as well'}"
     cut, lognormal = (comparisons[name] for name in ("truncated_power_law", "lognormal"))
-    if cut.ratio < 0 and cut.p < SIGNIFICANT:
+    with_cut_off, as_lognormal = (one.ratio < 0 and one.p < SIGNIFICANT for one in (cut, lognormal))
+    # both have two parameters: their likelihoods can be compared as they are
+    if as_lognormal and lognormal.ratio < cut.ratio + _CLEARLY:
+        also = ", and one with a cut-off is not clearly better" if with_cut_off else ""
+        return "no power law", f"a log-normal fits better{also}"
+    if with_cut_off:
         return "power law with a cut-off", "an exponential cut-off makes the fit better"
-    if lognormal.ratio < 0 and lognormal.p < SIGNIFICANT:
-        return "no power law", "a log-normal fits better"
     if p_fit < _LEAST_FIT:
         return "near a power law", f"an exponential is ruled out, but true power laws lie closer (p = {p_fit:.2g})"
     also = "" if lognormal.p < SIGNIFICANT else "; a log-normal cannot be told apart"
@@ -293,6 +300,13 @@ def _positive(values: Any) -> Floats:
         )
     array = array.astype(np.float64)
     bad = int((~np.isfinite(array) | (array <= 0)).sum())
+    if array.size and not bad and (array.max() > _LARGEST or array.min() < 1 / _LARGEST):
+        raise InputError(
+            "values are too large or too small to compute with",
+            expected=f"numbers from {1 / _LARGEST:g} to {_LARGEST:g}",
+            got=f"{array.min():.3g} to {array.max():.3g}",
+            fix="give them in another unit: no exponent depends on it",
+        )
     if bad:
         raise InputError(
             "a power law is of positive numbers", expected="finite values above 0", got=f"{bad} of {array.size} others"

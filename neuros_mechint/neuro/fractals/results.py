@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _MOST_CURVES = 6
 _ONE_DECADE, _TWO_DECADES = 10, 100
+_FEWEST_TO_AVERAGE = 2
 _RESERVED = ("standard_error", "low", "high", "bias", "r2", "statistic", "line", "fitted")
 
 
@@ -40,6 +41,36 @@ class MetricEstimate(Result):
         """The metric of each signal."""
         return self.main.values
 
+    def average(self, over: str) -> MetricEstimate:
+        """Return the mean over an axis of independent signals: one value for each channel, say, from all its trials.
+
+        Intervals are those of Student's t from the scatter over that axis. What the method is wrong by for signals of
+        this length does not average out: ``bias`` says how much that is for signals of the kind that was simulated.
+
+        Parameters
+        ----------
+        over : str
+            Name of the axis, such as ``"trial"``.
+
+        Returns
+        -------
+        MetricEstimate
+            Over the other axes, with geometric means of the log-log plots.
+
+        Raises
+        ------
+        InputError
+            No such axis, or a single signal along it.
+
+        Examples
+        --------
+        >>> import neuros_mechint as nm
+        >>> trials = nm.fractional_gaussian_noise(0.7, 1000, 12, seed=1).reshape(4, 3, 1000)  # (trial, channel, time)
+        >>> nm.HurstExponent().estimate(trials).average("axis_0").values.round(1).tolist()
+        [0.7, 0.7, 0.7]
+        """
+        return averaged(self, over)
+
     def _draw(self, ax: Axes) -> None:
         if "statistic" in self.data:
             self._draw_fits(ax)
@@ -51,9 +82,11 @@ class MetricEstimate(Result):
         points, lines = (self.data[name].values.reshape(-1, scales.size) for name in ("statistic", "line"))
         fitted, values = self.data["fitted"].values, self.values.ravel()
         if len(values) <= _MOST_CURVES:
+            names = self._names()
             for index, value in enumerate(values):
                 color = PALETTE[index % len(PALETTE)]
-                ax.plot(scales, points[index], "o", color=color, markerfacecolor="none", label=f"{value:.3f}")
+                label = f"{names[index]}{value:.3f}"
+                ax.plot(scales, points[index], "o", color=color, markerfacecolor="none", label=label)
                 ax.plot(scales[fitted], lines[index, fitted], color=color)
         else:
             low, middle, high = np.exp(np.quantile(np.log(points), [0.25, 0.5, 0.75], axis=0))
@@ -71,6 +104,13 @@ class MetricEstimate(Result):
         ax.set_ylabel(self.data["statistic"].attrs["long_name"])
         title = self.main.attrs["long_name"] if len(values) <= _MOST_CURVES else None
         ax.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1))
+
+    def _names(self) -> list[str]:
+        """Return what to call each signal in a legend, where it has labels."""
+        labelled = [axis for axis in self.main.dims if axis in self.main.coords]
+        if len(self.main.dims) != 1 or not labelled:
+            return [""] * self.values.size
+        return [f"{label}: " for label in self.main[labelled[0]].values]
 
     def _draw_values(self, ax: Axes) -> None:
         values = self.values.ravel()
@@ -107,6 +147,54 @@ class MetricEstimate(Result):
             units = self.data[about["scale_name"]].attrs["units"]
             lines.append(f"fitted over {about['n_fitted']} scales from {low:g} to {high:g} {units}, {r2}")
         return [*lines, f"signals of {about['n_samples']} samples; uncertainty from {about['uncertainty']}"]
+
+
+def averaged(found: MetricEstimate, over: str) -> MetricEstimate:
+    """Return the mean over an axis, see `MetricEstimate.average`.
+
+    Examples
+    --------
+    >>> import neuros_mechint as nm
+    >>> trials = nm.HurstExponent().estimate(nm.fractional_gaussian_noise(0.7, 1000, 5))
+    >>> averaged(trials, "axis_0").attributes["uncertainty"]
+    'the scatter over 5 of axis_0'
+    """
+    from scipy.stats import t
+
+    main, about = found.main, dict[str, Any](found.attributes)
+    if over not in main.dims or main.sizes[over] < _FEWEST_TO_AVERAGE:
+        raise InputError(
+            f"there is nothing to average over {over!r}",
+            expected=f"one of the axes {', '.join(map(repr, main.dims))}, with at least {_FEWEST_TO_AVERAGE} signals",
+            got=f"{main.sizes[over]} signal" if over in main.dims else repr(over),
+        )
+    n_signals = main.sizes[over]
+    mean, error = main.mean(over, keep_attrs=True), main.std(over, ddof=1) / n_signals**0.5
+    reach = float(t.ppf((1 + about["level"]) / 2, n_signals - 1)) * error
+    variables = {main.name: mean, "standard_error": error, "low": mean - reach, "high": mean + reach}
+    for name in ("bias", "r2"):
+        if name in found.data:
+            variables[name] = found.data[name].mean(over)
+    for name in ("statistic", "line"):
+        if name in found.data:
+            variables[name] = xr.apply_ufunc(np.exp, xr.apply_ufunc(np.log, found.data[name]).mean(over))
+    if "fitted" in found.data:
+        variables["fitted"] = found.data["fitted"]
+    data = xr.Dataset({name: array.assign_attrs(found.data[name].attrs) for name, array in variables.items()})
+    about["uncertainty"] = f"the scatter over {n_signals} of {over}"
+    warnings = (*found.warnings, *_warnings_of_bias(data))
+    return MetricEstimate(
+        data, found.title, attributes=about, provenance=found.provenance, citations=found.citations, warnings=warnings
+    )
+
+
+def _warnings_of_bias(data: xr.Dataset) -> tuple[str, ...]:
+    if "bias" not in data or not bool((np.abs(data["bias"]) > data["standard_error"]).any()):
+        return ()
+    worst = float(data["bias"].values.flat[np.argmax(np.abs(data["bias"].values))])
+    return (
+        f"averages keep the error that the method makes at this length (up to {worst:+.3f}), more than they scatter",
+    )
 
 
 def metric_estimate(

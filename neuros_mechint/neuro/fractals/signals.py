@@ -11,13 +11,15 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, check_option
-from neuros_mechint.core.labels import HALF_PRECISION
+from neuros_mechint.core.labels import HALF_PRECISION, refuse_masked
 from neuros_mechint.core.recording import Recording
 
 TIME_AXES = ("time", "position")
 """Axes along which labelled data are signals, the first that is there."""
 # Beyond the rounding of the values themselves, and of what was subtracted to make them.
 _ROUNDINGS = 16
+# Squares of larger signals, or of smaller ones than its inverse, would leave the range of floats.
+_LARGEST = {torch.float32: 1e12, torch.float64: 1e100}
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def signals(x: Any, least: int = 2, name: str = "x", why: str | None = None, con
         coords = {key: held for key, held in array.coords.items() if set(held.dims) <= set(dims)}
         array = array.values
     values = _tensor(array, name)
-    _check_finite(values, name)
+    low, high = _extremes(values)
+    _check_finite(values, low, high, name)
     if values.shape[-1] < least:
         raise InputError(
             f"{name} is too short",
@@ -97,7 +100,8 @@ def signals(x: Any, least: int = 2, name: str = "x", why: str | None = None, con
             fix="time is the last axis: transpose arrays where it is another" if values.ndim > 1 else None,
         )
     if constant == "raise":
-        _check_varying(values, name)
+        _check_varying(_differ(low, high), values.ndim, name)
+    values = _in_range(values, torch.maximum(low.abs(), high.abs()))
     dims = dims if dims is not None else tuple(f"axis_{axis}" for axis in range(values.ndim - 1))
     return Signals(values, dims, coords, None if rate is None else float(rate))
 
@@ -112,6 +116,7 @@ def varying(values: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     torch.Tensor of bool, shape (...)
+        False also for changes so small that their gradients would be infinite.
 
     Examples
     --------
@@ -119,9 +124,35 @@ def varying(values: torch.Tensor) -> torch.Tensor:
     >>> varying(torch.tensor([[0.0, 1.0], [3.0, 3.0]])).tolist()
     [True, False]
     """
-    # aminmax would take one pass instead of two, and ten times as long
-    low, high = values.detach().amin(-1), values.detach().amax(-1)
-    return high - low > _ROUNDINGS * torch.finfo(values.dtype).eps * torch.maximum(low.abs(), high.abs())
+    return _differ(*_extremes(values))
+
+
+def _extremes(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    # aminmax takes one pass instead of two, and ten times as long
+    return values.detach().amin(-1), values.detach().amax(-1)
+
+
+def _differ(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    rounding = torch.finfo(low.dtype)
+    least = _ROUNDINGS * rounding.eps * torch.maximum(low.abs(), high.abs())
+    return high - low > least.clamp_min(rounding.tiny / rounding.eps)
+
+
+def _in_range(values: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+    """Return signals whose squares and sums floats can hold: huge and tiny ones in another unit.
+
+    No metric depends on the unit, and powers of two are exact. Nearly all signals stay as they came.
+    """
+    limit, rounding = _LARGEST[values.dtype], torch.finfo(values.dtype)
+    # still smaller ones count as constant: see `varying`
+    outside = (size > limit) | ((size < 1 / limit) & (size > rounding.tiny / rounding.eps))
+    if not outside.any():
+        return values
+    exponent = torch.where(outside, torch.frexp(size)[1], 0)[..., None]
+    half = exponent // 2  # the whole power of two may itself be too large for a float
+    for step in (half, exponent - half):
+        values = values * torch.exp2(-step.to(values.dtype))
+    return values
 
 
 def _time_last(array: xr.DataArray, name: str) -> xr.DataArray:
@@ -139,6 +170,7 @@ def _time_last(array: xr.DataArray, name: str) -> xr.DataArray:
 def _tensor(array: Any, name: str) -> torch.Tensor:
     """Return real numbers as a tensor of floats with at least one axis."""
     if not isinstance(array, torch.Tensor):
+        refuse_masked(array, name)
         try:
             held = np.asarray(array)
         except ValueError as error:  # rows of different lengths
@@ -156,27 +188,24 @@ def _tensor(array: Any, name: str) -> torch.Tensor:
     return array
 
 
-def _check_finite(values: torch.Tensor, name: str) -> None:
-    # one pass in the common case: a sum is finite only where all terms are
-    if torch.isfinite(values.detach().sum()):
+def _check_finite(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor, name: str) -> None:
+    if torch.isfinite(low).all() and torch.isfinite(high).all():  # NaN is both the lowest and the highest
         return
-    missing = ~torch.isfinite(values.detach())
-    if missing.any():
-        raise InputError(
-            f"{name} is not finite",
-            got=f"{int(missing.sum())} of {values.numel()} values are NaN or infinite",
-            fix="cut the signal there, or fill the gap by a rule that you state",
-        )
+    missing = int((~torch.isfinite(values.detach())).sum())
+    raise InputError(
+        f"{name} is not finite",
+        got=f"{missing} of {values.numel()} values are NaN or infinite",
+        fix="cut the signal there, or fill the gap by a rule that you state",
+    )
 
 
-def _check_varying(values: torch.Tensor, name: str) -> None:
-    still = ~varying(values)
-    if still.any():
-        places = still.nonzero()
-        where = f", the first at {tuple(places[0].tolist())}" if values.ndim > 1 else ""
+def _check_varying(changing: torch.Tensor, n_axes: int, name: str) -> None:
+    if not changing.all():
+        places = (~changing).nonzero()
+        where = f", the first at {tuple(places[0].tolist())}" if n_axes > 1 else ""
         raise InputError(
             f"{name} is constant",
             expected="signals that change over time",
-            got=f"{len(places)} of {still.numel()} signals do not{where}",
-            fix="leave them out" if values.ndim > 1 else None,
+            got=f"{len(places)} of {changing.numel()} signals do not{where}",
+            fix="leave them out" if n_axes > 1 else None,
         )

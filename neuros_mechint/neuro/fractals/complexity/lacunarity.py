@@ -227,6 +227,8 @@ class Lacunarity(Parameterised):
     def _masses(self, values: torch.Tensor, sizes: tuple[int, ...]) -> Iterator[torch.Tensor]:
         """Yield for each size the sums over boxes at every place, with space along the last axes."""
         sums = values.double()
+        # no lacunarity depends on the unit, but squares must stay in range; a power of two changes no digit
+        sums = sums * torch.exp2(-torch.frexp(sums.detach().amax())[1].double())
         for axis in range(-self.n_axes, 0):
             sums = torch.cat([torch.zeros_like(sums.narrow(axis, 0, 1)), sums.cumsum(axis)], dim=axis)
         for size in sizes:

@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 
 import torch
 
-from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
+from neuros_mechint.core.errors import InputError, check_option, whole
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.fractals.fluctuations.scales import checked_scales, fewest_samples, window_lengths
 from neuros_mechint.neuro.fractals.fluctuations.wavelet import SHORTEST, dyadic_mean_squares
 from neuros_mechint.neuro.fractals.fluctuations.windows import mean_squares
 from neuros_mechint.neuro.fractals.metric import Fit, Metric
-from neuros_mechint.neuro.fractals.scaling import line_fit
+from neuros_mechint.neuro.fractals.scaling import line_fit, scale_range
 from neuros_mechint.neuro.fractals.stimuli.gaussian import fractional_brownian_motion, fractional_gaussian_noise
 
 # What is worked on at a time: with what is made of it, it leaves the cache, but half as much takes longer.
@@ -82,7 +82,7 @@ class DetrendedFluctuationAnalysis(Metric):
     ) -> None:
         self.order = whole("order", order)
         self.scales = checked_scales(scales, self.order)
-        self.fit_range = _checked_range(fit_range)
+        self.fit_range = scale_range(fit_range)
         check_option("overlap", overlap, (None, True, False))
         self.overlap = overlap
 
@@ -130,17 +130,6 @@ class DetrendedFluctuationAnalysis(Metric):
         if truth < 1:
             return fractional_gaussian_noise(truth, n_samples, n_signals, seed)
         return fractional_brownian_motion(truth - 1, n_samples, n_signals, seed)
-
-
-def _checked_range(fit_range: tuple[float, float] | None) -> tuple[float, float] | None:
-    if fit_range is None:
-        return None
-    try:
-        low, high = fit_range
-    except (TypeError, ValueError) as error:
-        raise OptionError("fit_range is no pair", expected="(low, high) in samples", got=repr(fit_range)) from error
-    low = number("the low end of fit_range", low, 0, float("inf"))
-    return low, number("the high end of fit_range", high, low, float("inf"))
 
 
 def _check(squares: torch.Tensor, roundings: torch.Tensor, lengths: tuple[int, ...]) -> None:

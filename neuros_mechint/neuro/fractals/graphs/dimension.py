@@ -183,14 +183,16 @@ class GraphFractalDimension(Parameterised):
             shortest = min(float(np.median(edges.data)), diameter)
             sizes = np.unique(np.geomspace(shortest, diameter, _MOST_SIZES) * (1 + 1e-9))
         counts = numbers_of_boxes(found.matrix, sizes, self.n_orders, random)
-        return Covering(sizes, counts, len(found.matrix), found.n_left_out, diameter)
+        return Covering(sizes, counts, len(found.matrix), found.n_left_out, diameter, diameter + hops)
 
 
 def _fit(covering: Covering) -> GraphFit:
     """Return the power law and the exponential law of the number of boxes."""
     fewest = covering.counts.min(0)
-    # sizes beyond the first that holds the whole graph say nothing more
-    fitted = np.arange(len(fewest)) <= (fewest == 1).argmax() if (fewest == 1).any() else np.ones(len(fewest), bool)
+    # sizes beyond the one that just holds the whole graph say nothing more
+    fitted = covering.sizes <= covering.holds_all * (1 + 1e-6)
+    if (fewest == 1).any():
+        fitted &= np.arange(len(fewest)) <= (fewest == 1).argmax()
     if fitted.sum() < FEWEST_SIZES:
         missing = torch.full((), torch.nan, dtype=torch.float64)
         nothing = LineFit(missing, missing, missing)

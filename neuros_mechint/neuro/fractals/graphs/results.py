@@ -37,6 +37,8 @@ class Covering(NamedTuple):
     n_nodes, n_left_out : int
         In the largest connected part, and outside of it.
     diameter : float
+    holds_all : float
+        Size of the box that just holds all of that part.
     """
 
     sizes: Floats
@@ -44,6 +46,7 @@ class Covering(NamedTuple):
     n_nodes: int
     n_left_out: int
     diameter: float
+    holds_all: float
 
 
 class GraphFit(NamedTuple):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from neuros_mechint.core.errors import check_option, number, whole
+from neuros_mechint.core.errors import OptionError, check_option, number, whole
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.fractals.fluctuations.dfa import DetrendedFluctuationAnalysis
 from neuros_mechint.neuro.fractals.hurst.rescaled_range import (
@@ -111,6 +111,8 @@ class HurstExponent(Metric):
         self.method = method
         moments = whole("vanishing_moments", vanishing_moments, 2)
         self.vanishing_moments = int(number("vanishing_moments", moments, 0, MOST_VANISHING_MOMENTS))
+        if method != "wavelet" and self.vanishing_moments != 2:
+            raise OptionError("only wavelets have vanishing moments", got=f"method={method!r}", fix="leave them out")
         self.fit_range = scale_range(fit_range, least=2 if method == "wavelet" else SHORTEST_WINDOW)
         if self.fit_range is not None and method == "rs":
             windows_between(*self.fit_range, _WINDOWS_PER_OCTAVE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -140,12 +140,25 @@ class FractalRegularizationLoss(nn.Module):
             if not isinstance(inputs[name], torch.Tensor):
                 raise InputError(f"{name}: a loss needs a tensor", got=type(inputs[name]).__name__)
             # zero, and yet a part of the graph: backward works where it is the only term
-            found[name] = weights[name] * prior(inputs[name]) if weights[name] else (inputs[name] * 0).sum()
+            no_loss = inputs[name].flatten()[:0].sum()
+            found[name] = weights[name] * _scalar(name, prior(inputs[name])) if weights[name] else no_loss
         return found
 
     def extra_repr(self) -> str:
         """Return the weights as they were given."""
         return f"weights={self._weights}"
+
+
+def _scalar(name: str, loss: Any) -> torch.Tensor:
+    if not isinstance(loss, torch.Tensor) or loss.shape != ():
+        got = tuple(loss.shape) if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise InputError(f"{name} gave no loss", expected="a tensor of shape ()", got=got)
+    return loss
+
+
+def _is_name(name: str) -> bool:
+    """Return whether modules can be kept under this name."""
+    return bool(name) and "." not in name and not hasattr(nn.ModuleDict, name)
 
 
 def _checked(priors: object) -> dict[str, tuple[nn.Module, Weight]]:
@@ -155,7 +168,7 @@ def _checked(priors: object) -> dict[str, tuple[nn.Module, Weight]]:
         raise OptionError("there are no priors", expected=expected, got=repr(priors))
     found: dict[str, tuple[nn.Module, Weight]] = {}
     for name, pair in priors.items():
-        if not isinstance(name, str) or not isinstance(pair, tuple | list) or len(pair) != 2:
+        if not isinstance(name, str) or not isinstance(pair, tuple | list) or len(pair) != 2 or not _is_name(name):
             raise OptionError("a prior needs a name and a weight", expected=expected, got=f"{name!r}: {pair!r}")
         prior, weight = pair
         if not isinstance(prior, nn.Module):

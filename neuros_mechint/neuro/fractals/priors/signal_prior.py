@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import nn
@@ -41,6 +42,8 @@ class SignalPrior(nn.Module, ABC):
         super().__init__()
         self.metric = metric
         self.axis = _axis("axis", axis)
+        if isinstance(average, str) or not isinstance(average, Sequence):
+            raise OptionError("average is no sequence of axes", expected="such as (0,)", got=repr(average))
         self.average = tuple(_axis("average", each) for each in average)
 
     @abstractmethod
@@ -119,6 +122,8 @@ class SignalPrior(nn.Module, ABC):
                 )
             found.append(axis % n_axes)
         time, average = found[0], found[1:]
+        if len(set(average)) < len(average):
+            raise OptionError("an axis comes twice", got=f"average={self.average}")
         if time in average:
             raise OptionError("time cannot be averaged", got=f"axis={self.axis}, average={self.average}")
         return time, tuple(axis - (axis > time) for axis in average)
@@ -147,8 +152,8 @@ class TargetPrior(SignalPrior):
 
 
 def _axis(name: str, value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
     raise OptionError(f"{name} is no axis", expected="an integer", got=repr(value))
 
 

@@ -176,7 +176,10 @@ def measured(site: str, metric: SignalMetric, rows: torch.Tensor, sampling_rate:
     except Exception as error:
         error.add_note(f"in the metric of the signals at {site!r}, of shape {tuple(rows.shape)}")
         raise
-    value = torch.as_tensor(found)
+    try:
+        value = torch.as_tensor(found)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError("the metric gives no numbers", got=type(found).__name__) from error
     if value.shape != rows.shape[:1] or value.is_complex():
         raise InputError(
             "the metric does not give one real number per signal",

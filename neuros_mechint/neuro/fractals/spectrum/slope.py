@@ -21,6 +21,8 @@ _HANN_HALF_WIDTH = 2  # steps of frequency from the middle of the window's trans
 _FEWEST_FREQUENCIES = 3
 _SHORTEST_DEFAULT_SEGMENT = 64
 _SEGMENTS, _SEGMENTS_OF_IRASA = 8, 4
+_BANDWIDTH = 4.0
+_NO_POWER = 1e4
 # In cycles per sample: sampled processes follow their power law up to about here, and filters act above.
 _HIGHEST = 0.25
 # Leakage of tapers falls as fast as brown noise: what is steeper comes out like it.
@@ -85,7 +87,7 @@ class SpectralSlope(Metric):
         fit_range: tuple[float, float] | None = None,
         sampling_rate: float | None = None,
         segment: int | None = None,
-        bandwidth: float = 4.0,
+        bandwidth: float = _BANDWIDTH,
     ) -> None:
         check_option("method", method, _METHODS)
         self.method: Literal["welch", "multitaper", "irasa"] = method
@@ -95,6 +97,8 @@ class SpectralSlope(Metric):
         self.fit_range = scale_range(fit_range, units="cycles per unit of sampling_rate")
         if segment is not None and method == "multitaper":
             raise OptionError("tapers span the whole signal", got=f"segment={segment}", fix="leave segment out")
+        if method != "multitaper" and bandwidth != _BANDWIDTH:
+            raise OptionError("only tapers have a bandwidth", got=f"method={method!r}", fix="leave bandwidth out")
         if self.fit_range is not None and self.sampling_rate is not None:
             self._check_highest(self.fit_range[1], self.sampling_rate)
 
@@ -133,6 +137,13 @@ class SpectralSlope(Metric):
         within = frequencies[fitted]
         # where there is no power at all, only rounding is left
         floor = torch.finfo(power.dtype).eps ** 2 * power.detach().mean(-1, keepdim=True)
+        empty = (power[:, fitted].detach() < _NO_POWER * floor).any(-1)
+        if empty.any():
+            raise InputError(
+                "there is no power but rounding at some frequencies",
+                expected=f"signals with power from {within[0]:g} to {within[-1]:g} {self.scale_units}",
+                got=f"{int(empty.sum())} of {len(empty)} signals without, as of a single sine",
+            )
         line = line_fit(within.log(), (power[:, fitted] + floor).log(), 1 / within)
         line = line._replace(intercept=line.intercept + 2 * scale[:, 0].log())
         return Fit(line.slope, frequencies, power * scale**2, fitted, line)
