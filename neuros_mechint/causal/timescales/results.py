@@ -78,7 +78,7 @@ class ScaleAblation(Result):
         data, about = self.data, self.attributes
         units = self.values.attrs.get("units", "")
         lines = [
-            f"baseline: {float(data['baseline'].mean()):.4g} {units}",
+            f"baseline: {float(data['baseline'].mean()):.4g} {units}".rstrip(),
             f"{about['method']} bands along {about['axis']} ({data['band'].attrs['long_name']}), 95% interval over "
             f"{data.sizes['sample']} samples, p after correction ({about['correction']}):",
         ]

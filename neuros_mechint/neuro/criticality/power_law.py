@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _LEAST_FIT = 0.1
 _LARGEST = 1e20
-_CLEARLY = 3.0
-"""Nats by which a power law with a cut-off must be likelier than a log-normal that also beats the pure law."""
+_CLEARLY = 2.0
+"""Nats by which a power law with a cut-off must be likelier than a log-normal: a difference of 4 in AIC."""
 """Clauset, Shalizi and Newman: below, the power law is ruled out."""
 _NAMES = {"exponential": "exponential", "lognormal": "log-normal", "truncated_power_law": "power law with a cut-off"}
 
@@ -216,11 +216,13 @@ def judge(p_fit: float, comparisons: dict[str, Comparison]) -> tuple[str, str]:
     cut, lognormal = (comparisons[name] for name in ("truncated_power_law", "lognormal"))
     with_cut_off, as_lognormal = (one.ratio < 0 and one.p < SIGNIFICANT for one in (cut, lognormal))
     # both have two parameters: their likelihoods can be compared as they are
-    if as_lognormal and lognormal.ratio < cut.ratio + _CLEARLY:
-        also = ", and one with a cut-off is not clearly better" if with_cut_off else ""
+    if with_cut_off and cut.ratio < lognormal.ratio - _CLEARLY:
+        return "power law with a cut-off", "an exponential cut-off makes the fit better"
+    if as_lognormal:
+        also = ", and a cut-off no better than that" if with_cut_off else ""
         return "no power law", f"a log-normal fits better{also}"
     if with_cut_off:
-        return "power law with a cut-off", "an exponential cut-off makes the fit better"
+        return "near a power law", "a cut-off makes the fit better, but a log-normal fits as well as that"
     if p_fit < _LEAST_FIT:
         return "near a power law", f"an exponential is ruled out, but true power laws lie closer (p = {p_fit:.2g})"
     also = "" if lognormal.p < SIGNIFICANT else "; a log-normal cannot be told apart"
