@@ -42,13 +42,13 @@ from .core.edits import Scale as Scale
 from .core.edits import SetComponent as SetComponent
 from .core.edits import Zero as Zero
 from .core.permutation import permutation_test as permutation_test
-from .core.recording import Recording as Recording
+from .core.recordings.recording import Recording as Recording
 from .core.result import Result as Result
 from .core.result import load_result as load_result
 from .core.sites import Site as Site
 from .core.sites import SiteTable as SiteTable
 from .core.statistics import bootstrap_ci as bootstrap_ci
-from .core.store import ActivationStore as ActivationStore
+from .core.stores.store import ActivationStore as ActivationStore
 from .datasets.embedded import load_model as load_model
 from .datasets.images92 import load_92images as load_92images
 from .features.alignment import feature_alignment as feature_alignment

@@ -22,7 +22,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.sites import SiteReference, SiteTable
-from neuros_mechint.core.store import ActivationStore
+from neuros_mechint.core.stores.store import ActivationStore
 
 Tensors = Mapping[str, torch.Tensor]
 Dims = Mapping[str, tuple[str, ...]]

@@ -17,7 +17,7 @@ from neuros_mechint.core.sites import Site, SiteTable
 if TYPE_CHECKING:
     import xarray as xr
 
-    from neuros_mechint.core.recording import Recording
+    from neuros_mechint.core.recordings.recording import Recording
 
 
 class RecordingAdapter(BaseAdapter):

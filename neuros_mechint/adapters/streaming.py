@@ -10,7 +10,7 @@ from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.errors import InputError, StorageError
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.sites import SiteReference
-from neuros_mechint.core.store import ActivationStore
+from neuros_mechint.core.stores.store import ActivationStore
 
 
 def stream_to_store(

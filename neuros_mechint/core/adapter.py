@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from neuros_mechint.core.activations import Activations
     from neuros_mechint.core.edits import Edit
     from neuros_mechint.core.sites import SiteTable
-    from neuros_mechint.core.store import ActivationStore
+    from neuros_mechint.core.stores.store import ActivationStore
 
 Metric = Callable[[Any], "torch.Tensor"]
 """``metric(output)`` gives one number per sample, ``(batch,)``, or a scalar."""

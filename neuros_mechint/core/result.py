@@ -165,7 +165,7 @@ class Result:
         >>> result.plot(matplotlib.figure.Figure().subplots()).get_title(loc="left")
         'Scores'
         """
-        from neuros_mechint.core.plotting import new_axes, style
+        from neuros_mechint.core.figures.plotting import new_axes, style
 
         with style():
             axes = new_axes(ax, self.figure_size)
@@ -178,7 +178,7 @@ class Result:
     @property
     def figure_size(self) -> tuple[float, float]:
         """Width and height in inches that fit the drawing."""
-        from neuros_mechint.core.plotting import figure_size
+        from neuros_mechint.core.figures.plotting import figure_size
 
         return figure_size(self.data)
 
@@ -196,7 +196,7 @@ class Result:
         MissingDependencyError
             If plotly is not installed.
         """
-        from neuros_mechint.core.interactive import interactive_figure
+        from neuros_mechint.core.figures.interactive import interactive_figure
 
         if type(self)._draw is not Result._draw:
             raise CapabilityError(f"{type(self).__name__} has no interactive figure", fix="use .plot()")
@@ -204,7 +204,7 @@ class Result:
 
     def _draw(self, ax: Axes) -> None:
         """Draw on ``ax``. Subclasses with a picture of their own override this."""
-        from neuros_mechint.core.plotting import draw
+        from neuros_mechint.core.figures.plotting import draw
 
         draw(self.data, ax)
 

@@ -14,11 +14,11 @@ import xarray as xr
 from neuros_mechint.core.certainty import with_statistics
 from neuros_mechint.core.dictionary import Dictionary, as_taken_by, check_dictionary, site_of, taken_apart
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, heat_map, interval_bars
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label, heat_map, interval_bars
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import CORRECTIONS, SIGNIFICANT, adjust_p
 from neuros_mechint.features.effects import checked_features

@@ -11,8 +11,8 @@ import xarray as xr
 
 from neuros_mechint.core.dictionary import check_dictionary, fingerprint_dictionary
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.figures.plotting import INK, heat_map
 from neuros_mechint.core.labels import LabelledTensors
-from neuros_mechint.core.plotting import INK, heat_map
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator

@@ -12,7 +12,7 @@ from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.parallel import parallel_map
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.store import ActivationStore
+from neuros_mechint.core.stores.store import ActivationStore
 from neuros_mechint.features.architectures import ARGUMENT_NAMES
 from neuros_mechint.features.sparse_autoencoder import TRAINING_SETTINGS, SparseAutoencoder
 

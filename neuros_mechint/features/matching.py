@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from neuros_mechint.core.dictionary import as_taken_by, check_dictionary, fingerprint_dictionary, site_of
 from neuros_mechint.core.errors import InputError, OptionError, check_option
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.labels import LabelledTensors
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator

@@ -15,8 +15,8 @@ from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.fingerprint import fingerprint_array
 from neuros_mechint.core.labels import LabelledTensors, axes_of_observations, rows_kept
 from neuros_mechint.core.random import generator
-from neuros_mechint.core.store import ActivationStore
-from neuros_mechint.core.store_files import shuffled_batches
+from neuros_mechint.core.stores.files import shuffled_batches
+from neuros_mechint.core.stores.store import ActivationStore
 
 _BLOCK_ROWS = 4096
 _POOL_BLOCKS = 16

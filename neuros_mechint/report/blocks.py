@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from neuros_mechint.core.plotting import style
+from neuros_mechint.core.figures.plotting import style
 from neuros_mechint.report.figures import figure_markup
 from neuros_mechint.report.tables import table_markup
 

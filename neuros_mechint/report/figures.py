@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from neuros_mechint.core.colours import GRID, INK, MUTED_INK
-from neuros_mechint.core.plotting import style
+from neuros_mechint.core.figures.colours import GRID, INK, MUTED_INK
+from neuros_mechint.core.figures.plotting import style
 
 if TYPE_CHECKING:
     from neuros_mechint.core.result import Result

@@ -10,8 +10,8 @@ import xarray as xr
 
 from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.errors import CapabilityError, InputError
+from neuros_mechint.core.figures.plotting import MUTED_INK, line
 from neuros_mechint.core.outputs import logits_of
-from neuros_mechint.core.plotting import MUTED_INK, line
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuros_mechint.core.colours import SEQUENTIAL
-from neuros_mechint.core.plotting import INK, MUTED_INK, PALETTE, line
+from neuros_mechint.core.figures.colours import SEQUENTIAL
+from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE, line
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:

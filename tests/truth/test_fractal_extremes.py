@@ -43,6 +43,12 @@ def test_no_metric_depends_on_the_unit(metric):
     torch.testing.assert_close(metric(mixed), expected.expand(3), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("metric", METRICS, ids=repr)
+def test_no_metric_depends_on_the_offset(metric):
+    for offset in (-7.0, 1e4):
+        torch.testing.assert_close(metric(3 * NOISE + offset), metric(NOISE), rtol=1e-7, atol=1e-7)
+
+
 def test_lacunarity_and_branching_depend_on_no_unit():
     mass = NOISE.abs()
     activity = nm.branching_process(0.9, 5000).astype(float)

@@ -11,8 +11,8 @@ from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.neuro.fractals.hurst.exponent import METHODS
 from neuros_mechint.neuro.fractals.hurst.rescaled_range import expected_rescaled_range, rescaled_range
 from neuros_mechint.neuro.fractals.hurst.wavelet import octave_energies
-from neuros_mechint.neuro.fractals.multifractal.wavelet_transform import daubechies, detail_coefficients
 from neuros_mechint.neuro.fractals.scaling import line_fit
+from neuros_mechint.neuro.fractals.wavelet_transform import daubechies, detail_coefficients
 
 each_method = pytest.mark.parametrize("method", METHODS)
 

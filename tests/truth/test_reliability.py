@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 import neuros_mechint as nm
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.neuro.alignment.reliability import spearman_brown, split_half
 
 N_STIMULI, N_UNITS = 400, 60

@@ -9,7 +9,7 @@ import torch
 import neuros_mechint as nm
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.errors import InputError, OptionError, StorageError
-from neuros_mechint.core.store import ActivationStore
+from neuros_mechint.core.stores.store import ActivationStore
 from neuros_mechint.features import training
 
 ARGUMENTS = {

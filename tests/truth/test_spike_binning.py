@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from neuros_mechint.core.binning import bin_centers, bin_spikes, bin_units, count_bins
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.binning import bin_centers, bin_spikes, bin_units, count_bins
+from neuros_mechint.core.recordings.recording import Recording
 
 
 def test_bins_are_half_open_at_edges_start_and_stop():

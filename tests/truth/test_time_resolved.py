@@ -10,7 +10,7 @@ import scipy.ndimage
 import xarray as xr
 
 import neuros_mechint as nm
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import load_result
 from neuros_mechint.neuro.alignment.clusters import cluster_test
 from neuros_mechint.neuro.alignment.rsa.ceilings import noise_ceiling

@@ -7,7 +7,7 @@ import torch
 
 import neuros_mechint as nm
 from neuros_mechint.core.labels import rows_kept
-from neuros_mechint.core.store import ActivationStore
+from neuros_mechint.core.stores.store import ActivationStore
 from tests.conformance.architectures import ARCHITECTURES
 
 SITES = ["blocks.*.resid_post", "blocks.0.z", "blocks.0.pattern", "blocks.0.z[position=2:5]"]

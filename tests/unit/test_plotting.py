@@ -8,10 +8,10 @@ import xarray as xr
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from neuros_mechint.core.colours import DIVERGING, SEQUENTIAL
 from neuros_mechint.core.errors import InputError, MissingDependencyError
-from neuros_mechint.core.interactive import interactive_figure, interactive_heat_map, interactive_lines
-from neuros_mechint.core.plotting import (
+from neuros_mechint.core.figures.colours import DIVERGING, SEQUENTIAL
+from neuros_mechint.core.figures.interactive import interactive_figure, interactive_heat_map, interactive_lines
+from neuros_mechint.core.figures.plotting import (
     axis_label,
     bars,
     draw,

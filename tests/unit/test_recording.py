@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
 from neuros_mechint.core.errors import InputError, MissingDependencyError, OptionError, StorageError
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 
 STIMULI = ["face", "house", "face", "tool"]
 REGIONS = ["V1", "IT", "V1"]

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from neuros_mechint.adapters.recording import RecordingAdapter
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.neuro.alignment.samples import paired
 
 SHOWN = ["face", "car", "face", "tool", "car", "face", "tool", "car", "tool"]

@@ -15,8 +15,8 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-from neuros_mechint.core.colours import INK
 from neuros_mechint.core.errors import InputError, MissingDependencyError, StorageError
+from neuros_mechint.core.figures.colours import INK
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 from neuros_mechint.report import Report

@@ -17,12 +17,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuros_mechint.core import store as store_module
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.errors import InputError, SiteError, StorageError
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.core.store import ActivationStore
-from neuros_mechint.core.store_log import SiteLayout
+from neuros_mechint.core.stores import store as store_module
+from neuros_mechint.core.stores.log import SiteLayout
+from neuros_mechint.core.stores.store import ActivationStore
 
 DIMS = {
     "blocks.0.resid_pre": ("sample", "position", "unit"),
@@ -391,7 +391,7 @@ def test_a_writer_killed_at_any_file_operation_loses_no_finished_batch(tmp_path)
 
 WRITE_SLOWLY = """
 import torch
-from neuros_mechint.core.store import ActivationStore
+from neuros_mechint.core.stores.store import ActivationStore
 
 dims = {{"x": ("sample", "unit")}}
 store = ActivationStore.create({path!r}, dims, {{"x": (512,)}}, {{"x": torch.float32}})
@@ -658,7 +658,7 @@ def test_a_full_disk_is_noticed_before_and_while_writing(tmp_path, acts, monkeyp
 
 WRITE_MUCH = """
 import resource, sys, torch
-from neuros_mechint.core.store import ActivationStore
+from neuros_mechint.core.stores.store import ActivationStore
 dims = {f"blocks.{i}.resid_post": ("sample", "position", "unit") for i in range(6)}
 shapes, dtypes = dict.fromkeys(dims, (64, 256)), dict.fromkeys(dims, torch.float32)
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neuros_mechint.core.colours import PALE
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, draw, interval_bars
+from neuros_mechint.core.figures.colours import PALE
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label, draw, interval_bars
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT
 

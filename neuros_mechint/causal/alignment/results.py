@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neuros_mechint.core.plotting import PALETTE, axis_label, heat_map, interval_bars
+from neuros_mechint.core.figures.plotting import PALETTE, axis_label, heat_map, interval_bars
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT
 

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.figures.plotting import bars, draw, figure_size
 from neuros_mechint.core.formatting import format_value
-from neuros_mechint.core.plotting import bars, draw, figure_size
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.sites import axis_meant
 

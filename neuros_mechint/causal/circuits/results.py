@@ -10,9 +10,9 @@ import xarray as xr
 
 from neuros_mechint.causal.circuits.edges import Kept
 from neuros_mechint.causal.paths.graph import CausalGraph, graph_of
-from neuros_mechint.core.colours import GRID, PALETTE
 from neuros_mechint.core.errors import CapabilityError
-from neuros_mechint.core.plotting import bars
+from neuros_mechint.core.figures.colours import GRID, PALETTE
+from neuros_mechint.core.figures.plotting import bars
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:

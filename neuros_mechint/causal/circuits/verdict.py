@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuros_mechint.core.colours import MUTED_INK, PALETTE
-from neuros_mechint.core.plotting import axis_label
+from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
+from neuros_mechint.core.figures.plotting import axis_label
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:

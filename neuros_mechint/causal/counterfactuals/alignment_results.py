@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.certainty import control_p
-from neuros_mechint.core.colours import PALE
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE
+from neuros_mechint.core.figures.colours import PALE
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import bootstrap_ci

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuros_mechint.core.certainty import ROUNDING, without_rounding
-from neuros_mechint.core.colours import PALE
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
+from neuros_mechint.core.figures.colours import PALE
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.random import generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import bootstrap_ci, sign_flip_p

@@ -9,7 +9,7 @@ import xarray as xr
 
 from neuros_mechint.causal.partners import difference_between
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.plotting import draw
+from neuros_mechint.core.figures.plotting import draw
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:

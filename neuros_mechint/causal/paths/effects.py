@@ -10,7 +10,7 @@ import xarray as xr
 from neuros_mechint.causal.partners import difference_between
 from neuros_mechint.causal.paths.graph import CausalGraph, graph_of
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.plotting import heat_map
+from neuros_mechint.core.figures.plotting import heat_map
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import bootstrap_ci

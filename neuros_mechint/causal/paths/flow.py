@@ -18,7 +18,7 @@ from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Replace, Zero
 from neuros_mechint.core.errors import CapabilityError, InputError, SiteError
-from neuros_mechint.core.plotting import heat_map
+from neuros_mechint.core.figures.plotting import heat_map
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 

@@ -158,7 +158,7 @@ class CausalGraph:
         -------
         matplotlib.axes.Axes
         """
-        from neuros_mechint.core.plotting import new_axes, style
+        from neuros_mechint.core.figures.plotting import new_axes, style
 
         edges = self._drawn_edges()
         places = _places(self.graph, [name for edge in edges for name in edge[:2]])
@@ -271,7 +271,7 @@ def _draw_edges(
     from matplotlib.lines import Line2D
     from matplotlib.patches import FancyArrowPatch
 
-    from neuros_mechint.core.colours import MUTED_INK, PALETTE
+    from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
 
     colours = {"": MUTED_INK, "q": PALETTE[0], "k": PALETTE[1], "v": PALETTE[2]}
     bend = {"": 0.05, "q": -0.16, "k": 0.0, "v": 0.16}
@@ -299,7 +299,7 @@ def _draw_edges(
 
 
 def _draw_nodes(ax: Axes, places: Mapping[str, tuple[float, float]]) -> None:
-    from neuros_mechint.core.colours import INK
+    from neuros_mechint.core.figures.colours import INK
 
     for name, (x, y) in places.items():
         box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": INK, "linewidth": 0.8}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuros_mechint.core.plotting import MUTED_INK, axis_label, interval_bars
+from neuros_mechint.core.figures.plotting import MUTED_INK, axis_label, interval_bars
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT
 

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, new_axes, style
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, new_axes, style
 from neuros_mechint.core.result import Result
 from neuros_mechint.features.dashboard import page
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.dictionary import fingerprint_dictionary, site_of
 from neuros_mechint.core.errors import InputError, OptionError
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result

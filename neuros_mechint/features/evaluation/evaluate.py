@@ -18,8 +18,8 @@ from neuros_mechint.core.certainty import ROUNDING
 from neuros_mechint.core.dictionary import fingerprint_dictionary, site_of
 from neuros_mechint.core.edits import Replace, Zero
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.labels import LabelledTensors, counts_observations
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result

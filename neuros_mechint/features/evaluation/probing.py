@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, whole
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator

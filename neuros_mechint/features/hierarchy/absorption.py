@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
-from neuros_mechint.core.colours import PALE
 from neuros_mechint.core.dictionary import Dictionary
 from neuros_mechint.core.errors import InputError, OptionError
-from neuros_mechint.core.plotting import PALETTE
+from neuros_mechint.core.figures.colours import PALE
+from neuros_mechint.core.figures.plotting import PALETTE
 from neuros_mechint.core.result import Result
 from neuros_mechint.features.evaluation.measures import decoder_of
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuros_mechint.core.plotting import INK, MUTED_INK, PALETTE
+from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:

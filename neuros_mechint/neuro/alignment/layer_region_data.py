@@ -12,7 +12,7 @@ from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import by_text
 from neuros_mechint.core.labels import LabelledTensors
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, Samples, label_order, samples
 from neuros_mechint.neuro.alignment.time_courses import TimeCourse, time_courses
 

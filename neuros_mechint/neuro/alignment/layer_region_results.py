@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, heat_map, line
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label, heat_map, line
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, number, whole
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label, histogram, line
 from neuros_mechint.core.labels import as_numpy
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label, line
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import mean_of_defined
 from neuros_mechint.neuro.alignment.samples import Floats, same_kind
@@ -51,7 +51,7 @@ class SplitHalf(Result):
             return
         found = self.main.values.ravel()
         found = found[np.isfinite(found)]
-        ax.hist(found, bins=min(30, max(8, found.size // 10)), color=PALETTE[0], edgecolor="white", linewidth=0.5)
+        histogram(found, ax)
         median = float(np.median(found)) if found.size else np.nan
         ax.axvline(median, color=PALETTE[1], linestyle="--", label=f"median {median:.2f}")
         ax.axvline(0, color=MUTED_INK, linewidth=0.8)

@@ -14,7 +14,7 @@ import xarray as xr
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import label_list, label_places
 from neuros_mechint.core.labels import HALF_PRECISION, as_numpy, counts_observations, refuse_masked
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 
 Floats = npt.NDArray[np.float64]
 Labels = tuple[Any, ...]

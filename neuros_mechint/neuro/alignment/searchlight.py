@@ -16,9 +16,9 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import CapabilityError, InputError, number, whole
+from neuros_mechint.core.figures.plotting import INK, heat_map
 from neuros_mechint.core.labels import as_numpy
 from neuros_mechint.core.parallel import parallel_map
-from neuros_mechint.core.plotting import INK, heat_map
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuros_mechint.core.colours import PALE
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
+from neuros_mechint.core.figures.colours import PALE
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:

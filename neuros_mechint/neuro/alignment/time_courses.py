@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import by_text, codes_of, label_list
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, label_order
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, axis_label
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT
 

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.figures.plotting import axis_label, interval_bars
 from neuros_mechint.core.joining import by_text
-from neuros_mechint.core.plotting import axis_label, interval_bars
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import interval_warning
 from neuros_mechint.neuro.alignment.linear.banded_ridge import BandedRidge

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
-from neuros_mechint.core.plotting import PALETTE
+from neuros_mechint.core.figures.plotting import PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, whole
-from neuros_mechint.core.plotting import PALE, PALETTE
+from neuros_mechint.core.figures.plotting import PALE, PALETTE
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.labels import as_numpy, counts_observations, refuse_masked
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 
 Floats = npt.NDArray[np.float64]
 

@@ -9,8 +9,8 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, check_option, number, whole
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.labels import as_numpy
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator

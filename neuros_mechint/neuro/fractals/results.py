@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import xarray as xr
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, histogram
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
@@ -122,7 +123,7 @@ class MetricEstimate(Result):
             ax.set_xlabel("signal")
             ax.set_ylabel(self.main.attrs["long_name"])
         else:
-            ax.hist(values, bins=min(30, max(8, len(values) // 10)), color=PALETTE[0], edgecolor="white", linewidth=0.5)
+            histogram(values, ax)
             ax.set_xlabel(self.main.attrs["long_name"])
             ax.set_ylabel("signals")
 
@@ -208,7 +209,7 @@ def metric_estimate(
     seed: SeedLike,
 ) -> MetricEstimate:
     """Return what was found as a result; ``asked`` is the metric as the caller made it."""
-    _check_names(found, metric)
+    check_names(found, (metric.quantity, metric.scale_name, *_RESERVED))
     shape, dims = found.values.shape[:-1], found.dims
     units = {"units": "1"}
 
@@ -257,9 +258,14 @@ def _plot_of(metric: Metric, fit: Fit, dims: tuple[str, ...], shape: torch.Size)
     return found
 
 
-def _check_names(found: Signals, metric: Metric) -> None:
-    """Raise where an axis is called like a variable of the result."""
-    taken = {metric.quantity, metric.scale_name, *_RESERVED} & {*found.dims, *map(str, found.coords)}
+def check_names(found: Signals, reserved: Iterable[str]) -> None:
+    """Raise `InputError` where an axis is called like a variable of the result.
+
+    Examples
+    --------
+    >>> check_names(Signals(torch.zeros(2, 9), ("unit",), {}, None), ["low"])
+    """
+    taken = {*reserved} & {*found.dims, *map(str, found.coords)}
     if taken:
         raise InputError(
             f"x has axes or labels called {', '.join(sorted(taken))}, which the result needs for itself",

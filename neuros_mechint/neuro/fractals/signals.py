@@ -12,7 +12,7 @@ import xarray as xr
 
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.labels import HALF_PRECISION, refuse_masked
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 
 TIME_AXES = ("time", "position")
 """Axes along which labelled data are signals, the first that is there."""

@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
 from neuros_mechint.core.errors import whole
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, check_option
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.alignment.rsa.compare import METHODS, check_varied

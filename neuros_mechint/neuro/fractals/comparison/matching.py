@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, check_option
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.neuro.fractals.probes.sequences import SiteSequences
 
 MATCHES = ("length and sampling", "length", "none")

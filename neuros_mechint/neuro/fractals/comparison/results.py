@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, interval_bars
 from neuros_mechint.core.formatting import format_value
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE, interval_bars
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT
 

@@ -11,10 +11,10 @@ import xarray as xr
 from matplotlib.ticker import ScalarFormatter
 
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
+from neuros_mechint.core.figures.plotting import PALETTE
 from neuros_mechint.core.parameters import Parameterised
-from neuros_mechint.core.plotting import PALETTE
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.core.recording import Recording
+from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import coverage
 from neuros_mechint.neuro.fractals.signals import Signals, signals

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.fractals.scaling import LineFit

@@ -17,20 +17,20 @@ from neuros_mechint.neuro.fractals.hurst.rescaled_range import (
 )
 from neuros_mechint.neuro.fractals.hurst.wavelet import octave_energies
 from neuros_mechint.neuro.fractals.metric import Fit, Metric
-from neuros_mechint.neuro.fractals.multifractal.scales import (
+from neuros_mechint.neuro.fractals.scale_sets import (
     FEWEST_WINDOWS,
     last_octave,
     octaves_between,
     windows_between,
 )
-from neuros_mechint.neuro.fractals.multifractal.wavelet_transform import (
+from neuros_mechint.neuro.fractals.scaling import line_fit, scale_range
+from neuros_mechint.neuro.fractals.stimuli.gaussian import fractional_brownian_motion, fractional_gaussian_noise
+from neuros_mechint.neuro.fractals.wavelet_transform import (
     MOST_VANISHING_MOMENTS,
     detail_coefficients,
     n_coefficients,
     samples_for,
 )
-from neuros_mechint.neuro.fractals.scaling import line_fit, scale_range
-from neuros_mechint.neuro.fractals.stimuli.gaussian import fractional_brownian_motion, fractional_gaussian_noise
 
 METHODS = ("dfa", "rs", "wavelet")
 _WINDOWS_PER_OCTAVE = 2

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from neuros_mechint.neuro.fractals.multifractal.mfdfa import running_sum
-from neuros_mechint.neuro.fractals.multifractal.wavelet_transform import detail_coefficients, n_coefficients
+from neuros_mechint.neuro.fractals.wavelet_transform import detail_coefficients, n_coefficients
 
 
 def log_leaders(rows: torch.Tensor, octaves: Sequence[int], vanishing_moments: int) -> list[torch.Tensor]:

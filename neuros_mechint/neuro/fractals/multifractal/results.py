@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.plotting import MUTED_INK, PALETTE
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.fractals.multifractal.calibration import NoiseWidth, Scatter, nearest_exponent
 from neuros_mechint.neuro.fractals.multifractal.moments import Moments, Spectrum, log_cumulants
-from neuros_mechint.neuro.fractals.results import MetricEstimate
+from neuros_mechint.neuro.fractals.results import MetricEstimate, check_names
 from neuros_mechint.neuro.fractals.signals import Signals
 
 if TYPE_CHECKING:
@@ -91,12 +90,7 @@ def multifractal_estimate(
     seed: SeedLike,
 ) -> MultifractalEstimate:
     """Return the spectrum that was found together with what is known of its width."""
-    taken = {*_RESERVED} & {*found.dims, *map(str, found.coords)}
-    if taken:
-        raise InputError(
-            f"x has axes or labels called {', '.join(sorted(taken))}, which the result needs for itself",
-            fix="rename them first",
-        )
+    check_names(found, _RESERVED)
     shape, dims = found.values.shape[:-1], found.dims
     joined = {name: torch.cat([getattr(piece[0], name) for piece in pieces]).numpy() for name in _LONG_NAMES}
     scatters = _scatters(metric, base, found.values.shape[-1], n_simulated, seed)

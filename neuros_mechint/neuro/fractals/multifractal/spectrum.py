@@ -17,15 +17,15 @@ from neuros_mechint.neuro.fractals.multifractal.leaders import log_leaders, n_le
 from neuros_mechint.neuro.fractals.multifractal.mfdfa import log_fluctuations
 from neuros_mechint.neuro.fractals.multifractal.moments import Moments, Spectrum, moments, spectrum_of
 from neuros_mechint.neuro.fractals.multifractal.results import MultifractalEstimate, multifractal_estimate
-from neuros_mechint.neuro.fractals.multifractal.scales import (
+from neuros_mechint.neuro.fractals.scale_sets import (
     FEWEST_WINDOWS,
     last_octave,
     octaves_between,
     windows_between,
 )
-from neuros_mechint.neuro.fractals.multifractal.wavelet_transform import MOST_VANISHING_MOMENTS, samples_for
 from neuros_mechint.neuro.fractals.scaling import line_fit, scale_range
 from neuros_mechint.neuro.fractals.uncertainty import Uncertainty
+from neuros_mechint.neuro.fractals.wavelet_transform import MOST_VANISHING_MOMENTS, samples_for
 
 METHODS = ("mfdfa", "leaders")
 _MOMENTS = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)

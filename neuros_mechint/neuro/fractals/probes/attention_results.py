@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuros_mechint.core.plotting import INK, heat_map
+from neuros_mechint.core.figures.plotting import INK, heat_map
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT
 

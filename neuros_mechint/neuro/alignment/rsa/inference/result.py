@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neuros_mechint.core.plotting import INK, MUTED_INK, PALETTE, axis_label, bars
+from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE, axis_label, bars
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT
 

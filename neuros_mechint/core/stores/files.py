@@ -15,7 +15,7 @@ import zarr
 
 from neuros_mechint.core.errors import StorageError
 from neuros_mechint.core.labels import format_bytes
-from neuros_mechint.core.store_log import SiteLayout, StoreLog
+from neuros_mechint.core.stores.log import SiteLayout, StoreLog
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import label_places
-from neuros_mechint.core.recording_labels import RATE_TOLERANCE
+from neuros_mechint.core.recordings.labels import RATE_TOLERANCE
 
 
 def concatenate(arrays: Sequence[xr.DataArray], names: Sequence[str], along: str) -> xr.DataArray:

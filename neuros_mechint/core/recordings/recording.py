@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neuros_mechint.core.binning import bin_centers, bin_units
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.core.recording_labels import check_recording, copy_labelled
-from neuros_mechint.core.recording_verbs import RecordingVerbs
+from neuros_mechint.core.recordings.binning import bin_centers, bin_units
+from neuros_mechint.core.recordings.labels import check_recording, copy_labelled
+from neuros_mechint.core.recordings.verbs import RecordingVerbs
 
 if TYPE_CHECKING:
     import torch
@@ -203,7 +203,7 @@ class Recording(RecordingVerbs):
         MissingDependencyError
             If pynwb is not installed.
         """
-        from neuros_mechint.core.recording_nwb import read_series, read_spike_counts
+        from neuros_mechint.core.recordings.nwb import read_series, read_spike_counts
 
         if series is None:
             array, source = read_spike_counts(path, units, trials, align, window, bin_width, progress)
@@ -275,7 +275,7 @@ class Recording(RecordingVerbs):
         MissingDependencyError
             If neo is not installed.
         """
-        from neuros_mechint.core.recording_neo import read_segments, read_signal, read_spike_trains
+        from neuros_mechint.core.recordings.neo import read_segments, read_signal, read_spike_trains
 
         segments, facts = read_segments(source)
         if signal is None:

@@ -28,8 +28,8 @@ from neuros_mechint.core.labels import (
 )
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.store_files import SiteFiles, remove_leftovers, require_space, shuffled_batches
-from neuros_mechint.core.store_log import SiteLayout, StoreLog, check_same
+from neuros_mechint.core.stores.files import SiteFiles, remove_leftovers, require_space, shuffled_batches
+from neuros_mechint.core.stores.log import SiteLayout, StoreLog, check_same
 
 if TYPE_CHECKING:
     import xarray as xr

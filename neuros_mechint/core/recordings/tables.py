@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from neuros_mechint.core.conditions import fulfils
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.recordings.conditions import fulfils
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neuros_mechint.core.binning import bin_centers, bin_units, check_times, count_bins
 from neuros_mechint.core.errors import InputError, StorageError, near_names
 from neuros_mechint.core.optional import soft_import
-from neuros_mechint.core.recording_io import (
+from neuros_mechint.core.recordings.binning import bin_centers, bin_units, check_times, count_bins
+from neuros_mechint.core.recordings.io import (
     DEFAULT_WINDOW,
     Clock,
     Floats,
@@ -25,7 +25,7 @@ from neuros_mechint.core.recording_io import (
     label_units,
     mark_observed,
 )
-from neuros_mechint.core.recording_tables import Rows, select_rows
+from neuros_mechint.core.recordings.tables import Rows, select_rows
 
 REGION_COLUMNS = ("region", "location", "brain_area", "brain_region")
 """Columns that hold the brain region of a unit or channel, the first one present counts."""

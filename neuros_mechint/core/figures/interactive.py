@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.colors import to_hex
 
-from neuros_mechint.core.colours import INK, MISSING, MUTED_INK, PALETTE, colour_scale
 from neuros_mechint.core.errors import FigureError, InputError
+from neuros_mechint.core.figures.colours import INK, MISSING, MUTED_INK, PALETTE, colour_scale
+from neuros_mechint.core.figures.plotting import FONTS, axis_label, is_text, real_numbers
 from neuros_mechint.core.optional import soft_import
-from neuros_mechint.core.plotting import FONTS, axis_label, is_text, real_numbers
 
 _BAR_LABEL_WIDTH = 30
 

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neuros_mechint.core.binning import EDGE_TOLERANCE, check_window
 from neuros_mechint.core.errors import InputError, StorageError
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.core.recording_labels import is_regular
+from neuros_mechint.core.recordings.binning import EDGE_TOLERANCE, check_window
+from neuros_mechint.core.recordings.labels import is_regular
 
 DEFAULT_WINDOW = (-0.1, 0.5)
 """Seconds around each event."""

@@ -10,9 +10,9 @@ import xarray as xr
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.core.recording_groups import average, query_labels, repetitions
-from neuros_mechint.core.recording_joining import concatenate
-from neuros_mechint.core.recording_labels import check_recording, select_labels
+from neuros_mechint.core.recordings.groups import average, query_labels, repetitions
+from neuros_mechint.core.recordings.joining import concatenate
+from neuros_mechint.core.recordings.labels import check_recording, select_labels
 
 
 class RecordingVerbs:

@@ -14,8 +14,8 @@ import xarray as xr
 from cycler import cycler
 from matplotlib.ticker import MaxNLocator
 
-from neuros_mechint.core.colours import DIVERGING, GRID, INK, MUTED_INK, PALE, PALETTE, SEQUENTIAL, colour_scale
 from neuros_mechint.core.errors import FigureError, InputError
+from neuros_mechint.core.figures.colours import DIVERGING, GRID, INK, MUTED_INK, PALE, PALETTE, SEQUENTIAL, colour_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +34,7 @@ __all__ = [
     "draw",
     "figure_size",
     "heat_map",
+    "histogram",
     "interval_bars",
     "line",
     "new_axes",
@@ -283,6 +284,12 @@ def bars(values: xr.DataArray, ax: Axes) -> BarContainer:
     ax.set_xlabel(axis_label(values[values.dims[0]]))
     ax.set_ylabel(_upright_label(values, ax))
     return drawn
+
+
+def histogram(values: npt.NDArray[Any], ax: Axes) -> None:
+    """Draw how values are distributed, in bins of about ten each."""
+    bins = min(30, max(8, values.size // 10))
+    ax.hist(values, bins=bins, color=PALETTE[0], edgecolor="white", linewidth=0.5)
 
 
 def interval_bars(

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neuros_mechint.core.conditions import fulfils, parse
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import codes_of, label_array, label_list
-from neuros_mechint.core.recording_labels import no_such_labels, without_false_rate
+from neuros_mechint.core.recordings.conditions import fulfils, parse
+from neuros_mechint.core.recordings.labels import no_such_labels, without_false_rate
 from neuros_mechint.core.statistics import mean_of_defined
 
 

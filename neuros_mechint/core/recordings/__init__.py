@@ -1,0 +1,1 @@
+"""Recordings of brains: reading, checking, joining and rearranging them."""
