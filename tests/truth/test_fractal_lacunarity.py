@@ -165,3 +165,14 @@ def test_boxes_larger_than_the_pattern_are_refused():
 def test_bad_parameters_are_refused(parameters):
     with pytest.raises(OptionError):
         nm.Lacunarity(**parameters)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_of_an_image_keep_their_sizes_relative_to_each_other(dtype):
+    faint = 1e-14 if dtype == torch.float32 else 1e-120
+    image = torch.rand(16, 16, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    image[8:] *= faint  # next to nothing: as good as empty
+    empty = image.clone()
+    empty[8:] = 0
+    measure = nm.Lacunarity(2, [2, 4])
+    torch.testing.assert_close(measure(image), measure(empty), rtol=1e-6, atol=0)

@@ -89,7 +89,7 @@ def signals(x: Any, least: int = 2, name: str = "x", why: str | None = None, con
         dims, rate = tuple(map(str, array.dims[:-1])), array.attrs.get("sampling_rate")
         coords = {key: held for key, held in array.coords.items() if set(held.dims) <= set(dims)}
         array = array.values
-    values = _tensor(array, name)
+    values = real_tensor(array, name)
     low, high = _extremes(values)
     _check_finite(values, low, high, name)
     if values.shape[-1] < least:
@@ -167,8 +167,19 @@ def _time_last(array: xr.DataArray, name: str) -> xr.DataArray:
     return array.transpose(..., axis)
 
 
-def _tensor(array: Any, name: str) -> torch.Tensor:
-    """Return real numbers as a tensor of floats with at least one axis."""
+def real_tensor(array: Any, name: str) -> torch.Tensor:
+    """Return real numbers as a tensor of floats with at least one axis.
+
+    Raises
+    ------
+    InputError
+        No real numbers, none at all, rows of different lengths, or a masked array.
+
+    Examples
+    --------
+    >>> real_tensor([[1, 2], [3, 4]], "x").dtype
+    torch.float64
+    """
     if not isinstance(array, torch.Tensor):
         refuse_masked(array, name)
         try:

@@ -17,7 +17,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import coverage
-from neuros_mechint.neuro.fractals.signals import Signals, signals
+from neuros_mechint.neuro.fractals.signals import Signals, real_tensor, signals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +28,7 @@ _BLOCKS = {1: 10, 2: 4}
 _BLOCK_PER_BOX = {1: 4, 2: 2}
 _MOST_CURVES = 6
 _ONE_DECADE = 10
+_FEWEST_COLUMNS = 2
 _FIGURE_SIZE = (6.6, 3.4)
 
 
@@ -227,8 +228,6 @@ class Lacunarity(Parameterised):
     def _masses(self, values: torch.Tensor, sizes: tuple[int, ...]) -> Iterator[torch.Tensor]:
         """Yield for each size the sums over boxes at every place, with space along the last axes."""
         sums = values.double()
-        # no lacunarity depends on the unit, but squares must stay in range; a power of two changes no digit
-        sums = sums * torch.exp2(-torch.frexp(sums.detach().amax())[1].double())
         for axis in range(-self.n_axes, 0):
             sums = torch.cat([torch.zeros_like(sums.narrow(axis, 0, 1)), sums.cumsum(axis)], dim=axis)
         for size in sizes:
@@ -249,7 +248,7 @@ def _checked_sizes(box_sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def _areas(x: Any) -> Signals:
-    """Return images with their checks: as signals, whose second axis comes before the last."""
+    """Return images with the checks of signals: each is one of these, with its rows one after the other."""
     if isinstance(x, Recording):
         raise InputError("a recording is no image", fix="pass an array (..., height, width)")
     dims, coords = None, {}
@@ -257,12 +256,11 @@ def _areas(x: Any) -> Signals:
         dims = tuple(map(str, x.dims[:-2]))
         coords = {name: held for name, held in x.coords.items() if set(held.dims) <= set(dims)}
         x = x.values
-    found = signals(x, constant="keep")
-    if found.values.ndim < len(_BLOCKS):
-        raise InputError(
-            "an image has two axes", expected="(..., height, width)", got=f"shape {tuple(found.values.shape)}"
-        )
-    return Signals(found.values, found.dims[:-1] if dims is None else dims, coords, None)
+    images = real_tensor(x, "x")
+    if images.ndim < len(_BLOCKS) or images.shape[-1] < _FEWEST_COLUMNS:
+        raise InputError("an image has two axes", expected="(..., height, width)", got=f"shape {tuple(images.shape)}")
+    found = signals(images.flatten(-len(_BLOCKS)), constant="keep")
+    return Signals(found.values.reshape(images.shape), found.dims if dims is None else dims, coords, None)
 
 
 def _moments(masses: torch.Tensor, n_axes: int) -> tuple[torch.Tensor, torch.Tensor]:
