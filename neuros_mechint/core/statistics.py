@@ -68,16 +68,38 @@ def bootstrap_ci(
     >>> bool(low < 2.0 < high)
     True
     """
-    from scipy.stats import norm, t
-
     array = examples(values)
     level, n_resamples = coverage(level), whole("n_resamples", n_resamples)
     n_samples = array.shape[-1]
-    # how often each example is drawn: one matrix product then gives all resampled means
-    counts = generator(seed).multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=n_resamples)
-    means = array @ counts.T / n_samples
+    # one matrix product gives all resampled means
+    means = array @ times_drawn(n_samples, n_resamples, generator(seed)).T / n_samples
+    return expanded_percentiles(means, level, n_samples)
+
+
+def times_drawn(n_samples: int, n_resamples: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return how often each sample is drawn when all are drawn anew with replacement, ``(n_resamples, n_samples)``.
+
+    Examples
+    --------
+    >>> times_drawn(4, 2, np.random.default_rng(0)).sum(1).tolist()
+    [4, 4]
+    """
+    return random.multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=n_resamples)
+
+
+def expanded_percentiles(drawn: Floats, level: float, n_samples: int) -> tuple[Floats, Floats]:
+    """Return percentiles of what was drawn anew, over the last axis, as far out as `bootstrap_ci` takes them.
+
+    Examples
+    --------
+    >>> low, high = expanded_percentiles(np.arange(101.0), 0.9, n_samples=8)
+    >>> bool(low < 5), bool(high > 95)
+    (True, True)
+    """
+    from scipy.stats import norm, t
+
     reach = t.ppf((1 + level) / 2, n_samples - 1) * np.sqrt(n_samples / (n_samples - 1))
-    low, high = np.quantile(means, [norm.cdf(-reach), norm.cdf(reach)], axis=-1)
+    low, high = np.quantile(drawn, [norm.cdf(-reach), norm.cdf(reach)], axis=-1)
     return low, high
 
 

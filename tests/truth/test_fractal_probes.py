@@ -8,28 +8,11 @@ import torch
 from torch import nn
 
 import neuros_mechint as nm
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
 from neuros_mechint.neuro.fractals.probes.site_complexity import ComplexityProbe
-from neuros_mechint.neuro.fractals.scaling import line_fit
+from tests.truth.lag_variance import LagVariance
 
 DIMS = ("sample", "time", "unit")
 HURST = {"a": 0.3, "b": 0.5, "c": 0.65, "d": 0.8}
-
-
-class LagVariance(Metric):
-    """The Hurst exponent of a noise from ``E |X(t + lag) - X(t)|^2 ~ lag^2H`` of its running sum X."""
-
-    quantity = "hurst"
-    long_name = "Hurst exponent"
-
-    def _least(self):
-        return 32
-
-    def _fit(self, rows):
-        walk, lags = rows.sub(rows.mean(-1, keepdim=True)).cumsum(-1), torch.tensor([1, 2, 4, 8])
-        moments = torch.stack([(walk[:, lag:] - walk[:, :-lag]).square().mean(-1) for lag in lags.tolist()], -1)
-        line = line_fit(lags.double().log(), moments.log())
-        return Fit(line.slope / 2)
 
 
 def noise(hurst, n_samples=6, n_steps=1024, n_units=8, seed=0):

@@ -20,6 +20,7 @@ from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.errors import InputError, OptionError, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.statistics import times_drawn
 
 Floats = npt.NDArray[np.float64]
 
@@ -154,7 +155,7 @@ class Judged:
         n_samples = full.size
         if n_samples < 2:
             return np.full((2, 2), np.nan)
-        counts = random.multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=_N_RESAMPLES)
+        counts = times_drawn(n_samples, _N_RESAMPLES, random)
         whole = counts @ (full - empty)
         parts = np.stack([counts @ (own - empty), counts @ (full - rest)])
         return np.quantile(parts[:, whole != 0] / whole[whole != 0], [0.025, 0.975], axis=1).T

@@ -11,7 +11,7 @@ from neuros_mechint.core.figures.colours import PALE
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.random import generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import bootstrap_ci, sign_flip_p
+from neuros_mechint.core.statistics import bootstrap_ci, sign_flip_p, times_drawn
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -164,7 +164,7 @@ def midpoint(doses: np.ndarray, mean: np.ndarray) -> float | None:
 
 def _midpoint_with_interval(doses: np.ndarray, per_sample: np.ndarray, seed: int) -> dict[str, float | None]:
     n_samples = per_sample.shape[1]
-    counts = generator(seed).multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=_N_RESAMPLES)
+    counts = times_drawn(n_samples, _N_RESAMPLES, generator(seed))
     drawn = [midpoint(doses, mean) for mean in (per_sample @ counts.T / n_samples).T]
     defined = [one for one in drawn if one is not None]
     found: dict[str, float | None] = {"midpoint": midpoint(doses, per_sample.mean(1))}

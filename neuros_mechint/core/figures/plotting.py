@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from cycler import cycler
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from neuros_mechint.core.errors import FigureError, InputError
 from neuros_mechint.core.figures.colours import DIVERGING, GRID, INK, MUTED_INK, PALE, PALETTE, SEQUENTIAL, colour_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.container import BarContainer
     from matplotlib.image import AxesImage
     from matplotlib.lines import Line2D
@@ -36,6 +37,7 @@ __all__ = [
     "heat_map",
     "histogram",
     "interval_bars",
+    "label_logarithmic",
     "line",
     "new_axes",
     "style",
@@ -83,6 +85,7 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "neuros-mechint",
 }
 _MOST_TICKS = 24
+_TWO_DECADES = 100
 _MOST_TICK_CHARACTERS = 70
 _CHARACTERS_PER_INCH = 13
 _MOST_LINES_NAMED = 10
@@ -284,6 +287,17 @@ def bars(values: xr.DataArray, ax: Axes) -> BarContainer:
     ax.set_xlabel(axis_label(values[values.dims[0]]))
     ax.set_ylabel(_upright_label(values, ax))
     return drawn
+
+
+def label_logarithmic(axis: Axis, values: npt.NDArray[Any]) -> None:
+    """Label an axis that is logarithmic at 1, 2 and 5 where its values span less than two decades.
+
+    On a decade or less matplotlib would label every minor tick, one over the other.
+    """
+    few = values.max() < _TWO_DECADES * values.min()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def histogram(values: npt.NDArray[Any], ax: Axes) -> None:

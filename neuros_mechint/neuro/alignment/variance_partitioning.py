@@ -18,7 +18,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import interval_warning
+from neuros_mechint.core.statistics import interval_warning, times_drawn
 from neuros_mechint.neuro.alignment.linear.banded_ridge import BandedRidge
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel, judged
 from neuros_mechint.neuro.alignment.linear.estimator import check_method, with_fixed_seed
@@ -253,7 +253,7 @@ def _mixing(subsets: Sequence[Subset]) -> Floats:
 def _interval(errors: Floats, deviations: Floats, mixing: Floats, seed: SeedLike) -> tuple[Floats, Floats]:
     """Return the percentile interval of each part over stimuli, ``(n_parts,)``; models are not fitted anew."""
     n_samples = len(deviations)
-    counts = generator(seed).multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=_N_RESAMPLES)
+    counts = times_drawn(n_samples, _N_RESAMPLES, generator(seed))
     total = counts @ deviations
     explained = [1 - (counts @ one / np.where(total > 0, total, np.nan)) for one in errors]
     parts = mixing @ np.stack([np.nanmean(one, axis=1) for one in explained])

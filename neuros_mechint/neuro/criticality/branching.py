@@ -12,7 +12,7 @@ from neuros_mechint.core.figures.plotting import PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics import coverage, expanded_percentiles, times_drawn
 from neuros_mechint.neuro.criticality.population import Floats, population
 from neuros_mechint.neuro.criticality.regressions import (
     BlockSums,
@@ -257,7 +257,7 @@ def _time(ratio: float) -> float:
 def _drawn_anew(sums: BlockSums, offset: bool, n_resamples: int, random: np.random.Generator) -> _Draws:
     """Return the estimates, first, and those of blocks drawn anew."""
     n_blocks = len(sums.products)
-    weights = random.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_resamples)
+    weights = times_drawn(n_blocks, n_resamples, random)
     slopes = sums.slopes(np.concatenate([np.ones((1, n_blocks)), weights.astype(np.float64)]))
     fits = fit_exponential(slopes, offset)
     first = Exponential(*(values[:1] for values in fits))
@@ -265,13 +265,10 @@ def _drawn_anew(sums: BlockSums, offset: bool, n_resamples: int, random: np.rand
 
 
 def _interval(draws: Floats, level: float, n_blocks: int) -> tuple[float, float]:
-    """Return percentiles, further out the fewer blocks there are (as in `bootstrap_ci`)."""
-    from scipy.stats import norm, t
-
+    """Return percentiles, further out the fewer blocks there are."""
     if np.isnan(draws).any() or n_blocks < 2:
         return np.nan, np.nan
-    reach = t.ppf((1 + level) / 2, n_blocks - 1) * np.sqrt(n_blocks / (n_blocks - 1))
-    low, high = np.quantile(draws, [norm.cdf(-reach), norm.cdf(reach)])
+    low, high = expanded_percentiles(draws, level, n_blocks)
     return float(low), float(high)
 
 

@@ -14,7 +14,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics import coverage, times_drawn
 from neuros_mechint.neuro.criticality.avalanches import Avalanches
 from neuros_mechint.neuro.criticality.crackling import check_avalanches
 from neuros_mechint.neuro.criticality.population import Floats
@@ -152,7 +152,7 @@ def shape_collapse(
     for _ in progress_bar(range(n_resamples), description="shapes of avalanches drawn anew", enabled=progress):
         weights = np.zeros(n_avalanches)
         for inside in members:
-            weights[inside] = random.multinomial(inside.size, np.full(inside.size, 1 / inside.size))
+            weights[inside] = times_drawn(inside.size, 1, random)[0]
         drawn.append(_best(stretched, *_summed(stretched, weights)))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return ShapeCollapse(
@@ -187,7 +187,7 @@ def _stretched(avalanches: Avalanches, shortest: int, n_phases: int) -> _Stretch
             fix="use more data or a smaller shortest",
         )
     kept = np.flatnonzero(np.isin(octave, enough))
-    lengths, group = np.unique(durations[kept], return_inverse=True)
+    lengths, first, group = np.unique(durations[kept], return_index=True, return_inverse=True)
     # activity of a bin belongs to its middle: no phase lies beyond those of the shortest avalanche
     phase = np.linspace(0.5 / shortest, 1 - 0.5 / shortest, n_phases)
     shapes = avalanches.shapes
@@ -195,8 +195,7 @@ def _stretched(avalanches: Avalanches, shortest: int, n_phases: int) -> _Stretch
     for row, index in enumerate(kept):
         length = durations[index]
         profiles[row] = np.interp(phase, (np.arange(length) + 0.5) / length, shapes[index])
-    classes = np.floor(_CLASSES_PER_OCTAVE * np.log2(lengths / shortest) + 1e-9).astype(int)
-    return _Stretched(group, profiles, lengths.astype(np.float64), classes, phase)
+    return _Stretched(group, profiles, lengths.astype(np.float64), octave[kept][first], phase)
 
 
 def _summed(stretched: _Stretched, weights: Floats) -> tuple[Floats, Floats]:

@@ -159,9 +159,11 @@ class Metric(Parameterised, ABC):
         return bootstrapped(self, rows, fit.value, level, n_simulated, seed)
 
     def _fits(self, rows: torch.Tensor) -> list[Fit]:
-        """Return fits of as many rows at a time as stay in the cache."""
-        at_once = self.rows_at_once or max(1, _NUMBERS_IN_CACHE // rows.shape[1])
-        return [self._fit(some) for some in rows.split(at_once)]
+        return [self._fit(some) for some in self._pieces(rows)]
+
+    def _pieces(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return as many rows at a time as stay in the cache."""
+        return rows.split(self.rows_at_once or max(1, _NUMBERS_IN_CACHE // rows.shape[1]))
 
 
 # Half a mebibyte of float64: with what is made of them, about the second level of cache of one core.

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import xarray as xr
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, histogram
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, histogram, label_logarithmic
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from neuros_mechint.neuro.fractals.uncertainty import Uncertainty
 
 _MOST_CURVES = 6
-_ONE_DECADE, _TWO_DECADES = 10, 100
+_ONE_DECADE = 10
 _FEWEST_TO_AVERAGE = 2
 _RESERVED = ("standard_error", "low", "high", "bias", "r2", "statistic", "line", "fitted")
 
@@ -70,7 +69,33 @@ class MetricEstimate(Result):
         >>> nm.HurstExponent().estimate(trials).average("axis_0").values.round(1).tolist()
         [0.7, 0.7, 0.7]
         """
-        return averaged(self, over)
+        from scipy.stats import t
+
+        main, about = self.main, dict[str, Any](self.attributes)
+        if over not in main.dims or main.sizes[over] < _FEWEST_TO_AVERAGE:
+            raise InputError(
+                f"there is nothing to average over {over!r}",
+                expected=f"one of {', '.join(map(repr, main.dims))}, with at least {_FEWEST_TO_AVERAGE} signals",
+                got=f"{main.sizes[over]} signal" if over in main.dims else repr(over),
+            )
+        n_signals = main.sizes[over]
+        mean, error = main.mean(over, keep_attrs=True), main.std(over, ddof=1) / n_signals**0.5
+        reach = float(t.ppf((1 + about["level"]) / 2, n_signals - 1)) * error
+        variables = {main.name: mean, "standard_error": error, "low": mean - reach, "high": mean + reach}
+        for name in ("bias", "r2"):
+            if name in self.data:
+                variables[name] = self.data[name].mean(over)
+        for name in ("statistic", "line"):
+            if name in self.data:
+                variables[name] = xr.apply_ufunc(np.exp, xr.apply_ufunc(np.log, self.data[name]).mean(over))
+        if "fitted" in self.data:
+            variables["fitted"] = self.data["fitted"]
+        data = xr.Dataset({name: array.assign_attrs(self.data[name].attrs) for name, array in variables.items()})
+        about["uncertainty"] = f"the scatter over {n_signals} of {over}"
+        warnings = (*self.warnings, *_warnings_of_bias(data))
+        return MetricEstimate(
+            data, self.title, attributes=about, provenance=self.provenance, citations=self.citations, warnings=warnings
+        )
 
     def _draw(self, ax: Axes) -> None:
         if "statistic" in self.data:
@@ -96,11 +121,7 @@ class MetricEstimate(Result):
             ax.plot(scales[fitted], np.exp(np.median(np.log(lines), axis=0))[fitted], color=PALETTE[1], label="fit")
         ax.set_xscale("log")
         ax.set_yscale("log")
-        # on a decade or less, matplotlib would label every minor tick, one over the other
-        few = scales[-1] < _TWO_DECADES * scales[0]
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        label_logarithmic(ax.xaxis, scales.values)
         ax.set_xlabel(f"{scales.attrs['long_name']} ({scales.attrs['units']})")
         ax.set_ylabel(self.data["statistic"].attrs["long_name"])
         title = self.main.attrs["long_name"] if len(values) <= _MOST_CURVES else None
@@ -148,45 +169,6 @@ class MetricEstimate(Result):
             units = self.data[about["scale_name"]].attrs["units"]
             lines.append(f"fitted over {about['n_fitted']} scales from {low:g} to {high:g} {units}, {r2}")
         return [*lines, f"signals of {about['n_samples']} samples; uncertainty from {about['uncertainty']}"]
-
-
-def averaged(found: MetricEstimate, over: str) -> MetricEstimate:
-    """Return the mean over an axis, see `MetricEstimate.average`.
-
-    Examples
-    --------
-    >>> import neuros_mechint as nm
-    >>> trials = nm.HurstExponent().estimate(nm.fractional_gaussian_noise(0.7, 1000, 5))
-    >>> averaged(trials, "axis_0").attributes["uncertainty"]
-    'the scatter over 5 of axis_0'
-    """
-    from scipy.stats import t
-
-    main, about = found.main, dict[str, Any](found.attributes)
-    if over not in main.dims or main.sizes[over] < _FEWEST_TO_AVERAGE:
-        raise InputError(
-            f"there is nothing to average over {over!r}",
-            expected=f"one of the axes {', '.join(map(repr, main.dims))}, with at least {_FEWEST_TO_AVERAGE} signals",
-            got=f"{main.sizes[over]} signal" if over in main.dims else repr(over),
-        )
-    n_signals = main.sizes[over]
-    mean, error = main.mean(over, keep_attrs=True), main.std(over, ddof=1) / n_signals**0.5
-    reach = float(t.ppf((1 + about["level"]) / 2, n_signals - 1)) * error
-    variables = {main.name: mean, "standard_error": error, "low": mean - reach, "high": mean + reach}
-    for name in ("bias", "r2"):
-        if name in found.data:
-            variables[name] = found.data[name].mean(over)
-    for name in ("statistic", "line"):
-        if name in found.data:
-            variables[name] = xr.apply_ufunc(np.exp, xr.apply_ufunc(np.log, found.data[name]).mean(over))
-    if "fitted" in found.data:
-        variables["fitted"] = found.data["fitted"]
-    data = xr.Dataset({name: array.assign_attrs(found.data[name].attrs) for name, array in variables.items()})
-    about["uncertainty"] = f"the scatter over {n_signals} of {over}"
-    warnings = (*found.warnings, *_warnings_of_bias(data))
-    return MetricEstimate(
-        data, found.title, attributes=about, provenance=found.provenance, citations=found.citations, warnings=warnings
-    )
 
 
 def _warnings_of_bias(data: xr.Dataset) -> tuple[str, ...]:

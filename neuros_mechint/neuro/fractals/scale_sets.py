@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.neuro.fractals.scaling import FEWEST_SCALES
 
 FEWEST_WINDOWS = 4
 """The longest windows must fit this often into a signal: moments of fewer are no moments."""
-FEWEST_SCALES = 3
 
 
 def windows_between(low: float, high: float, per_octave: int) -> list[int]:

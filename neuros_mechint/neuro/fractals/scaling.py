@@ -9,7 +9,8 @@ import torch
 
 from neuros_mechint.core.errors import InputError, OptionError
 
-_FEWEST_SCALES = 3
+FEWEST_SCALES = 3
+"""Fewer points lie on a line whatever they are."""
 
 
 class LineFit(NamedTuple):
@@ -55,10 +56,10 @@ def line_fit(log_scales: torch.Tensor, log_values: torch.Tensor, weights: torch.
     (2.0, 1.0, 1.0)
     """
     n_scales = log_scales.shape[0]
-    if n_scales < _FEWEST_SCALES:
+    if n_scales < FEWEST_SCALES:
         raise InputError(
             "too few scales for a line",
-            expected=f"at least {_FEWEST_SCALES} scales in the range of the fit",
+            expected=f"at least {FEWEST_SCALES} scales in the range of the fit",
             got=n_scales,
             fix="widen the range, or give longer signals",
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from neuros_mechint.neuro.fractals.metric import Metric
 
 Floats = npt.NDArray[np.float64]
+Found = TypeVar("Found")
 
 _NUMBERS_AT_ONCE = 4_000_000
 _STEPS_BETWEEN_TRUTHS = 50
@@ -73,10 +75,7 @@ def calibrated(
     """
     from scipy.stats import t
 
-    if not isinstance(seed, np.random.Generator):
-        known = _remembered(metric, n_samples, n_simulated, seed)
-    else:
-        known = _calibration(metric, n_samples, n_simulated, seed)
+    known = _calibration(metric, n_samples, n_simulated, seed)
     # between two truths, in steps: fine enough that the ends of an interval do not jump
     fine = np.interp(
         np.linspace(0, len(known.truths) - 1, _STEPS_BETWEEN_TRUTHS * (len(known.truths) - 1) + 1),
@@ -132,11 +131,37 @@ def bootstrapped(
     return Uncertainty(deviation, values - reach, values + reach, None, origin)
 
 
-@lru_cache(maxsize=64)
-def _remembered(metric: Metric, n_samples: int, n_simulated: int, seed: int) -> Calibration:
-    return _calibration(metric, n_samples, n_simulated, seed)
+def remembered(simulation: Callable[..., Found]) -> Callable[..., Found]:
+    """Return a function of which the last argument is a seed, and whose results are kept, but for generators.
+
+    Examples
+    --------
+    >>> draws = remembered(lambda seed: generator(seed).random())
+    >>> random = np.random.default_rng(0)
+    >>> draws(0) == draws(0), draws(random) == draws(random)
+    (True, False)
+    """
+    kept = lru_cache(maxsize=64)(simulation)
+
+    @wraps(simulation)
+    def call(*arguments: Any) -> Found:
+        return (simulation if isinstance(arguments[-1], np.random.Generator) else kept)(*arguments)
+
+    return call
 
 
+def counted(texts: Mapping[str, npt.NDArray[np.bool_]]) -> tuple[str, ...]:
+    """Return how many of the signals each text is about, without those that are about none.
+
+    Examples
+    --------
+    >>> counted({"are odd": np.array([True, False, True]), "are even": np.zeros(3, dtype=bool)})
+    ('2 of 3 signals are odd',)
+    """
+    return tuple(f"{which.sum()} of {which.size} signals {text}" for text, which in texts.items() if which.any())
+
+
+@remembered
 def _calibration(metric: Metric, n_samples: int, n_simulated: int, seed: SeedLike) -> Calibration:
     random = generator(seed)
     truths = np.asarray(metric.truths, dtype=np.float64)
@@ -167,4 +192,4 @@ def _warnings(metric: Metric, strange: npt.NDArray[np.bool_], at_the_end: npt.ND
         f"have an interval that ends where {metric.simulated} does, at {metric.truths[0]:g} or "
         f"{metric.truths[-1]:g}": at_the_end & ~strange,
     }
-    return tuple(f"{which.sum()} of {which.size} signals {text}" for text, which in texts.items() if which.any())
+    return counted(texts)

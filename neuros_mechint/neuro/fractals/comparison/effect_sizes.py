@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.statistics import times_drawn
 
 Floats = npt.NDArray[np.float64]
 
@@ -88,20 +89,16 @@ def effect_intervals(
     """
     x, y = (np.asarray(values, dtype=float) for values in (first, second))
     rng = generator(seed)
-    counts = _counts(rng, len(x), n_resamples)
+    counts = times_drawn(len(x), n_resamples, rng)
     if groups:
         names, member = np.unique(np.asarray(groups), return_inverse=True)
-        other = _counts(rng, len(names), n_resamples)[:, member]
+        other = times_drawn(len(names), n_resamples, rng)[:, member]
     else:
-        other = _counts(rng, len(y), n_resamples)
-    drawn = _weighted(x, y, counts, other)
+        other = times_drawn(len(y), n_resamples, rng)
+    drawn = _weighted(x, y, counts.astype(float), other.astype(float))
     tails = [(1 - level) / 2, (1 + level) / 2]
     ends = [np.nanquantile(values, tails) if np.isfinite(values).any() else np.full(2, np.nan) for values in drawn]
     return EffectSizes(*(end[0] for end in ends)), EffectSizes(*(end[1] for end in ends))
-
-
-def _counts(rng: np.random.Generator, n_values: int, n_resamples: int) -> Floats:
-    return rng.multinomial(n_values, np.full(n_values, 1 / n_values), size=n_resamples).astype(float)
 
 
 def _weighted(x: Floats, y: Floats, x_counts: Floats, y_counts: Floats) -> EffectSizes:

@@ -13,7 +13,7 @@ from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.fractals.metric import Fit, Metric
-from neuros_mechint.neuro.fractals.uncertainty import Uncertainty
+from neuros_mechint.neuro.fractals.uncertainty import Uncertainty, counted
 
 _N_BLOCKS = 20
 # Pairs of samples that are compared at a time: their differences stay in the cache.
@@ -175,7 +175,7 @@ def _entropy(counts: torch.Tensor) -> torch.Tensor:
 
 def _few(values: torch.Tensor) -> tuple[str, ...]:
     texts = {
-        "no moments that are alike: their sample entropy is NaN; raise the tolerance": values.isnan(),
-        "no moments that stay alike: their sample entropy is infinite; raise the tolerance": values.isinf(),
+        "have no moments that are alike: their sample entropy is NaN; raise the tolerance": values.isnan(),
+        "have no moments that stay alike: their sample entropy is infinite; raise the tolerance": values.isinf(),
     }
-    return tuple(f"{int(w.sum())} of {w.numel()} signals have {text}" for text, w in texts.items() if w.any())
+    return counted({text: which.cpu().numpy() for text, which in texts.items()})

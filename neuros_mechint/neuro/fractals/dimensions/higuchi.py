@@ -11,10 +11,9 @@ import torch
 from neuros_mechint.core.errors import CapabilityError, InputError, check_option, whole
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.fractals.metric import Fit, Metric
-from neuros_mechint.neuro.fractals.scaling import line_fit
+from neuros_mechint.neuro.fractals.scaling import FEWEST_SCALES, line_fit
 from neuros_mechint.neuro.fractals.stimuli.gaussian import fractional_brownian_motion, fractional_gaussian_noise
 
-_FEWEST_SCALES = 3
 _ROUNDINGS = 16
 # Two and a half megabytes of float64: more leaves the cache, less is work per call.
 _NUMBERS_AT_ONCE = 320_000
@@ -61,7 +60,7 @@ class HiguchiFractalDimension(Metric):
     simulated: ClassVar[str] = "fractional Brownian motion or white noise"
 
     def __init__(self, k_max: int = 10, *, fused: bool = False) -> None:
-        self.k_max = whole("k_max", k_max, least=_FEWEST_SCALES)
+        self.k_max = whole("k_max", k_max, least=FEWEST_SCALES)
         check_option("fused", fused, (True, False))
         self.fused = fused
 
@@ -141,5 +140,5 @@ def _check(lengths: torch.Tensor, rows: torch.Tensor) -> None:
             f"curves have no length in steps of {step} samples",
             expected="signals that do not repeat themselves exactly",
             got=f"{int((found <= limit).any(1).sum())} of {len(rows)} signals that do, every {step} samples",
-            fix=f"pass k_max={step - 1}" if step > _FEWEST_SCALES else "this metric has no value for them",
+            fix=f"pass k_max={step - 1}" if step > FEWEST_SCALES else "this metric has no value for them",
         )

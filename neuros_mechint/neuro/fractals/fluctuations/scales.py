@@ -8,12 +8,12 @@ from typing import Any
 
 from neuros_mechint.core.errors import OptionError, check_option, whole
 from neuros_mechint.neuro.fractals.fluctuations.wavelet import SHORTEST
+from neuros_mechint.neuro.fractals.scaling import FEWEST_SCALES
 
 SCALE_SETS = ("dyadic", "nolds", "antropy")
 _WINDOWS_IN_LONGEST = 10
 _FEWEST_WINDOWS = 4
 _FACTOR = 1.2
-_FEWEST_SCALES = 3
 # nolds has rules of its own for signals that are too short for ten of its windows
 _SHORTEST_NOLDS, _SHORT_NOLDS = 11, 70
 
@@ -44,7 +44,7 @@ def checked_scales(scales: Any, order: int) -> str | tuple[int, ...]:
     if not isinstance(scales, Sequence) and not hasattr(scales, "tolist"):
         raise OptionError("scales are no sequence", expected="a name or whole numbers of samples", got=repr(scales))
     lengths = tuple(sorted({whole("a window", length, least=order + 2) for length in scales}))
-    if len(lengths) < _FEWEST_SCALES:
+    if len(lengths) < FEWEST_SCALES:
         raise OptionError("too few windows for a line", expected="at least 3 different lengths", got=repr(scales))
     return lengths
 
@@ -62,7 +62,7 @@ def fewest_samples(scales: str | tuple[int, ...], overlap: bool) -> int:
     if scales == "nolds":
         return _SHORTEST_NOLDS
     n_samples = _WINDOWS_IN_LONGEST * 4
-    while len(window_lengths(scales, n_samples)) < _FEWEST_SCALES:
+    while len(window_lengths(scales, n_samples)) < FEWEST_SCALES:
         n_samples += 1
     return n_samples
 
@@ -95,7 +95,7 @@ def window_lengths(scales: str | tuple[int, ...], n_samples: int) -> tuple[int, 
         usual, most = (
             (n_samples // (n_windows * SHORTEST)).bit_length() for n_windows in (_WINDOWS_IN_LONGEST, _FEWEST_WINDOWS)
         )
-        return tuple(SHORTEST << octave for octave in range(max(usual, min(_FEWEST_SCALES, most))))
+        return tuple(SHORTEST << octave for octave in range(max(usual, min(FEWEST_SCALES, most))))
     if scales == "nolds" and n_samples <= _SHORT_NOLDS:
         return tuple(range(4, 10))
     return _logarithmic(4, 0.1 * n_samples)

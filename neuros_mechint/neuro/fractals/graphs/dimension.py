@@ -25,14 +25,13 @@ from neuros_mechint.neuro.fractals.graphs.adjacency import (
 )
 from neuros_mechint.neuro.fractals.graphs.covering import numbers_of_boxes
 from neuros_mechint.neuro.fractals.graphs.results import (
-    FEWEST_SIZES,
     Covering,
     GraphDimension,
     GraphFit,
     cautions,
     graph_dimension,
 )
-from neuros_mechint.neuro.fractals.scaling import LineFit, line_fit
+from neuros_mechint.neuro.fractals.scaling import FEWEST_SCALES, LineFit, line_fit
 
 Floats = npt.NDArray[np.float64]
 
@@ -193,7 +192,7 @@ def _fit(covering: Covering) -> GraphFit:
     fitted = covering.sizes <= covering.holds_all * (1 + 1e-6)
     if (fewest == 1).any():
         fitted &= np.arange(len(fewest)) <= (fewest == 1).argmax()
-    if fitted.sum() < FEWEST_SIZES:
+    if fitted.sum() < FEWEST_SCALES:
         missing = torch.full((), torch.nan, dtype=torch.float64)
         nothing = LineFit(missing, missing, missing)
         return GraphFit(fitted, nothing, nothing, float("nan"))
@@ -216,10 +215,10 @@ def _box_sizes(values: Sequence[float]) -> Floats:
         sizes = np.unique(np.asarray(values, dtype=np.float64))
     except (TypeError, ValueError) as error:
         raise OptionError("box sizes are no numbers", got=repr(values)) from error
-    if sizes.ndim != 1 or len(sizes) < FEWEST_SIZES or not ((sizes > 0) & np.isfinite(sizes)).all():
+    if sizes.ndim != 1 or len(sizes) < FEWEST_SCALES or not ((sizes > 0) & np.isfinite(sizes)).all():
         raise OptionError(
             "box_sizes do not make a fit",
-            expected=f"at least {FEWEST_SIZES} different positive numbers",
+            expected=f"at least {FEWEST_SCALES} different positive numbers",
             got=repr(values),
         )
     return sizes

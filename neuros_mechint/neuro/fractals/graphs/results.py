@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, label_logarithmic
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
-from neuros_mechint.neuro.fractals.scaling import LineFit
+from neuros_mechint.neuro.fractals.scaling import FEWEST_SCALES, LineFit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-FEWEST_SIZES = 3
-"""Box sizes that a line needs."""
 _MOST_CURVES = 6
 _FIGURE_SIZE = (6.6, 3.4)
 
@@ -108,10 +105,7 @@ class GraphDimension(Result):
             ax.plot(fine, np.exp(np.polyval(np.polyfit(x, y, 1), fine)), "--", color=MUTED_INK, linewidth=1)
         ax.set_xscale("log")
         ax.set_yscale("log")
-        # ranges are often less than a decade, where the usual labels would cover each other
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(ScalarFormatter())
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        label_logarithmic(ax.xaxis, sizes[np.isfinite(sizes)])
         ax.set_xlabel(f"box size ({self.data['box_size'].attrs['units']})")
         ax.set_ylabel("boxes that cover the graph")
         ax.plot([], [], "--", color=MUTED_INK, linewidth=1, label="exponential law")
@@ -147,7 +141,7 @@ def cautions(coverings: list[Covering], fits: list[GraphFit]) -> tuple[str, ...]
     ()
     """
     apart = [covering for covering in coverings if covering.n_left_out]
-    narrow = sum(fit.fitted.sum() < FEWEST_SIZES for fit in fits)
+    narrow = sum(fit.fitted.sum() < FEWEST_SCALES for fit in fits)
     found = []
     if apart:
         nodes = sum(covering.n_left_out for covering in apart)
@@ -157,7 +151,7 @@ def cautions(coverings: list[Covering], fits: list[GraphFit]) -> tuple[str, ...]
         )
     if narrow:
         found.append(
-            f"{narrow} of {len(coverings)} graphs have fewer than {FEWEST_SIZES} box sizes between their edges and "
+            f"{narrow} of {len(coverings)} graphs have fewer than {FEWEST_SCALES} box sizes between their edges and "
             f"their diameter: their dimension is NaN"
         )
     return tuple(found)

@@ -152,12 +152,8 @@ class HurstExponent(Metric):
     def _fit(self, rows: torch.Tensor) -> Fit:
         if self._dfa is not None:
             return self._dfa._fit(rows)
-        # the scale changes no exponent, and squares of tiny or huge numbers would leave the range of floats
         rows = rows - rows.mean(1, keepdim=True)
-        unit = rows.detach().abs().amax(1, keepdim=True)
-        if self.method == "rs":
-            return self._rescaled_ranges(rows / unit)
-        return self._wavelet_energies(rows / unit, unit)
+        return self._rescaled_ranges(rows) if self.method == "rs" else self._wavelet_energies(rows)
 
     def _rescaled_ranges(self, rows: torch.Tensor) -> Fit:
         low, high = self.fit_range or (_SHORTEST, rows.shape[1] // FEWEST_WINDOWS)
@@ -168,16 +164,14 @@ class HurstExponent(Metric):
         line = line_fit(scales.log(), statistic.log())
         return Fit(line.slope, scales, statistic, torch.ones_like(scales, dtype=torch.bool), line)
 
-    def _wavelet_energies(self, rows: torch.Tensor, unit: torch.Tensor) -> Fit:
+    def _wavelet_energies(self, rows: torch.Tensor) -> Fit:
         counts = n_coefficients(rows.shape[1], self.vanishing_moments)
         octaves = octaves_between(counts, self.fit_range, _FIRST_OCTAVE, FEWEST_WINDOWS)
         details = detail_coefficients(rows, self.vanishing_moments)
         energies, weights = octave_energies(rows, details, octaves)
         scales = torch.tensor([2**octave for octave in octaves]).to(rows)
         line = line_fit(scales.log(), energies.log(), weights)
-        value = (line.slope + 1) / 2
-        line = line._replace(intercept=line.intercept + 2 * unit[:, 0].log())
-        return Fit(value, scales, energies * unit**2, torch.ones_like(scales, dtype=torch.bool), line)
+        return Fit((line.slope + 1) / 2, scales, energies, torch.ones_like(scales, dtype=torch.bool), line)
 
     def _simulate(self, truth: float, n_signals: int, n_samples: int, seed: SeedLike) -> torch.Tensor:
         if truth > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.fractals.metric import Fit, Metric
 from neuros_mechint.neuro.fractals.multifractal.model import multifractal_noise, width_of_model
-from neuros_mechint.neuro.fractals.uncertainty import Uncertainty, calibrated
+from neuros_mechint.neuro.fractals.uncertainty import Uncertainty, calibrated, counted, remembered
 
 if TYPE_CHECKING:
     from neuros_mechint.neuro.fractals.multifractal.spectrum import MultifractalSpectrum
@@ -78,16 +77,15 @@ class NoiseWidth(Metric):
         >>> bool(model.scatter(0.0, 4096, 20, seed=0).mean_width < 0.2)
         True
         """
-        if isinstance(seed, np.random.Generator):
-            return self._scatter(truth, n_samples, n_simulated, seed)
-        return _remembered_scatter(self, truth, n_samples, n_simulated, seed)
+        return _scatter(self, truth, n_samples, n_simulated, seed)
 
-    def _scatter(self, truth: float, n_samples: int, n_simulated: int, seed: SeedLike) -> Scatter:
-        rows = self._simulate(truth, n_simulated, n_samples, seed)
-        found = self.spectrum.spectrum(rows)
-        widths = found.alpha[:, 0] - found.alpha[:, -1]
-        deviations = (values.std(0) for values in found[1:])
-        return Scatter(*deviations, mean_width=float(widths.mean()), width=float(widths.std()))
+
+@remembered
+def _scatter(model: NoiseWidth, truth: float, n_samples: int, n_simulated: int, seed: SeedLike) -> Scatter:
+    found = model.spectrum.spectrum(model._simulate(truth, n_simulated, n_samples, seed))
+    widths = found.alpha[:, 0] - found.alpha[:, -1]
+    deviations = (values.std(0) for values in found[1:])
+    return Scatter(*deviations, mean_width=float(widths.mean()), width=float(widths.std()))
 
 
 def nearest_exponent(hurst: torch.Tensor) -> torch.Tensor:
@@ -149,12 +147,7 @@ def uncertainty_of_widths(
 def _warnings(low: torch.Tensor, high: torch.Tensor, widest: float) -> tuple[str, ...]:
     """Return what to say of signals outside what was simulated; that an interval begins at 0 is as it should be."""
     texts = {
-        f"have a width that {SIMULATED} of this length does not give: no interval": low.isnan(),
-        f"have an interval that ends at {widest:.2f}, the widest that was simulated": high >= widest,
+        f"have a width that {SIMULATED} of this length does not give: no interval": low.isnan().numpy(),
+        f"have an interval that ends at {widest:.2f}, the widest that was simulated": (high >= widest).numpy(),
     }
-    return tuple(f"{int(which.sum())} of {len(which)} signals {text}" for text, which in texts.items() if which.any())
-
-
-@lru_cache(maxsize=64)
-def _remembered_scatter(model: NoiseWidth, truth: float, n_samples: int, n_simulated: int, seed: int) -> Scatter:
-    return model._scatter(truth, n_samples, n_simulated, seed)
+    return counted(texts)

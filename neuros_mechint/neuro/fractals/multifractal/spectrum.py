@@ -36,7 +36,6 @@ _FEWEST_SAMPLES = 2 * _SHORTEST * _LONGEST_SHARE
 _FIRST_OCTAVE = 3
 _FEWEST_LEADERS = 8
 _MOST_ORDER = 10
-_NUMBERS_AT_ONCE = 2**16
 
 
 class MultifractalSpectrum(Metric):
@@ -173,7 +172,7 @@ class MultifractalSpectrum(Metric):
         1.0
         """
         found = self._signals(x)
-        pieces = [self._analysis(some)[0] for some in _some_at_once(found.rows)]
+        pieces = [self._analysis(some)[0] for some in self._pieces(found.rows)]
         joined = (torch.cat(list(values)) for values in zip(*(piece[1:] for piece in pieces), strict=True))
         shape = (*found.values.shape[:-1], len(self.q))
         return Spectrum(pieces[0].q, *(values.reshape(shape) for values in joined))
@@ -214,7 +213,7 @@ class MultifractalSpectrum(Metric):
         base = super().estimate(x, level, n_simulated, seed)
         found = self._signals(x)
         with torch.no_grad():
-            pieces = [self._analysis(some) for some in _some_at_once(found.rows.detach().double().cpu())]
+            pieces = [self._analysis(some) for some in self._pieces(found.rows.detach().double().cpu())]
         return multifractal_estimate(self, base, found, pieces, level, n_simulated, seed)
 
     def _least(self) -> int:
@@ -234,12 +233,9 @@ class MultifractalSpectrum(Metric):
 
     def _analysis(self, rows: torch.Tensor) -> tuple[Spectrum, Moments, torch.Tensor]:
         """Return the spectrum of rows, their moments with that of q = 2 as one more, and the scales."""
-        rows = rows - rows.mean(1, keepdim=True)
-        # the scale changes no exponent, and squares of tiny or huge numbers would leave the range of floats
-        scale = rows.detach().abs().amax(1, keepdim=True)
-        log_sizes, scales = self._log_sizes(rows / scale)
+        log_sizes, scales = self._log_sizes(rows - rows.mean(1, keepdim=True))
         q = torch.tensor([*self.q, 2.0], dtype=rows.dtype, device=rows.device)
-        found = moments([logs + scale.log() for logs in log_sizes], q)
+        found = moments(log_sizes, q)
         found_of_q = found._replace(log_means=found.log_means[:, :-1], tilted_logs=found.tilted_logs[:, :-1])
         return spectrum_of(found_of_q, scales.log(), q[:-1]), found, scales
 
@@ -270,10 +266,6 @@ def _checked_moments(q: Any) -> tuple[float, ...]:
     if not valid:
         raise OptionError("q is no set of moments", expected="at least two finite numbers, ascending", got=repr(q))
     return tuple(found.tolist())
-
-
-def _some_at_once(rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return rows.split(max(1, _NUMBERS_AT_ONCE // rows.shape[1]))
 
 
 def _at_most(name: str, value: int, most: int) -> int:

@@ -10,7 +10,7 @@ import torch
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.fractals.metric import Fit, Metric
-from neuros_mechint.neuro.fractals.scaling import line_fit, scale_range
+from neuros_mechint.neuro.fractals.scaling import FEWEST_SCALES, line_fit, scale_range
 from neuros_mechint.neuro.fractals.signals import Signals
 from neuros_mechint.neuro.fractals.spectrum.irasa import STRETCHES, irasa
 from neuros_mechint.neuro.fractals.spectrum.welch import multitaper, welch
@@ -18,7 +18,6 @@ from neuros_mechint.neuro.fractals.stimuli.gaussian import colored_noise
 
 _METHODS = ("welch", "multitaper", "irasa")
 _HANN_HALF_WIDTH = 2  # steps of frequency from the middle of the window's transform to its first zero
-_FEWEST_FREQUENCIES = 3
 _SHORTEST_DEFAULT_SEGMENT = 64
 _SEGMENTS, _SEGMENTS_OF_IRASA = 8, 4
 _BANDWIDTH = 4.0
@@ -122,17 +121,14 @@ class SpectralSlope(Metric):
 
     def _least(self) -> int:
         """Return how many samples give three frequencies of the default range."""
-        shortest = int(np.ceil((self._first_resolved + _FEWEST_FREQUENCIES - 1) / _HIGHEST))
+        shortest = int(np.ceil((self._first_resolved + FEWEST_SCALES - 1) / _HIGHEST))
         if self.method == "multitaper":
             return shortest
         window = self.segment or shortest
         return window if self.method == "welch" else int(np.ceil(window * float(STRETCHES[-1])))
 
     def _fit(self, rows: torch.Tensor) -> Fit:
-        # the scale changes no slope, and powers of tiny or huge numbers would leave the range of floats
-        rows = rows - rows.mean(-1, keepdim=True)
-        scale = rows.detach().abs().amax(-1, keepdim=True)
-        frequencies, power = self._spectrum(rows / scale)
+        frequencies, power = self._spectrum(rows - rows.mean(-1, keepdim=True))
         fitted = self._fitted(frequencies, rows.shape[-1])
         within = frequencies[fitted]
         # where there is no power at all, only rounding is left
@@ -145,8 +141,7 @@ class SpectralSlope(Metric):
                 got=f"{int(empty.sum())} of {len(empty)} signals without, as of a single sine",
             )
         line = line_fit(within.log(), (power[:, fitted] + floor).log(), 1 / within)
-        line = line._replace(intercept=line.intercept + 2 * scale[:, 0].log())
-        return Fit(line.slope, frequencies, power * scale**2, fitted, line)
+        return Fit(line.slope, frequencies, power, fitted, line)
 
     def _spectrum(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return frequencies above zero, and the power of signals there."""
@@ -183,10 +178,10 @@ class SpectralSlope(Metric):
         low, high = self.fit_range or (self._first_resolved * step, _HIGHEST * rate)
         # frequencies of a transform are multiples of a step, up to rounding
         fitted = (frequencies >= low - 1e-6 * step) & (frequencies <= high + 1e-6 * step)
-        if int(fitted.sum()) < _FEWEST_FREQUENCIES:
+        if int(fitted.sum()) < FEWEST_SCALES:
             raise InputError(
                 "too few frequencies for a line",
-                expected=f"at least {_FEWEST_FREQUENCIES} from {low:g} to {high:g} {self.scale_units}",
+                expected=f"at least {FEWEST_SCALES} from {low:g} to {high:g} {self.scale_units}",
                 got=f"{int(fitted.sum())}, in steps of {step:g} (signals of {n_samples} samples)",
                 fix="widen fit_range, or give longer signals" + (" or segments" if self.segment else ""),
             )

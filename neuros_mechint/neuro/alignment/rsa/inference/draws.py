@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.statistics import times_drawn
+
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
@@ -48,9 +50,7 @@ def draw(over: str, n_resamples: int, n_conditions: int, n_subjects: int, random
     sizes = {"conditions": n_conditions, "subjects": n_subjects}
     resampled = sizes if over == "both" else (over,)
     counts = {
-        name: random.multinomial(size, np.full(size, 1 / size), size=n_resamples)
-        if name in resampled
-        else np.ones((1, size), dtype=np.int64)
+        name: times_drawn(size, n_resamples, random) if name in resampled else np.ones((1, size), dtype=np.int64)
         for name, size in sizes.items()
     }
     return Draws(**counts)
