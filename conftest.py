@@ -13,6 +13,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["NEUROS_MECHINT_NO_BROWSER"] = "1"
 
 import socket
+import sys
 from collections.abc import Callable, Generator
 from ipaddress import ip_address
 from typing import Any
@@ -57,6 +58,15 @@ def refuse_network(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(self, address)
 
     return connect
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Generator[None]:
+    """Close what a test drew: pyplot keeps every figure, and warns at the twenty-first, whichever test that is in."""
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close("all")
 
 
 def pytest_configure() -> None:
