@@ -51,6 +51,12 @@ from .core.statistics import bootstrap_ci as bootstrap_ci
 from .core.stores.store import ActivationStore as ActivationStore
 from .datasets.embedded import load_model as load_model
 from .datasets.images92 import load_92images as load_92images
+from .datasets.systems import duffing as duffing
+from .datasets.systems import henon_map as henon_map
+from .datasets.systems import logistic_map as logistic_map
+from .datasets.systems import lorenz as lorenz
+from .datasets.systems import rossler as rossler
+from .datasets.systems import van_der_pol as van_der_pol
 from .features.alignment import feature_alignment as feature_alignment
 from .features.circuits import feature_circuit as feature_circuit
 from .features.dashboard.dashboard import feature_dashboard as feature_dashboard
@@ -93,6 +99,8 @@ from .neuro.criticality.generators import branching_avalanches as branching_aval
 from .neuro.criticality.generators import branching_process as branching_process
 from .neuro.criticality.power_law import fit_power_law as fit_power_law
 from .neuro.criticality.shapes import shape_collapse as shape_collapse
+from .neuro.dynamics.integration import rk4 as rk4
+from .neuro.dynamics.simulation import simulate as simulate
 from .neuro.fractals.comparison.compare import compare_complexity as compare_complexity
 from .neuro.fractals.complexity.lacunarity import Lacunarity as Lacunarity
 from .neuro.fractals.complexity.sample_entropy import SampleEntropy as SampleEntropy

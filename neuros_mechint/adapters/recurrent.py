@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from neuros_mechint.core.errors import CapabilityError, InputError
 from neuros_mechint.core.sites import Site, SiteTable
 
 _DIMS = ("sample", "time", "unit")
+Recurrent = nn.RNNBase | nn.RNNCellBase
 _CHECK = "the state after each step"
 
 
@@ -49,6 +51,7 @@ class RecurrentAdapter(TorchAdapter):
         self._parts = {
             path: part for path, part in module.named_modules() if isinstance(part, (nn.RNNBase, nn.RNNCellBase))
         }
+        self._copies: dict[torch.dtype, tuple[Any, Recurrent]] = {}
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -139,7 +142,7 @@ class RecurrentAdapter(TorchAdapter):
         return join_outputs(sequences, sizes, sample_axis), join_outputs(states, sizes, sample_axis=1)
 
     def step(self, state: torch.Tensor, inputs: torch.Tensor | None = None) -> torch.Tensor:
-        """Advance the recurrent part by one time step.
+        """Advance the recurrent part by one time step, in the precision of the state.
 
         Parameters
         ----------
@@ -151,7 +154,8 @@ class RecurrentAdapter(TorchAdapter):
         Returns
         -------
         torch.Tensor
-            The next state, shaped like ``state`` and differentiable.
+            The next state, shaped like ``state`` and differentiable; with respect to the weights too, if the state has
+            their precision.
 
         Raises
         ------
@@ -167,12 +171,23 @@ class RecurrentAdapter(TorchAdapter):
         kinds = 2 if isinstance(part, (nn.LSTM, nn.LSTMCell)) else 1
         batch = torch.atleast_2d(state)
         _check_width("state", batch, kinds * n_layers * int(part.hidden_size))
+        part = self._in_precision(part, batch.dtype)
         given = batch.new_zeros(batch.shape[0], int(part.input_size)) if inputs is None else torch.atleast_2d(inputs)
         _check_width("inputs of the recurrent part", given, int(part.input_size))
         parts = batch.reshape(batch.shape[0], kinds, n_layers, -1).permute(1, 2, 0, 3)
         new = _advance(part, given.expand(batch.shape[0], -1), tuple(parts))
         flat = torch.stack(new).permute(2, 0, 1, 3).reshape(batch.shape)
         return flat.reshape(state.shape)
+
+    def _in_precision(self, part: Recurrent, dtype: torch.dtype) -> Recurrent:
+        """Return the part with its weights in another precision: a copy, as long as the weights stay as they are."""
+        weights = list(part.parameters())
+        if weights[0].dtype == dtype:
+            return part
+        state = tuple((id(weight), weight._version) for weight in weights)
+        if self._copies.get(dtype, (None,))[0] != state:
+            self._copies[dtype] = (state, deepcopy(part).to(dtype).requires_grad_(False))
+        return self._copies[dtype][1]
 
     def initial_state(self, batch: int = 1) -> torch.Tensor:
         """Return the zero state ``(batch, n_states)`` that torch starts from."""

@@ -10,8 +10,9 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.labels import as_numpy, counts_observations, refuse_masked
+from neuros_mechint.core.labels import as_numpy, refuse_masked
 from neuros_mechint.core.recordings.recording import Recording
+from neuros_mechint.core.trials import by_trial_and_time
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,7 +65,8 @@ def population(activity: Any) -> Population:
     """
     labelled = activity.data if isinstance(activity, Recording) else activity
     if isinstance(labelled, xr.DataArray):
-        values, rate = _by_name(labelled), labelled.attrs.get("sampling_rate")
+        values = by_trial_and_time(labelled, "the activity")[0].swapaxes(1, 2)
+        rate = labelled.attrs.get("sampling_rate")
     else:
         values, rate = _by_position(labelled), None
     _check(values)
@@ -78,18 +80,6 @@ def population(activity: Any) -> Population:
         )
     counts = integers or bool((values >= 0).all() and (values == np.round(values)).all())
     return Population(values, None if rate is None else float(rate), counts)
-
-
-def _by_name(array: xr.DataArray) -> npt.NDArray[Any]:
-    dims = [str(name) for name in array.dims]
-    if "time" not in dims:
-        raise InputError("the activity has no axis of time", expected="an axis named 'time'", got=f"axes {dims}")
-    others = [name for name in dims if name != "time"]
-    trials = [name for name in others if counts_observations(name)]
-    units = [name for name in others if name not in trials]
-    ordered = array.transpose(*trials, *units, "time")
-    lengths = [int(np.prod([array.sizes[name] for name in names])) for names in (trials, units)]
-    return ordered.values.reshape(*lengths, array.sizes["time"])
 
 
 def _by_position(array: Any) -> npt.NDArray[Any]:

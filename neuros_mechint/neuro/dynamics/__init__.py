@@ -1,0 +1,1 @@
+"""Dynamical systems: simulation, stability, chaos, linear operators, control."""
