@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -106,8 +107,18 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     raise OptionError(f"{name} is out of range", expected=f"an integer of at least {least}", got=repr(value))
 
 
-def number(name: str, value: Any, least: float, most: float) -> float:
-    """Return a number above ``least`` and up to ``most``; integers stay integers.
+def number(name: str, value: Any, least: float, most: float, closed: str = "right") -> float:
+    """Return a finite number from an interval; integers stay integers.
+
+    Parameters
+    ----------
+    name : str
+        What to call it in the error.
+    value : object
+    least, most : float
+        Ends of the interval; infinite ones are no bounds.
+    closed : {"right", "left", "both", "neither"}
+        Which ends belong to it.
 
     Raises
     ------
@@ -118,10 +129,25 @@ def number(name: str, value: Any, least: float, most: float) -> float:
     --------
     >>> number("validation", 0.5, 0, 1)
     0.5
+    >>> number("share", 0, 0, 1)
+    Traceback (most recent call last):
+    ...
+    neuros_mechint.core.errors.OptionError: share is out of range
+      expected: a number above 0 and up to 1
+      got:      0
     """
-    if _is(Real, value) and least < value <= most:
-        return int(value) if isinstance(value, Integral) else float(value)
-    raise OptionError(f"{name} is out of range", expected=f"a number above {least} and up to {most}", got=repr(value))
+    with_least, with_most = closed in ("left", "both"), closed in ("right", "both")
+    if _is(Real, value) and math.isfinite(value):
+        above = least <= value if with_least else least < value
+        if above and (value <= most if with_most else value < most):
+            return int(value) if isinstance(value, Integral) else float(value)
+    bounds = [
+        f"{'of at least' if with_least else 'above'} {least:.4g}" if math.isfinite(least) else "",
+        f"{'up to' if with_most else 'below'} {most:.4g}" if math.isfinite(most) else "",
+    ]
+    wanted = " and ".join(bound for bound in bounds if bound)
+    finite = "" if all(bounds) else "finite "
+    raise OptionError(f"{name} is out of range", expected=f"a {finite}number {wanted}".rstrip(), got=repr(value))
 
 
 def _is(kind: type, value: Any) -> bool:

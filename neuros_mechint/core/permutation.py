@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import Floats, examples, share_as_far, sign_flip_p
+from neuros_mechint.core.statistics import examples, share_as_far, sign_flip_p
 
 _KINDS = ("paired", "independent", "correlation")
 _NUMBERS_AT_ONCE = 4_000_000

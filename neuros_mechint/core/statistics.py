@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
 from neuros_mechint.core.random import SeedLike, generator
 
-Floats = npt.NDArray[np.float64]
 _FEWEST_SAMPLES = 2
 _PATTERNS_AT_ONCE = 2048
 CORRECTIONS = ("holm", "fdr", "none")

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.certainty import with_statistics
 from neuros_mechint.core.dictionary import Dictionary, as_taken_by, check_dictionary, site_of, taken_apart
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
@@ -26,7 +27,7 @@ from neuros_mechint.neuro.alignment.layer_region_data import site_blocks
 from neuros_mechint.neuro.alignment.linear.estimator import with_fixed_seed
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, folds
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
-from neuros_mechint.neuro.alignment.samples import Floats, Samples, label_order, samples
+from neuros_mechint.neuro.alignment.samples import Samples, label_order, samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -55,7 +55,7 @@ def check_arguments(
     if "k" in values:
         values["k"] = _checked_k(architecture, n_features, values["k"])
     if "sparsity" in values:
-        values["sparsity"] = number("sparsity", values["sparsity"], -1e-300, 1e38)
+        values["sparsity"] = number("sparsity", values["sparsity"], 0, 1e38, closed="both")
     if "widths" in values:
         values["widths"] = _checked_widths(n_features, values["widths"])
     return {used[name]: value for name, value in values.items()}

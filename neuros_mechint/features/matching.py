@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.dictionary import as_taken_by, check_dictionary, fingerprint_dictionary, site_of
 from neuros_mechint.core.errors import InputError, OptionError, check_option
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
@@ -29,7 +30,6 @@ from neuros_mechint.features.observations import only_site, row_batches
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Floats = npt.NDArray[np.float64]
 _NAMES = {"decoder": "cosine of decoder directions", "activation": "correlation of activations"}
 _NULLS = {
     "decoder": "random directions",

@@ -13,6 +13,7 @@ from neuros_mechint.causal.alignment.results import CausalAlignment
 from neuros_mechint.causal.alignment.scoring import Scorer, jackknife_interval, scorer
 from neuros_mechint.causal.interventions import check_editable
 from neuros_mechint.core.adapter import Adapter
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.certainty import control_p
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import InputError, check_option, whole
@@ -25,7 +26,6 @@ from neuros_mechint.neuro.alignment.layer_region_data import Region, in_order_of
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel
 from neuros_mechint.neuro.alignment.linear.estimator import with_fixed_seed
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
-from neuros_mechint.neuro.alignment.samples import Floats
 
 _CITATIONS = ("heimersheim2024", "yamins2014", "phipson2010")
 _FEWEST_STIMULI = 8

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel, mean_correlation, pooled_r2
 from neuros_mechint.neuro.alignment.linear.estimator import check_method
 from neuros_mechint.neuro.alignment.linear.held_out import Indices, Splits, folds
-from neuros_mechint.neuro.alignment.samples import Floats
 
 MOST_GROUPS = 20
 """Groups of stimuli that the jackknife leaves out in turn."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import xarray as xr
 
@@ -17,12 +16,11 @@ from neuros_mechint.causal.circuits.problem import Problem, circuit_problem
 from neuros_mechint.causal.circuits.results import Circuit
 from neuros_mechint.causal.circuits.verdict import Faithfulness, reasons_to_reject
 from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import times_drawn
-
-Floats = npt.NDArray[np.float64]
 
 MIB_FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of the Mechanistic Interpretability Benchmark."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, StorageError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.recordings.binning import EDGE_TOLERANCE, check_window
@@ -23,8 +24,6 @@ DEFAULT_WINDOW = (-0.1, 0.5)
 
 LARGEST_HASHED_FILE = 256 * 2**20
 """Bytes. Hashing more would take longer than reading the few trials that were asked for."""
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, StorageError, near_names
 from neuros_mechint.core.optional import soft_import
 from neuros_mechint.core.recordings.binning import bin_centers, bin_units, check_times, count_bins
 from neuros_mechint.core.recordings.io import (
     DEFAULT_WINDOW,
     Clock,
-    Floats,
     cut_epochs,
     describe_file,
     find_observed,

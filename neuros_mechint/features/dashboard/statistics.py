@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import SeedLike, torch_generator
@@ -18,8 +19,6 @@ N_BINS = 50
 """As many as SAEDashboard draws."""
 N_NULL = 19
 """Permutations: the largest correlation of so many is exceeded by chance with probability 1 / 20."""
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

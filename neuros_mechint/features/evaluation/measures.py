@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.dictionary import as_taken_by, check_dictionary, n_features, taken_apart
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.random import SeedLike, torch_generator
 from neuros_mechint.features.observations import row_batches
 
-Floats = npt.NDArray[np.float64]
 # Below this share of the squared mean the variance of float32 activations is rounding.
 _CONSTANT = 1e-10
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.progress import progress_bar
@@ -20,7 +21,6 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p
 
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 _N_FOLDS = 5
 _MOST_NAMED = 4

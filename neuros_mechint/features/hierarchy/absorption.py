@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.dictionary import Dictionary
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.figures.colours import PALE
@@ -20,7 +21,6 @@ from neuros_mechint.features.evaluation.measures import decoder_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Floats = npt.NDArray[np.float64]
 _MOST_LINES = 30
 # A feature that stands for a direction has a cosine of .9 or more with it where the truth is known (planted
 # dictionaries); below a half, less than a quarter of what it adds lies along the concept.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, number
-from neuros_mechint.core.statistics import Floats, share_as_far
+from neuros_mechint.core.statistics import share_as_far
 
 
 @dataclass(frozen=True)

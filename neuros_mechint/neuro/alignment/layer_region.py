@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.parallel import parallel_map
 from neuros_mechint.core.provenance import Provenance
@@ -25,7 +26,6 @@ from neuros_mechint.neuro.alignment.linear.held_out import Splits, check_test_ro
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.reliability import split_half
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
-from neuros_mechint.neuro.alignment.samples import Floats
 from neuros_mechint.neuro.alignment.time_ceilings import best_score, rdm_ceiling, rdms_at_each_time
 
 _INNER_FOLDS = 3

@@ -9,11 +9,12 @@ from typing import Any
 import xarray as xr
 
 from neuros_mechint.core.adapter import Adapter
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import by_text
 from neuros_mechint.core.labels import LabelledTensors
 from neuros_mechint.core.recordings.recording import Recording
-from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, Samples, label_order, samples
+from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Labels, Samples, label_order, samples
 from neuros_mechint.neuro.alignment.time_courses import TimeCourse, time_courses
 
 _BYTES_AT_ONCE = 2**28

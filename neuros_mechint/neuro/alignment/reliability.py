@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label, histogram, line
 from neuros_mechint.core.labels import as_numpy
@@ -20,7 +21,7 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import mean_of_defined
-from neuros_mechint.neuro.alignment.samples import Floats, same_kind
+from neuros_mechint.neuro.alignment.samples import same_kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

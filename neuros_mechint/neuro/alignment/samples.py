@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import label_list, label_places
 from neuros_mechint.core.labels import HALF_PRECISION, as_numpy, counts_observations, refuse_masked
 from neuros_mechint.core.recordings.recording import Recording
 
-Floats = npt.NDArray[np.float64]
 Labels = tuple[Any, ...]
 
 SAMPLE_AXES = ("stimulus", "condition", "sample", "trial")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import CapabilityError, InputError, number, whole
 from neuros_mechint.core.figures.plotting import INK, heat_map
 from neuros_mechint.core.labels import as_numpy
@@ -29,7 +30,7 @@ from neuros_mechint.neuro.alignment.rsa.inference.permutation import null_scores
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
 from neuros_mechint.neuro.alignment.rsa.stack import RDMStack, rdm_stack
-from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, Samples, samples
+from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Labels, Samples, samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

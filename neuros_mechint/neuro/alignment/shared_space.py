@@ -8,9 +8,9 @@ from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.joining import by_text
 from neuros_mechint.core.provenance import Provenance
@@ -27,7 +27,6 @@ from neuros_mechint.neuro.alignment.linear.held_out import check_test_rows, corr
 from neuros_mechint.neuro.alignment.samples import joined, same_kind
 from neuros_mechint.neuro.alignment.shared_results import SharedSpaceScores
 
-Floats = npt.NDArray[np.float64]
 METHODS = ("gcca", "hyperalignment")
 CITATIONS = ("kettenring1971", "haxby2011")
 _FEWEST_SAMPLES = 3

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel
@@ -16,7 +17,6 @@ from neuros_mechint.neuro.alignment.rsa.inference.general import subject_ceiling
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
 from neuros_mechint.neuro.alignment.rsa.stack import rdm_stack
-from neuros_mechint.neuro.alignment.samples import Floats
 from neuros_mechint.neuro.alignment.time_courses import TimeCourse
 
 _N_SPLITS = 20

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import by_text, codes_of, label_list
 from neuros_mechint.core.recordings.recording import Recording
-from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, label_order
+from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Labels, label_order
 
 
 @dataclass(frozen=True)

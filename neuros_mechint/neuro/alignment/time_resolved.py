@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option, whole
 from neuros_mechint.core.parallel import parallel_map
 from neuros_mechint.core.provenance import Provenance
@@ -19,7 +20,7 @@ from neuros_mechint.neuro.alignment.rsa.inference.permutation import null_scores
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
 from neuros_mechint.neuro.alignment.rsa.stack import CONDITION_AXES, RDMStack, rdm_stack
-from neuros_mechint.neuro.alignment.samples import Floats, Labels, label_order, samples
+from neuros_mechint.neuro.alignment.samples import Labels, label_order, samples
 from neuros_mechint.neuro.alignment.time_ceilings import encoding_ceiling, rdm_ceiling, rdms_at_each_time
 from neuros_mechint.neuro.alignment.time_courses import TimeCourse, time_courses
 from neuros_mechint.neuro.alignment.time_results import TimeResolvedAlignment

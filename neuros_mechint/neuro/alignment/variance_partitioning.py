@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.figures.plotting import axis_label, interval_bars
 from neuros_mechint.core.joining import by_text
@@ -24,7 +25,7 @@ from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel, judged
 from neuros_mechint.neuro.alignment.linear.estimator import check_method, with_fixed_seed
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, folds, rows_of
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
-from neuros_mechint.neuro.alignment.samples import Floats, joined
+from neuros_mechint.neuro.alignment.samples import joined
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.optional import soft_import
-from neuros_mechint.neuro.criticality.tails import Floats, TailFit, log_likelihoods
+from neuros_mechint.neuro.criticality.tails import TailFit, log_likelihoods
 
 ALTERNATIVES = ("exponential", "lognormal", "truncated_power_law")
 _FIRST_TERMS = 100

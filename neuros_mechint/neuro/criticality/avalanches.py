@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.figures.plotting import PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
-from neuros_mechint.neuro.criticality.population import Floats, population
+from neuros_mechint.neuro.criticality.population import population
 from neuros_mechint.neuro.criticality.rules import (
     binned,
     describe_bins,

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.figures.plotting import PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import coverage, expanded_percentiles, times_drawn
-from neuros_mechint.neuro.criticality.population import Floats, population
+from neuros_mechint.neuro.criticality.population import population
 from neuros_mechint.neuro.criticality.regressions import (
     BlockSums,
     Exponential,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.figures.plotting import PALE, PALETTE
 from neuros_mechint.core.progress import progress_bar
@@ -17,7 +18,7 @@ from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import coverage
 from neuros_mechint.neuro.criticality.avalanches import Avalanches
 from neuros_mechint.neuro.criticality.power_law import PowerLawFit, fit_power_law
-from neuros_mechint.neuro.criticality.tails import Floats, fit_tail
+from neuros_mechint.neuro.criticality.tails import fit_tail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from neuros_mechint.core.errors import InputError, OptionError, number, whole
+from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.random import SeedLike, generator
 
 _STEPS_TO_FORGET = 20
@@ -64,7 +64,7 @@ def branching_process(
     >>> abs(float(activity.mean()) - 100) < 10  # drive / (1 - ratio)
     True
     """
-    ratio, drive = _ratio(ratio, below_one=True), number("drive", drive, 0, np.inf)
+    ratio, drive = number("ratio", ratio, 0, 1, closed="left"), number("drive", drive, 0, np.inf)
     n_steps, sampled = whole("n_steps", n_steps), number("sampled", sampled, 0, 1)
     mean, random = drive / (1 - ratio), generator(seed)
     if n_units is not None:
@@ -125,7 +125,7 @@ def branching_avalanches(ratio: float = 1.0, n_avalanches: int = 1000, seed: See
     >>> int(activity[0]), int(activity[1]), int(activity[-1])
     (0, 1, 0)
     """
-    ratio, n_avalanches = _ratio(ratio, below_one=False), whole("n_avalanches", n_avalanches)
+    ratio, n_avalanches = number("ratio", ratio, 0, 1, closed="both"), whole("n_avalanches", n_avalanches)
     random = generator(seed)
     alive, active = np.arange(n_avalanches), np.ones(n_avalanches, dtype=np.int64)
     generations = []
@@ -142,11 +142,3 @@ def branching_avalanches(ratio: float = 1.0, n_avalanches: int = 1000, seed: See
     for step, (alive, active) in enumerate(generations):
         activity[starts[alive] + step] = active
     return activity
-
-
-def _ratio(value: float, below_one: bool) -> float:
-    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if is_number and (0 <= value < 1 or (value == 1 and not below_one)):
-        return float(value)
-    most = "below 1" if below_one else "up to 1"
-    raise OptionError("ratio is out of range", expected=f"a number of at least 0 and {most}", got=repr(value))

@@ -9,12 +9,11 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.labels import as_numpy, refuse_masked
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.trials import by_trial_and_time
-
-Floats = npt.NDArray[np.float64]
 
 
 class Population(NamedTuple):

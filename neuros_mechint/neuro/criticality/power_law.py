@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.labels import as_numpy
@@ -17,7 +18,7 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT, coverage
 from neuros_mechint.neuro.criticality.alternatives import ALTERNATIVES, Comparison, compare
-from neuros_mechint.neuro.criticality.tails import Floats, TailFit, draw, fit_tail, standard_error, survival
+from neuros_mechint.neuro.criticality.tails import TailFit, draw, fit_tail, standard_error, survival
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

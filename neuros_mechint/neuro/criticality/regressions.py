@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.neuro.criticality.population import Floats
 
 # coarse where autocorrelation times hardly differ, fine towards 1, where they grow without bound
 _GRID = np.concatenate([np.linspace(0.01, 0.95, 95), 1 - np.geomspace(0.05, 1e-4, 60)[1:], [1.0]])

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
-from neuros_mechint.neuro.criticality.population import Floats
 
 _THRESHOLDS = ("quantile", "median", "sd")
 _BINS = "mean_interval"

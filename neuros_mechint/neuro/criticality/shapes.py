@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.figures.plotting import SEQUENTIAL
 from neuros_mechint.core.progress import progress_bar
@@ -17,7 +18,6 @@ from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import coverage, times_drawn
 from neuros_mechint.neuro.criticality.avalanches import Avalanches
 from neuros_mechint.neuro.criticality.crackling import check_avalanches
-from neuros_mechint.neuro.criticality.population import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-
-Floats = npt.NDArray[np.float64]
 
 FEWEST_IN_TAIL = 50
 _MOST_CANDIDATES = 50

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import SeedLike, generator
@@ -17,7 +18,6 @@ from neuros_mechint.core.random import SeedLike, generator
 if TYPE_CHECKING:
     from neuros_mechint.neuro.fractals.metric import Metric
 
-Floats = npt.NDArray[np.float64]
 Found = TypeVar("Found")
 
 _NUMBERS_AT_ONCE = 4_000_000

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option, whole
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.alignment.linear.encoding import checked_pair, pooled_r2, warn_of_constants
@@ -16,7 +17,6 @@ from neuros_mechint.neuro.alignment.linear.ridge import RidgeModel, checked_alph
 from neuros_mechint.neuro.alignment.linear.ridge_solvers import solve
 from neuros_mechint.neuro.alignment.samples import same_kind
 
-Floats = npt.NDArray[np.float64]
 _MEASURES = ("product", "unique")
 _CONCENTRATIONS = (0.1, 1.0)  # one band dominates; all mixtures alike
 _SMALLEST_SCALE = 1e-10

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import whole
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
@@ -20,7 +21,6 @@ from neuros_mechint.core.statistics import SIGNIFICANT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Floats = npt.NDArray[np.float64]
 _ROUNDING = 1e-10
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError, number
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.alignment.linear.canonical_test import CanonicalTest, permute_canonical
 from neuros_mechint.neuro.alignment.linear.estimator import (
@@ -28,7 +28,6 @@ from neuros_mechint.neuro.alignment.linear.held_out import (
 )
 from neuros_mechint.neuro.alignment.samples import paired, same_kind
 
-Floats = npt.NDArray[np.float64]
 _FEWEST_SAMPLES = 3
 
 
@@ -81,8 +80,7 @@ def whiten(x: Floats, reg: float, name: str = "X") -> Whitened:
     >>> white.rank, round(float(white.scores.var(ddof=1)), 12)
     (1, 1.0)
     """
-    if not isinstance(reg, (int, float, np.number)) or not 0 <= reg < np.inf:
-        raise InputError("reg is out of range", expected="a finite number of at least 0", got=repr(reg))
+    reg = number("reg", reg, 0, np.inf, closed="left")
     data, mean = centred(x)
     left, sizes, right = principal_axes(data, name)
     variances = sizes**2 / (len(x) - 1)
@@ -238,10 +236,10 @@ class CCA(Estimator):
         splits = folds(len(x), cv, groups, seed)
         check_test_rows(splits, _FEWEST_SAMPLES, "a correlation")
         found: list[Floats] = []
-        for number, (train, test) in enumerate(splits):
+        for fold, (train, test) in enumerate(splits):
             fitted = self._copy()
             white = fitted._fit(x[train], y[train])
-            if not number:
+            if not fold:
                 _warn_if_saturated(white, len(train), self.reg, stacklevel=4)
             found.append(fitted._correlations(x[test], y[test]))
         return same_kind(mean_over_folds(found), X)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, whole
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.alignment.linear.estimator import Estimator, centred
 from neuros_mechint.neuro.alignment.samples import paired
 
-Floats = npt.NDArray[np.float64]
 _FEWEST_SAMPLES = {True: 4, False: 2}
 
 

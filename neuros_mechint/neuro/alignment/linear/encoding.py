@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.alignment.linear.estimator import Estimator, features
@@ -23,7 +24,6 @@ from neuros_mechint.neuro.alignment.linear.held_out import (
 )
 from neuros_mechint.neuro.alignment.samples import paired, same_kind
 
-Floats = npt.NDArray[np.float64]
 METRICS = ("r2", "correlation")
 _FEWEST_FOR_CORRELATION = 3
 _FEWEST_SAMPLES = 3

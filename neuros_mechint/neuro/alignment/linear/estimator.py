@@ -6,13 +6,11 @@ import copy
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, whole
 from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.neuro.alignment.samples import samples
-
-Floats = npt.NDArray[np.float64]
 
 
 class Estimator(Parameterised):

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.joining import codes_of
 from neuros_mechint.core.random import SeedLike, generator
 
-Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 Splits: TypeAlias = list[tuple[Indices, Indices]]
 _FEWEST_FOLDS = 2

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel
 from neuros_mechint.neuro.alignment.linear.estimator import centred, check_components, features
 from neuros_mechint.neuro.alignment.samples import same_kind
-
-Floats = npt.NDArray[np.float64]
 
 
 class PLS(EncodingModel):

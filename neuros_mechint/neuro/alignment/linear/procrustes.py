@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError, number
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.alignment.linear.estimator import Estimator, centred, features, principal_axes
 from neuros_mechint.neuro.alignment.linear.held_out import folds
 from neuros_mechint.neuro.alignment.samples import paired, same_kind
 
-Floats = npt.NDArray[np.float64]
 _FEWEST_SAMPLES = 2
 
 
@@ -149,9 +148,7 @@ class Procrustes(Estimator):
         return self
 
     def _fit(self, x: Floats, y: Floats) -> None:
-        alpha = self.alpha
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)) or not 0 <= alpha <= 1:
-            raise InputError("alpha is out of range", expected="a number from 0 to 1", got=repr(alpha))
+        alpha = number("alpha", self.alpha, 0, 1, closed="both")
         if len(x) < _FEWEST_SAMPLES:
             raise InputError("too few samples", expected=f"at least {_FEWEST_SAMPLES}", got=len(x))
         self._x, self._y = shape_of(x, float(alpha), "X"), shape_of(y, float(alpha), "Y")

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel
 from neuros_mechint.neuro.alignment.linear.held_out import inner_folds
 from neuros_mechint.neuro.alignment.linear.ridge_solvers import RidgeFit, solve, solver_for
 
-Floats = npt.NDArray[np.float64]
 _DEFAULT_ALPHAS = 10.0 ** np.arange(-2, 11, dtype=np.float64)
 """Penalties to try, in units of the mean variance of the features: from none to all but ignoring them."""
 

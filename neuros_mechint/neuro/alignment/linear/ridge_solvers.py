@@ -13,11 +13,11 @@ from importlib.util import find_spec
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.optional import soft_import
 from neuros_mechint.neuro.alignment.linear.estimator import centred
 from neuros_mechint.neuro.alignment.linear.held_out import Splits
 
-Floats = npt.NDArray[np.float64]
 _PURPOSE = "encoding models on its solvers"
 _NUMBERS_AT_ONCE = 20_000_000  # in temporary arrays, 160 MB
 

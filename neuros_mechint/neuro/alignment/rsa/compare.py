@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.labels import as_numpy
 from neuros_mechint.neuro.alignment.rsa.stack import RDMStack, n_conditions, rdm_stack, same_conditions
 from neuros_mechint.neuro.alignment.rsa.whitening import Whitening
-from neuros_mechint.neuro.alignment.samples import Floats, same_kind
+from neuros_mechint.neuro.alignment.samples import same_kind
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 

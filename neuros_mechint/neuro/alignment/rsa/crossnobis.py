@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import codes_of
 from neuros_mechint.neuro.alignment.rsa.noise import Weigh
 from neuros_mechint.neuro.alignment.rsa.observations import Observations
 from neuros_mechint.neuro.alignment.rsa.stack import vectors
-from neuros_mechint.neuro.alignment.samples import Floats, Labels
+from neuros_mechint.neuro.alignment.samples import Labels
 
 
 def crossnobis(seen: Observations, weigh: Weigh) -> tuple[Floats, Labels]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import CapabilityError, InputError, check_option
 from neuros_mechint.neuro.alignment.rsa.compare import (
     METHODS,
@@ -19,7 +20,6 @@ from neuros_mechint.neuro.alignment.rsa.compare import (
 )
 from neuros_mechint.neuro.alignment.rsa.interop import to_rsatoolbox
 from neuros_mechint.neuro.alignment.rsa.stack import RDMStack, rdm_array, rdm_stack
-from neuros_mechint.neuro.alignment.samples import Floats
 
 KINDS = ("fixed", "select", "weighted", "interpolate")
 _LINEAR = ("corr", "cosine", *WHITENED)

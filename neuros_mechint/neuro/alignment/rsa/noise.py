@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.labels import as_numpy
-from neuros_mechint.neuro.alignment.samples import Floats, samples
+from neuros_mechint.neuro.alignment.samples import samples
 
 Weigh: TypeAlias = Callable[[Floats], Floats]
 """Patterns ``(n, n_channels)`` times the precision of the noise."""

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, near_names
 from neuros_mechint.core.joining import codes_of, label_list
 from neuros_mechint.core.labels import as_numpy, counts_observations
 from neuros_mechint.core.recordings.recording import Recording
-from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Floats, Labels, samples
+from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, Labels, samples
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.neuro.alignment.rsa.crossnobis import crossnobis, from_products
 from neuros_mechint.neuro.alignment.rsa.noise import Weigh, noise_weighting
 from neuros_mechint.neuro.alignment.rsa.observations import Observations, observations
 from neuros_mechint.neuro.alignment.rsa.stack import rdm_array, vectors
-from neuros_mechint.neuro.alignment.samples import Floats, Labels
+from neuros_mechint.neuro.alignment.samples import Labels
 
 MEASURES = {
     "correlation": "correlation",

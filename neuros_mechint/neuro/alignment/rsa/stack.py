@@ -12,10 +12,11 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.joining import label_array
 from neuros_mechint.core.labels import as_numpy
-from neuros_mechint.neuro.alignment.samples import Floats, Labels, label_order, same_kind
+from neuros_mechint.neuro.alignment.samples import Labels, label_order, same_kind
 
 CONDITION_AXES = ("condition", "other_condition")
 """The last two axes of a labelled RDM."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.neuro.alignment.rsa.stack import square, vectors
-from neuros_mechint.neuro.alignment.samples import Floats
 
 
 class Whitening:

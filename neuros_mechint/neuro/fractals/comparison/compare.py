@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.permutation import permutation_test
 from neuros_mechint.core.progress import progress_bar
@@ -30,7 +31,6 @@ from neuros_mechint.neuro.fractals.comparison.results import ComplexityCompariso
 from neuros_mechint.neuro.fractals.metric import Metric
 from neuros_mechint.neuro.fractals.probes.sequences import SiteSequences
 from neuros_mechint.neuro.fractals.probes.site_values import (
-    Floats,
     SignalMetric,
     check_metric,
     measured,

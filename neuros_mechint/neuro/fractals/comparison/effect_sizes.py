@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import times_drawn
-
-Floats = npt.NDArray[np.float64]
 
 
 class EffectSizes(NamedTuple):

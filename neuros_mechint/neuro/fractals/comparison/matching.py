@@ -7,17 +7,16 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.neuro.fractals.probes.sequences import SiteSequences
 
 MATCHES = ("length and sampling", "length", "none")
 RESAMPLING = ("filter", "bins")
-Floats = npt.NDArray[np.float64]
 GROUPS = ("subject", "session")
 """Coordinates of units that say which of them were recorded together, the coarser first."""
 

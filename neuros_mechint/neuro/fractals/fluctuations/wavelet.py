@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from neuros_mechint.neuro.fractals.fluctuations.windows import Floats, missing, polynomials
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.neuro.fractals.fluctuations.windows import missing, polynomials
 
 SHORTEST = 8
 """The shortest window, in samples: shorter ones say more about the line that was removed than about the signal."""

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-Floats = npt.NDArray[np.float64]
+from neuros_mechint.core.arrays import Floats
 
 # Where one way of computing becomes faster than the other, on one core.
 _SHORT_WINDOW = 16

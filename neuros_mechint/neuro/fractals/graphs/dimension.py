@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
 from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.progress import progress_bar
@@ -32,8 +32,6 @@ from neuros_mechint.neuro.fractals.graphs.results import (
     graph_dimension,
 )
 from neuros_mechint.neuro.fractals.scaling import FEWEST_SCALES, LineFit, line_fit
-
-Floats = npt.NDArray[np.float64]
 
 _MOST_SIZES = 14
 _SMALLEST_BOX = 2  # of two neighbours; smaller boxes are the nodes themselves
@@ -90,7 +88,7 @@ class GraphFractalDimension(Parameterised):
         n_orders: int = 10,
         seed: SeedLike = 0,
     ) -> None:
-        self.threshold = None if threshold is None else _threshold(threshold)
+        self.threshold = None if threshold is None else number("threshold", threshold, 0, np.inf, closed="left")
         check_option("lengths", lengths, LENGTHS)
         self.lengths = lengths
         self.box_sizes = None if box_sizes is None else tuple(_box_sizes(box_sizes).tolist())
@@ -201,13 +199,6 @@ def _fit(covering: Covering) -> GraphFit:
     each = line_fit(sizes.log(), torch.from_numpy(covering.counts[:, fitted].astype(np.float64)).log())
     deviation = float(each.slope.std()) if len(covering.counts) > 1 else float("nan")
     return GraphFit(fitted, line_fit(sizes.log(), boxes), line_fit(sizes, boxes), deviation)
-
-
-def _threshold(value: float) -> float:
-    found = number("threshold", value, -np.inf, np.inf)
-    if 0 <= found < np.inf:
-        return found
-    raise OptionError("threshold is out of range", expected="a finite number of at least 0", got=repr(value))
 
 
 def _box_sizes(values: Sequence[float]) -> Floats:

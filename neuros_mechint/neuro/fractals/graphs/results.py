@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, label_logarithmic
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from neuros_mechint.neuro.fractals.graphs.dimension import GraphFractalDimension
 
-Floats = npt.NDArray[np.float64]
 
 _MOST_CURVES = 6
 _FIGURE_SIZE = (6.6, 3.4)

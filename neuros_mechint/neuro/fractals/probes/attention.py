@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.certainty import many_sign_flip_p, out_of_reach
 from neuros_mechint.core.errors import InputError, SiteError, number, whole
 from neuros_mechint.core.labels import LabelledTensors, rows_kept
@@ -18,7 +19,7 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import adjust_p, bootstrap_ci, coverage, mean_of_defined
 from neuros_mechint.neuro.fractals.graphs.dimension import GraphFractalDimension
 from neuros_mechint.neuro.fractals.probes.attention_results import AttentionFractality
-from neuros_mechint.neuro.fractals.probes.site_values import Floats, sites_of
+from neuros_mechint.neuro.fractals.probes.site_values import sites_of
 
 PATTERN_AXES = ("sample", "head", "query", "key")
 _FEWEST_POSITIONS = 8

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.certainty import many_sign_flip_p, out_of_reach, without_rounding
 from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.progress import progress_bar
@@ -26,7 +27,6 @@ from neuros_mechint.neuro.fractals.metric import Metric
 from neuros_mechint.neuro.fractals.probes.sequences import SiteSequences
 from neuros_mechint.neuro.fractals.probes.site_results import SiteComplexity
 from neuros_mechint.neuro.fractals.probes.site_values import (
-    Floats,
     SignalMetric,
     SiteValues,
     check_metric,

@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.adapter import Adapter
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.labels import LabelledTensors
 from neuros_mechint.neuro.fractals.metric import Metric
@@ -20,7 +21,6 @@ from neuros_mechint.neuro.fractals.signals import TIME_AXES, varying
 
 SignalMetric = Callable[[Any], torch.Tensor]
 """A `Metric`, or any callable that turns signals ``(n_signals, n_samples)`` into ``(n_signals,)`` values."""
-Floats = npt.NDArray[np.float64]
 _NUMBERS_AT_ONCE = 2**22
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from math import log, sqrt
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from neuros_mechint.core.errors import OptionError, check_option, whole
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import OptionError, check_option, number, whole
 from neuros_mechint.core.random import SeedLike, generator
-
-Floats = npt.NDArray[np.float64]
 
 KINDS = ("binomial", "lognormal")
 _SHARE = 0.75
@@ -94,8 +92,8 @@ def multiplicative_cascade(
             got=f"p={p!r}, sigma={sigma!r}, shuffle={shuffle!r}",
         )
     random, signals = generator(seed), np.ones((n_channels, 1))
-    share = _between("p", _SHARE if p is None else p, 0, 1)
-    spread = _between("sigma", _SIGMA if sigma is None else sigma, 0, _MOST_SIGMA)
+    share = number("p", _SHARE if p is None else p, 0, 1, closed="neither")
+    spread = number("sigma", _SIGMA if sigma is None else sigma, 0, _MOST_SIGMA, closed="neither")
     for _ in range(n_levels):
         weights = _halves(share, signals.shape, shuffle, random) if binomial else _normal(spread, signals.shape, random)
         signals = (signals[..., None] * weights).reshape(n_channels, -1)
@@ -111,12 +109,3 @@ def _halves(share: float, shape: tuple[int, ...], shuffle: bool, random: np.rand
 
 def _normal(spread: float, shape: tuple[int, ...], random: np.random.Generator) -> Floats:
     return np.exp(spread * random.standard_normal((*shape, 2)) - spread**2 / 2)
-
-
-def _between(name: str, value: float, above: float, below: float) -> float:
-    try:
-        if above < float(value) < below:
-            return float(value)
-    except (TypeError, ValueError):
-        pass
-    raise OptionError(f"{name} is out of range", expected=f"a number between {above} and {below:.4g}", got=repr(value))

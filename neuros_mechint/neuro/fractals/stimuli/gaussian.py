@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, whole
 from neuros_mechint.core.random import SeedLike, generator
 
-Floats = npt.NDArray[np.float64]
 Exponents = float | Sequence[float]
 
 _NUMBERS_AT_ONCE = 2_000_000

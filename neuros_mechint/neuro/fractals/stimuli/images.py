@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from neuros_mechint.core.errors import OptionError, whole
+from neuros_mechint.core.errors import number, whole
 from neuros_mechint.core.random import SeedLike, generator
 
 _LEAST_SIZE = 4
@@ -51,12 +51,7 @@ def fractal_image(slope: float = -2.0, size: int = 128, n_images: int = 1, seed:
     (torch.Size([1, 64, 64]), 1.0)
     """
     size, n_images = whole("size", size, _LEAST_SIZE), whole("n_images", n_images)
-    try:
-        slope = float(slope)
-    except (TypeError, ValueError) as error:
-        raise OptionError("slope is no number", got=repr(slope)) from error
-    if not np.isfinite(slope):
-        raise OptionError("slope is out of range", expected="a finite number", got=slope)
+    slope = number("slope", slope, -np.inf, np.inf)
     distance = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
     distance[0, 0] = 1
     # relative to the slowest wave, so that steep slopes stay within what a float holds

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.neuro.alignment.rsa.inference.draws import FEWEST_DIFFERENT, Counts, Draws, Floats
+from neuros_mechint.neuro.alignment.rsa.inference.draws import FEWEST_DIFFERENT, Counts, Draws
 from neuros_mechint.neuro.alignment.rsa.inference.general import sampled, similarity_in_resample, subject_ceilings
 from neuros_mechint.neuro.alignment.rsa.inference.moments import ceilings_of_similarity, resampled_similarity
 from neuros_mechint.neuro.alignment.rsa.inference.ranks import RankedRDMs

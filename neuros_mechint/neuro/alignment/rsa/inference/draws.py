@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.statistics import times_drawn
 
-Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 FEWEST_DIFFERENT = 3

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, check_option, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.alignment.rsa.compare import check_varied, similarities
 from neuros_mechint.neuro.alignment.rsa.inference.bootstrap import KINDS, Evaluations, bootstrap
 from neuros_mechint.neuro.alignment.rsa.inference.cautions import cautions
-from neuros_mechint.neuro.alignment.rsa.inference.draws import Floats, draw
+from neuros_mechint.neuro.alignment.rsa.inference.draws import draw
 from neuros_mechint.neuro.alignment.rsa.inference.entrants import Entrant
 from neuros_mechint.neuro.alignment.rsa.inference.folds import bootstrap_fitted, observed_fitted
 from neuros_mechint.neuro.alignment.rsa.inference.general import subject_ceilings

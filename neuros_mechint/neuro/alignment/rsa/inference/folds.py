@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.neuro.alignment.rsa.inference.bootstrap import Evaluations
-from neuros_mechint.neuro.alignment.rsa.inference.draws import FEWEST_DIFFERENT, Counts, Draws, Floats
+from neuros_mechint.neuro.alignment.rsa.inference.draws import FEWEST_DIFFERENT, Counts, Draws
 from neuros_mechint.neuro.alignment.rsa.inference.tables import Observed
 from neuros_mechint.neuro.alignment.rsa.interop import to_rsatoolbox
 from neuros_mechint.neuro.alignment.rsa.models import toolbox_model

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.neuro.alignment.rsa.compare import similarities, without_variance
-from neuros_mechint.neuro.alignment.rsa.inference.draws import Counts, Floats
+from neuros_mechint.neuro.alignment.rsa.inference.draws import Counts
 from neuros_mechint.neuro.alignment.rsa.stack import square, vectors
 
 LINEAR = ("spearman", "corr", "cosine", "rho-a")

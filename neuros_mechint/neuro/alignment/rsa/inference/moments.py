@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuros_mechint.neuro.alignment.rsa.inference.draws import Counts, Floats, pair_weights
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.neuro.alignment.rsa.inference.draws import Counts, pair_weights
 
 _NUMBERS_AT_ONCE = 2**21
 _LOSES_DIGITS = 1e-3

@@ -8,10 +8,11 @@ from itertools import islice, permutations
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.statistics import share_as_far
 from neuros_mechint.neuro.alignment.rsa.compare import directions, similarities
-from neuros_mechint.neuro.alignment.rsa.inference.draws import Counts, Floats
+from neuros_mechint.neuro.alignment.rsa.inference.draws import Counts
 from neuros_mechint.neuro.alignment.rsa.inference.general import LINEAR
 from neuros_mechint.neuro.alignment.rsa.stack import square, vectors
 

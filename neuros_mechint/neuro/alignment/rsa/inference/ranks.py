@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from neuros_mechint.neuro.alignment.rsa.inference.draws import Counts, Floats
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.neuro.alignment.rsa.inference.draws import Counts
 from neuros_mechint.neuro.alignment.rsa.stack import n_conditions
 
 _NUMBERS_AT_ONCE = 2**20

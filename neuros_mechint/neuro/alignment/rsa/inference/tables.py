@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.statistics import adjust_p, sign_flip_p
 from neuros_mechint.neuro.alignment.rsa.inference.bootstrap import KINDS, Evaluations
-from neuros_mechint.neuro.alignment.rsa.inference.draws import Floats
 
 LEVEL = 0.95
 _SMALLEST_ERROR = float(np.sqrt(np.finfo(np.float64).eps))
