@@ -2,11 +2,11 @@
 
 import torch
 
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from neuros_mechint.neuro.fractals.scaling import line_fit
 
 
-class LagVariance(Metric):
+class LagVariance(SignalMetric):
     """The Hurst exponent of a noise from ``E |X(t + lag) - X(t)|^2 ~ lag^2H`` of its running sum X."""
 
     quantity = "hurst"

@@ -11,14 +11,14 @@ from scipy.stats import kstest, mannwhitneyu
 import neuros_mechint as nm
 from neuros_mechint.neuro.fractals.comparison.effect_sizes import effect_intervals, effect_sizes
 from neuros_mechint.neuro.fractals.comparison.matching import phase_randomised
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from tests.truth.lag_variance import LagVariance
 
 DIMS = ("sample", "time", "unit")
 QUICK = {"n_resamples": 500, "surrogates": False}
 
 
-class RateOf(Metric):
+class RateOf(SignalMetric):
     """Zero crossings per second: a metric whose values are in Hz."""
 
     quantity = "rate"

@@ -9,14 +9,14 @@ from scipy import stats
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from neuros_mechint.neuro.fractals.scaling import line_fit
 from neuros_mechint.neuro.fractals.signals import signals, varying
 from neuros_mechint.neuro.fractals.stimuli.gaussian import fractional_gaussian_noise
 from neuros_mechint.neuro.fractals.uncertainty import Calibration
 
 
-class AggregatedVariance(Metric):
+class AggregatedVariance(SignalMetric):
     """H from the variance of block means: biased, and good enough to learn from."""
 
     quantity = "hurst"
@@ -44,7 +44,7 @@ class AggregatedVariance(Metric):
         return Fit(line.slope + 1, scales.double(), statistic, torch.ones(self.n_scales, dtype=torch.bool), line)
 
 
-class Spread(Metric):
+class Spread(SignalMetric):
     """The standard deviation, which has no scales and no model."""
 
     quantity = "spread"

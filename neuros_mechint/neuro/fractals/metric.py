@@ -41,7 +41,7 @@ class Fit(NamedTuple):
     line: LineFit | None = None
 
 
-class Metric(Parameterised, ABC):
+class SignalMetric(Parameterised, ABC):
     """A number for each signal. Equal parameters make equal metrics."""
 
     quantity: ClassVar[str]
@@ -118,7 +118,7 @@ class Metric(Parameterised, ABC):
         return metric_estimate(self, metric, found, fit, uncertainty, level, n_simulated, seed)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Metric) and self._key() == other._key()
+        return isinstance(other, SignalMetric) and self._key() == other._key()
 
     def __hash__(self) -> int:
         return hash(self._key())
@@ -129,7 +129,7 @@ class Metric(Parameterised, ABC):
     def _signals(self, x: Any) -> Signals:
         return signals(x, self._least(), why=f"for {self!r}")
 
-    def _on(self, found: Signals) -> Metric:
+    def _on(self, found: Signals) -> SignalMetric:
         """Return the metric for signals of this sampling rate: itself, unless its parameters depend on it."""
         return self
 

@@ -1,4 +1,4 @@
-"""What `Metric.estimate` returns: values with their uncertainty, and the log-log plot that gave them."""
+"""What `SignalMetric.estimate` returns: values with their uncertainty, and the log-log plot that gave them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neuros_mechint.neuro.fractals.signals import Signals
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from neuros_mechint.neuro.fractals.metric import Fit, Metric
+    from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
     from neuros_mechint.neuro.fractals.uncertainty import Uncertainty
 
 _MOST_CURVES = 6
@@ -181,8 +181,8 @@ def _warnings_of_bias(data: xr.Dataset) -> tuple[str, ...]:
 
 
 def metric_estimate(
-    asked: Metric,
-    metric: Metric,
+    asked: SignalMetric,
+    metric: SignalMetric,
     found: Signals,
     fit: Fit,
     uncertainty: Uncertainty,
@@ -228,7 +228,7 @@ def metric_estimate(
     )
 
 
-def _plot_of(metric: Metric, fit: Fit, dims: tuple[str, ...], shape: torch.Size) -> dict[str, tuple[Any, ...]]:
+def _plot_of(metric: SignalMetric, fit: Fit, dims: tuple[str, ...], shape: torch.Size) -> dict[str, tuple[Any, ...]]:
     """Return the variables of a log-log plot."""
     assert fit.scales is not None and fit.statistic is not None  # noqa: PT018
     assert fit.fitted is not None and fit.line is not None  # noqa: PT018

@@ -16,7 +16,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import SeedLike, generator
 
 if TYPE_CHECKING:
-    from neuros_mechint.neuro.fractals.metric import Metric
+    from neuros_mechint.neuro.fractals.metric import SignalMetric
 
 Found = TypeVar("Found")
 
@@ -55,7 +55,7 @@ class Calibration(NamedTuple):
 
 
 def calibrated(
-    metric: Metric, values: torch.Tensor, n_samples: int, level: float, n_simulated: int, seed: SeedLike
+    metric: SignalMetric, values: torch.Tensor, n_samples: int, level: float, n_simulated: int, seed: SeedLike
 ) -> Uncertainty:
     """Return the true values of which such estimates are not unusual, for the signals that the metric simulates.
 
@@ -66,12 +66,12 @@ def calibrated(
 
     Parameters
     ----------
-    metric : Metric
+    metric : SignalMetric
     values : torch.Tensor of shape (n_signals,)
     n_samples : int
         Length of the signals.
     level, n_simulated, seed
-        See `Metric.estimate`.
+        See `SignalMetric.estimate`.
     """
     from scipy.stats import t
 
@@ -101,7 +101,7 @@ def calibrated(
 
 
 def bootstrapped(
-    metric: Metric, rows: torch.Tensor, values: torch.Tensor, level: float, n_resamples: int, seed: SeedLike
+    metric: SignalMetric, rows: torch.Tensor, values: torch.Tensor, level: float, n_resamples: int, seed: SeedLike
 ) -> Uncertainty:
     """Return how far the metric scatters when blocks of each signal are drawn anew.
 
@@ -110,11 +110,11 @@ def bootstrapped(
 
     Parameters
     ----------
-    metric : Metric
+    metric : SignalMetric
     rows : torch.Tensor of shape (n_signals, n_samples)
     values : torch.Tensor of shape (n_signals,)
     level, n_resamples, seed
-        See `Metric.estimate`.
+        See `SignalMetric.estimate`.
     """
     from scipy.stats import norm
 
@@ -162,7 +162,7 @@ def counted(texts: Mapping[str, npt.NDArray[np.bool_]]) -> tuple[str, ...]:
 
 
 @remembered
-def _calibration(metric: Metric, n_samples: int, n_simulated: int, seed: SeedLike) -> Calibration:
+def _calibration(metric: SignalMetric, n_samples: int, n_simulated: int, seed: SeedLike) -> Calibration:
     random = generator(seed)
     truths = np.asarray(metric.truths, dtype=np.float64)
     at_once = max(1, _NUMBERS_AT_ONCE // n_samples)
@@ -175,7 +175,7 @@ def _calibration(metric: Metric, n_samples: int, n_simulated: int, seed: SeedLik
     return Calibration(truths, means, deviations)
 
 
-def _measured(metric: Metric, rows: torch.Tensor) -> torch.Tensor:
+def _measured(metric: SignalMetric, rows: torch.Tensor) -> torch.Tensor:
     values = torch.cat([fit.value for fit in metric._fits(rows)])
     if not torch.isfinite(values).all():
         raise InputError(
@@ -186,7 +186,9 @@ def _measured(metric: Metric, rows: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def _warnings(metric: Metric, strange: npt.NDArray[np.bool_], at_the_end: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+def _warnings(
+    metric: SignalMetric, strange: npt.NDArray[np.bool_], at_the_end: npt.NDArray[np.bool_]
+) -> tuple[str, ...]:
     texts = {
         f"have a {metric.quantity} that {metric.simulated} of this length does not give: no interval": strange,
         f"have an interval that ends where {metric.simulated} does, at {metric.truths[0]:g} or "

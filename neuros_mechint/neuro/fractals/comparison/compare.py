@@ -28,10 +28,10 @@ from neuros_mechint.neuro.fractals.comparison.matching import (
     windows,
 )
 from neuros_mechint.neuro.fractals.comparison.results import ComplexityComparison
-from neuros_mechint.neuro.fractals.metric import Metric
+from neuros_mechint.neuro.fractals.metric import SignalMetric
 from neuros_mechint.neuro.fractals.probes.sequences import SiteSequences
 from neuros_mechint.neuro.fractals.probes.site_values import (
-    SignalMetric,
+    SignalFunction,
     check_metric,
     measured,
     metric_name,
@@ -57,7 +57,7 @@ class _Side(NamedTuple):
 def compare_complexity(
     source: Any,
     recording: Any,
-    metric: SignalMetric,
+    metric: SignalFunction,
     sites: str | Iterable[str] | None = None,
     *,
     inputs: Any = None,
@@ -84,7 +84,7 @@ def compare_complexity(
         The model's activity; an adapter is run on ``inputs``.
     recording : Recording or xarray.DataArray
         With axes ``time`` and ``unit``; all others count pieces (trials, stimuli, repetitions).
-    metric : Metric or callable
+    metric : SignalMetric or callable
         A callable turns ``(n_signals, n_samples)`` into ``(n_signals,)`` values.
     sites : str or iterable of str, optional
         Names or patterns; by default all sites with an axis of time. Each is compared by itself.
@@ -170,7 +170,7 @@ def compare_complexity(
         _labelled(rows, name),
         f"{name[:1].upper()}{name[1:]}, model against recording",
         attributes={
-            "metric": repr(metric) if isinstance(metric, Metric) else name,
+            "metric": repr(metric) if isinstance(metric, SignalMetric) else name,
             "match": match,
             "resampling": resampling if match == "length and sampling" else None,
             "n_samples": [row["n_samples"] for row in rows.values()],
@@ -191,7 +191,7 @@ def compare_complexity(
 def _matched_values(
     site: str,
     pair: tuple[UnitSignals, UnitSignals],
-    metric: SignalMetric,
+    metric: SignalFunction,
     how: tuple[str, str, int | None, bool],
     rng: np.random.Generator,
 ) -> tuple[tuple[_Side, _Side], dict[str, Any]]:
@@ -235,7 +235,7 @@ def _matched_values(
 def _side(
     name: str,
     cut: list[Floats],
-    metric: SignalMetric,
+    metric: SignalFunction,
     rate: float | None,
     surrogates: bool,
     rng: np.random.Generator,
@@ -254,7 +254,7 @@ def _side(
     return _Side(per_unit, surrogate, int((~defined).sum()), len(per_unit))
 
 
-def _per_signal(name: str, cut: Floats, metric: SignalMetric, rate: float | None) -> Floats:
+def _per_signal(name: str, cut: Floats, metric: SignalFunction, rate: float | None) -> Floats:
     """Return the metric of windows ``(n_windows, n_units, length)``, NaN where they are constant."""
     rows = as_rows(cut)
     changing = varying(rows)

@@ -12,7 +12,7 @@ import torch
 from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from neuros_mechint.neuro.fractals.uncertainty import Uncertainty, counted
 
 _N_BLOCKS = 20
@@ -20,7 +20,7 @@ _N_BLOCKS = 20
 _PAIRS_AT_ONCE = 2**16
 
 
-class SampleEntropy(Metric):
+class SampleEntropy(SignalMetric):
     r"""Sample entropy, :math:`-\ln(A / B)`: how unpredictable a signal is from its own past.
 
     :math:`B` counts the pairs of moments from which on ``order`` samples are alike, :math:`A` those where the next

@@ -10,7 +10,7 @@ import torch
 
 from neuros_mechint.core.errors import CapabilityError, InputError, check_option, whole
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from neuros_mechint.neuro.fractals.scaling import FEWEST_SCALES, line_fit
 from neuros_mechint.neuro.fractals.stimuli.gaussian import fractional_brownian_motion, fractional_gaussian_noise
 
@@ -19,7 +19,7 @@ _ROUNDINGS = 16
 _NUMBERS_AT_ONCE = 320_000
 
 
-class HiguchiFractalDimension(Metric):
+class HiguchiFractalDimension(SignalMetric):
     r"""The fractal dimension of the graph of a signal, by Higuchi's method.
 
     The curve is measured in steps of :math:`k` samples. Its length

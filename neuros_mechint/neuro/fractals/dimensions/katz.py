@@ -9,12 +9,12 @@ import torch
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.neuro.fractals.dimensions.steps import drawn_by_steps
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 
 _ROUNDINGS = 16
 
 
-class KatzFractalDimension(Metric):
+class KatzFractalDimension(SignalMetric):
     r"""Katz's dimension of a signal, from the length of its path and how far it gets.
 
     .. math:: D = \frac{\ln (L / a)}{\ln (d / a)}, \qquad L = \sum_i |x_{i+1} - x_i|, \quad d = \max_i |x_i - x_1|

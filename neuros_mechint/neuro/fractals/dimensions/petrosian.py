@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 
 from neuros_mechint.neuro.fractals.dimensions.steps import drawn_by_steps
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 
 
-class PetrosianFractalDimension(Metric):
+class PetrosianFractalDimension(SignalMetric):
     r"""Petrosian's dimension: a count of the turns of a signal, on a scale from 1 to about 1.03.
 
     .. math:: D = \frac{\ln N}{\ln N + \ln \frac{N}{N + 0.4\,N_\delta}}

@@ -12,7 +12,7 @@ from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.fractals.fluctuations.scales import checked_scales, fewest_samples, window_lengths
 from neuros_mechint.neuro.fractals.fluctuations.wavelet import SHORTEST, dyadic_mean_squares
 from neuros_mechint.neuro.fractals.fluctuations.windows import mean_squares
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from neuros_mechint.neuro.fractals.scaling import line_fit, scale_range
 from neuros_mechint.neuro.fractals.stimuli.gaussian import fractional_brownian_motion, fractional_gaussian_noise
 
@@ -23,7 +23,7 @@ _PIECE_TO_FREE = 2**24
 _ROUNDINGS = 16
 
 
-class DetrendedFluctuationAnalysis(Metric):
+class DetrendedFluctuationAnalysis(SignalMetric):
     r"""How the fluctuations of the running sum of a signal around local trends grow with the length of windows.
 
     The running sum of deviations from the mean is cut into windows of :math:`n` samples, and in each a polynomial is

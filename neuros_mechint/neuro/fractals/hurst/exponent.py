@@ -16,7 +16,7 @@ from neuros_mechint.neuro.fractals.hurst.rescaled_range import (
     rescaled_range,
 )
 from neuros_mechint.neuro.fractals.hurst.wavelet import octave_energies
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from neuros_mechint.neuro.fractals.scale_sets import (
     FEWEST_WINDOWS,
     last_octave,
@@ -43,7 +43,7 @@ _MOTION = tuple(round(1 + hurst, 2) for hurst in _NOISE)
 _BIASED = 0.75
 
 
-class HurstExponent(Metric):
+class HurstExponent(SignalMetric):
     r"""Hurst exponent: 0.5 without memory, above where rises follow rises, below where falls do.
 
     The spread of the running sum over :math:`n` samples grows like :math:`n^H`. It is read from

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from neuros_mechint.neuro.fractals.multifractal.model import multifractal_noise, width_of_model
 from neuros_mechint.neuro.fractals.uncertainty import Uncertainty, calibrated, counted, remembered
 
@@ -33,7 +33,7 @@ class Scatter(NamedTuple):
     width: float
 
 
-class NoiseWidth(Metric):
+class NoiseWidth(SignalMetric):
     """The width that a multifractal spectrum finds in noise of one Hurst exponent.
 
     Examples
@@ -119,7 +119,7 @@ def uncertainty_of_widths(
         The estimates, and the exponents of the model for each.
     n_samples : int
     level, n_simulated, seed
-        See `Metric.estimate`.
+        See `SignalMetric.estimate`.
 
     Examples
     --------

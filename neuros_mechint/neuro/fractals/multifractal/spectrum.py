@@ -11,7 +11,7 @@ import torch
 
 from neuros_mechint.core.errors import OptionError, check_option, number, whole
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from neuros_mechint.neuro.fractals.multifractal.calibration import nearest_exponent, uncertainty_of_widths
 from neuros_mechint.neuro.fractals.multifractal.leaders import log_leaders, n_leaders
 from neuros_mechint.neuro.fractals.multifractal.mfdfa import log_fluctuations
@@ -38,7 +38,7 @@ _FEWEST_LEADERS = 8
 _MOST_ORDER = 10
 
 
-class MultifractalSpectrum(Metric):
+class MultifractalSpectrum(SignalMetric):
     r"""Width of the multifractal spectrum: 0 where one exponent tells all, larger where it changes over time.
 
     Fluctuations :math:`F` of the **running sum** of a signal are measured in windows of :math:`s` samples. Their

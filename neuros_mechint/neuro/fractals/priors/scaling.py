@@ -8,7 +8,7 @@ import torch
 
 from neuros_mechint.core.errors import OptionError, number
 from neuros_mechint.neuro.fractals.fluctuations.dfa import DetrendedFluctuationAnalysis
-from neuros_mechint.neuro.fractals.metric import Metric
+from neuros_mechint.neuro.fractals.metric import SignalMetric
 from neuros_mechint.neuro.fractals.multifractal.spectrum import MultifractalSpectrum
 from neuros_mechint.neuro.fractals.priors.signal_prior import SignalPrior
 from neuros_mechint.neuro.fractals.scaling import line_fit
@@ -28,7 +28,7 @@ class TemporalScaleInvariance(SignalPrior):
     ----------
     target_exponent : float, optional
         Which exponent it should be. Without, any power law will do.
-    metric : Metric, optional
+    metric : SignalMetric, optional
         Any that reads a slope off a log-log plot. Default: detrended fluctuation analysis with windows of 6 to 16
         samples, for signals of 64 samples and more.
     axis : int
@@ -59,7 +59,7 @@ class TemporalScaleInvariance(SignalPrior):
     def __init__(
         self,
         target_exponent: float | None = None,
-        metric: Metric | None = None,
+        metric: SignalMetric | None = None,
         axis: int = -1,
         average: Sequence[int] = (),
     ) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.random import torch_generator
-from neuros_mechint.neuro.fractals.metric import Metric
+from neuros_mechint.neuro.fractals.metric import SignalMetric
 from neuros_mechint.neuro.fractals.signals import signals, varying
 
 TO_THE_CALLER = 4
@@ -28,7 +28,7 @@ class SignalPrior(nn.Module, ABC):
 
     Parameters
     ----------
-    metric : Metric
+    metric : SignalMetric
         What is measured.
     axis : int
         The axis of time: 1 for activations ``(batch, time, unit)``.
@@ -38,7 +38,7 @@ class SignalPrior(nn.Module, ABC):
         mostly the scatter of their estimates.
     """
 
-    def __init__(self, metric: Metric, axis: int = -1, average: Sequence[int] = ()) -> None:
+    def __init__(self, metric: SignalMetric, axis: int = -1, average: Sequence[int] = ()) -> None:
         super().__init__()
         self.metric = metric
         self.axis = _axis("axis", axis)
@@ -136,7 +136,7 @@ class SignalPrior(nn.Module, ABC):
 class TargetPrior(SignalPrior):
     """The squared distance of a metric from a target."""
 
-    def __init__(self, metric: Metric, target: float, axis: int, average: Sequence[int]) -> None:
+    def __init__(self, metric: SignalMetric, target: float, axis: int, average: Sequence[int]) -> None:
         super().__init__(metric, axis, average)
         self.target = target
 

@@ -23,11 +23,11 @@ from neuros_mechint.core.statistics import (
     interval_warning,
     mean_of_defined,
 )
-from neuros_mechint.neuro.fractals.metric import Metric
+from neuros_mechint.neuro.fractals.metric import SignalMetric
 from neuros_mechint.neuro.fractals.probes.sequences import SiteSequences
 from neuros_mechint.neuro.fractals.probes.site_results import SiteComplexity
 from neuros_mechint.neuro.fractals.probes.site_values import (
-    SignalMetric,
+    SignalFunction,
     SiteValues,
     check_metric,
     metric_name,
@@ -41,7 +41,7 @@ OVER = ("sample", "unit")
 
 def site_complexity(
     source: Any,
-    metric: SignalMetric,
+    metric: SignalFunction,
     sites: str | Iterable[str] | None = None,
     *,
     inputs: Any = None,
@@ -63,7 +63,7 @@ def site_complexity(
     ----------
     source : Activations, ActivationStore or Adapter
         Activations, or a model from ``nm.adapt``, which is then run on ``inputs``.
-    metric : Metric or callable
+    metric : SignalMetric or callable
         E.g. ``nm.HurstExponent()``; a callable turns ``(n_signals, n_samples)`` into ``(n_signals,)`` values.
     sites : str or iterable of str, optional
         Names or patterns; by default all sites with an axis of time. A model needs them.
@@ -148,7 +148,7 @@ def site_complexity(
         data,
         f"{name[:1].upper()}{name[1:]} of each site",
         attributes={
-            "metric": repr(metric) if isinstance(metric, Metric) else name,
+            "metric": repr(metric) if isinstance(metric, SignalMetric) else name,
             "inference": f"over {over}s",
             "level": level,
             "n_controls": n_controls,
@@ -165,7 +165,7 @@ class ComplexityProbe:
 
     Parameters
     ----------
-    metric : Metric or callable
+    metric : SignalMetric or callable
     sites : str or iterable of str, optional
         Names or patterns; by default all sites with an axis of time.
 
@@ -177,7 +177,7 @@ class ComplexityProbe:
     {'h': 1.0}
     """
 
-    metric: SignalMetric
+    metric: SignalFunction
     sites: str | Iterable[str] | None = None
 
     def __call__(self, activations: Any) -> dict[str, float]:

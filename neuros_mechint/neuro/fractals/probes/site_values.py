@@ -15,12 +15,12 @@ from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.labels import LabelledTensors
-from neuros_mechint.neuro.fractals.metric import Metric
+from neuros_mechint.neuro.fractals.metric import SignalMetric
 from neuros_mechint.neuro.fractals.probes.sequences import SiteSequences
 from neuros_mechint.neuro.fractals.signals import TIME_AXES, varying
 
-SignalMetric = Callable[[Any], torch.Tensor]
-"""A `Metric`, or any callable that turns signals ``(n_signals, n_samples)`` into ``(n_signals,)`` values."""
+SignalFunction = Callable[[Any], torch.Tensor]
+"""A `SignalMetric`, or any callable that turns signals ``(n_signals, n_samples)`` into ``(n_signals,)`` values."""
 _NUMBERS_AT_ONCE = 2**22
 
 
@@ -92,7 +92,7 @@ def sites_of(
     )
 
 
-def metric_name(metric: SignalMetric) -> str:
+def metric_name(metric: SignalFunction) -> str:
     """Return what a metric is called in figures.
 
     Examples
@@ -115,11 +115,11 @@ def check_metric(metric: Any) -> None:
 
 
 def site_values(
-    site: str, sequences: SiteSequences, metric: SignalMetric, sampling_rate: float | None = None
+    site: str, sequences: SiteSequences, metric: SignalFunction, sampling_rate: float | None = None
 ) -> SiteValues:
     """Return a metric of every signal at a site.
 
-    Sequences that are too short for a `Metric` are left out, unless all are: then its own error says so.
+    Sequences that are too short for a `SignalMetric` are left out, unless all are: then its own error says so.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def site_values(
     values = np.full((n_samples, n_units), np.nan)
     constant = np.zeros((n_samples, n_units), dtype=bool)
     lengths = sequences.lengths.cpu().numpy()
-    least = metric._least() if isinstance(metric, Metric) else 2
+    least = metric._least() if isinstance(metric, SignalMetric) else 2
     too_short = lengths < least
     if too_short.all():
         least, too_short = 0, lengths < 1
@@ -153,7 +153,7 @@ def site_values(
     return SiteValues(values, constant, too_short, (int(used.min()), int(used.max())))
 
 
-def measured(site: str, metric: SignalMetric, rows: torch.Tensor, sampling_rate: float | None = None) -> Floats:
+def measured(site: str, metric: SignalFunction, rows: torch.Tensor, sampling_rate: float | None = None) -> Floats:
     """Return a metric of signals that change, ``(n_signals, n_samples)``, NaN where it is not finite.
 
     Raises
@@ -167,7 +167,7 @@ def measured(site: str, metric: SignalMetric, rows: torch.Tensor, sampling_rate:
     [1.0, 1.0]
     """
     signals: Any = rows
-    if sampling_rate is not None and isinstance(metric, Metric):
+    if sampling_rate is not None and isinstance(metric, SignalMetric):
         attributes = {"sampling_rate": sampling_rate}
         signals = xr.DataArray(rows.cpu().numpy(), dims=("signal", "time"), attrs=attributes)
     try:

@@ -9,7 +9,7 @@ import torch
 
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.neuro.fractals.metric import Fit, Metric
+from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from neuros_mechint.neuro.fractals.scaling import FEWEST_SCALES, line_fit, scale_range
 from neuros_mechint.neuro.fractals.signals import Signals
 from neuros_mechint.neuro.fractals.spectrum.irasa import STRETCHES, irasa
@@ -28,7 +28,7 @@ _HIGHEST = 0.25
 _STEEPEST_FOR_TAPERS = -1.9
 
 
-class SpectralSlope(Metric):
+class SpectralSlope(SignalMetric):
     r"""Slope of the logarithm of power over the logarithm of frequency: 0 is white, -1 pink, -2 brown noise.
 
     The line is fitted by least squares to the logarithms at all frequencies :math:`f` of the range, with weights
