@@ -99,7 +99,18 @@ from .neuro.criticality.generators import branching_avalanches as branching_aval
 from .neuro.criticality.generators import branching_process as branching_process
 from .neuro.criticality.power_law import fit_power_law as fit_power_law
 from .neuro.criticality.shapes import shape_collapse as shape_collapse
+from .neuro.dynamics.analysis.analyzer import DynamicsAnalyzer as DynamicsAnalyzer
+from .neuro.dynamics.control.controllability import controllability as controllability
+from .neuro.dynamics.embedding.embedding import delay_embedding as delay_embedding
+from .neuro.dynamics.embedding.recurrence import recurrence as recurrence
+from .neuro.dynamics.fixed_points.finder import FixedPointFinder as FixedPointFinder
 from .neuro.dynamics.integration import rk4 as rk4
+from .neuro.dynamics.koopman.operator import KoopmanOperator as KoopmanOperator
+from .neuro.dynamics.lyapunov.divergence import largest_lyapunov_exponent as largest_lyapunov_exponent
+from .neuro.dynamics.lyapunov.spectrum import lyapunov_spectrum as lyapunov_spectrum
+from .neuro.dynamics.projections.rotations import RotationalDynamics as RotationalDynamics
+from .neuro.dynamics.projections.slow_features import SlowFeatureAnalysis as SlowFeatureAnalysis
+from .neuro.dynamics.projections.tangling import trajectory_tangling as trajectory_tangling
 from .neuro.dynamics.simulation import simulate as simulate
 from .neuro.fractals.comparison.compare import compare_complexity as compare_complexity
 from .neuro.fractals.complexity.lacunarity import Lacunarity as Lacunarity
@@ -130,6 +141,7 @@ from .neuro.fractals.stimuli.patterns import cantor_set as cantor_set
 from .neuro.fractals.stimuli.patterns import mandelbrot_set as mandelbrot_set
 from .neuro.fractals.stimuli.patterns import sierpinski_carpet as sierpinski_carpet
 from .neuro.fractals.stimuli.weierstrass import weierstrass as weierstrass
+from .neuro.geometry.dimension import intrinsic_dimension as intrinsic_dimension
 from .report.report import Report as Report
 from .workflows.induction import induction_check as induction_check
 from .workflows.quickstart import quickstart as quickstart

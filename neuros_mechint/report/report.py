@@ -142,7 +142,9 @@ class Report:
     def add(self, result: Result, title: str | None = None, caption: str | None = None) -> Report:
         """Add a result: its figure, findings, warnings, data, sources and provenance.
 
-        A result with a method ``report_blocks`` is shown as the blocks it gives, see `neuros_mechint.report.blocks`.
+        A result with a method ``report_blocks`` is shown as the blocks it gives, see `neuros_mechint.report.blocks`. One
+        with a method ``report_sections`` is made of others, which it gives with their titles and captions: it is told in
+        words, and each of them has a section of its own after it.
 
         Parameters
         ----------
@@ -169,6 +171,12 @@ class Report:
                 got=type(result).__name__,
                 fix="use add_figure, add_table or add_text for other things",
             )
+        sections = getattr(result, "report_sections", None)
+        if sections is not None:
+            self._append(title or result.title, render_text(caption or ""), "", "text", result)
+            for part, heading, words in sections():
+                self.add(part, heading, words)
+            return self
         description = " ".join(". ".join(line.rstrip(".") for line in result.summary().splitlines()).split())
         try:
             body, kind = self._draw(result, description), "figure"

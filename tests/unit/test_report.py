@@ -252,6 +252,26 @@ def test_results_with_a_drawing_and_summary_of_their_own():
     assert text.count("few") == 1
 
 
+class Composite(Result):
+    """A result that is made of others."""
+
+    def report_sections(self):
+        for name in ("score", "error"):
+            yield Result(self.data[[name]], f"The {name}"), f"Part: {name}", f"How large the {name} is."
+
+
+def test_results_made_of_others_are_told_and_shown_part_by_part():
+    data = xr.Dataset({"score": ("layer", [0.5, 0.6]), "error": ("layer", [0.1, 0.2])})
+    report = Report("Parts").add(Composite(data, "All of it", warnings=("only 2 layers",)), caption="Two parts.")
+    assert [section.title for section in report.sections] == ["All of it", "Part: score", "Part: error"]
+    assert [section.number for section in report.sections] == [None, 1, 2]
+    page = report.to_html()
+    assert "Two parts." in page
+    assert "only 2 layers" in page
+    assert page.count("<figcaption>") == 2
+    assert "How large the error is." in page
+
+
 def test_sections_tell_what_was_added():
     report = full_report()
     assert [section.kind for section in report.sections] == ["text", "figure", "figure", "table", "figure"]

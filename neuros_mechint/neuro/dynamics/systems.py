@@ -116,7 +116,7 @@ def as_system(step: Any, states: Any, inputs: Any = None, differentiable: bool =
     >>> as_system(lambda state: state.sin(), [0.1, 0.2])[0]
     System(step: 2 states)
     """
-    raw, name, dt = _as_raw_step(step)
+    raw, name, dt = as_raw_step(step)
     rows = _as_rows(states, "states")
     held = None if inputs is None else _as_rows(inputs, "inputs")
     if held is not None and len(held) not in (1, len(rows)):
@@ -164,7 +164,19 @@ def _jacobians_by_rows(raw: RawStep, states: torch.Tensor, inputs: torch.Tensor 
     return torch.stack(rows, dim=1)
 
 
-def _as_raw_step(step: Any) -> tuple[RawStep, str, float | None]:
+def as_raw_step(step: Any) -> tuple[RawStep, str, float | None]:
+    """Return a step as a plain function of states and inputs, its name, and its time; nothing is run.
+
+    Raises
+    ------
+    InputError
+        No step, or a model without one.
+
+    Examples
+    --------
+    >>> as_raw_step(torch.sin)[1:]
+    ('sin', None)
+    """
     if isinstance(step, nn.RNNBase | nn.RNNCellBase):
         raise InputError(
             f"{type(step).__name__} is a module, and no step of states",

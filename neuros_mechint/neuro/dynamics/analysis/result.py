@@ -1,0 +1,91 @@
+"""What `DynamicsAnalyzer` returns: the results of all parts, told and drawn one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from neuros_mechint.core.errors import FigureError
+from neuros_mechint.core.result import Result
+from neuros_mechint.neuro.dynamics.analysis.parts import unpack
+from neuros_mechint.neuro.dynamics.analysis.portrait import PhasePortrait
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PORTRAIT = "phase_portrait"
+CAPTIONS = {
+    "fixed_points": "Fixed points of the model with the inputs held, found from states of the trajectories; some that "
+    "are far from these may be missing.",
+    "jacobian_spectra": "Eigenvalues of the model linearised at its fixed points. Outside the unit circle, directions "
+    "grow.",
+    "limit_cycle": "Where the model settles, with the inputs held, from the last state of the first trajectory. Other "
+    "starts may lead elsewhere.",
+    "lyapunov_spectrum": "Lyapunov exponents of the model with the inputs held, from the last states of the "
+    "trajectories, as they converge.",
+    "largest_exponent": "How neighbouring states of the recording part with time.",
+    "controllability": "Average controllability of each unit, of the model linearised at each fixed point.",
+    "koopman": "Eigenvalues of the linear operator that takes the recent past of the trajectories one step on.",
+    "intrinsic_dimension": "How many dimensions the states of the trajectories fill, by estimator and scale.",
+    "delay_embedding": "The recording has one unit: its past takes the place of others.",
+    "recurrence": "Times at which the first trajectory is near to where it was at other times.",
+    "tangling": "Where similar states of the trajectories go different ways.",
+    "rotations": "The plane in which the trajectories rotate fastest; each trial counts as a condition.",
+    "rotation_test": "How much of the changes rotations explain, beside surrogates that have no more than the "
+    "covariances.",
+    "slow_features": "Directions of the states that change most slowly, beside those of shuffled times.",
+}
+
+
+class DynamicsAnalysis(Result):
+    """The whole analysis of a model or of recorded trajectories.
+
+    ``data`` holds over ``part``: ``done``, its first ``finding`` and, where it failed, the ``reason``; and the data of
+    each part that was done, their names preceded by that of the part. `parts` gives these as results of their own.
+    """
+
+    @cached_property
+    def parts(self) -> Mapping[str, Result]:
+        """The results by name, in the order of the report."""
+        return MappingProxyType(unpack(self.data, self.attributes["parts"]))
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why parts were not done, by name."""
+        rows = zip(*(self.data[name].values.tolist() for name in ("part", "done", "reason")), strict=True)
+        return {part: reason for part, done, reason in rows if not done}
+
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches of the phase portrait."""
+        portrait = self.parts.get(PORTRAIT)
+        return super().figure_size if portrait is None else portrait.figure_size
+
+    def report_sections(self) -> Iterator[tuple[Result, str, str]]:
+        """Yield each result with its heading and caption, for `neuros_mechint.report.Report.add`."""
+        for name, part in self.parts.items():
+            caption = part.caption if isinstance(part, PhasePortrait) else CAPTIONS[name]
+            yield part, part.title, caption
+
+    def _draw(self, ax: Axes) -> None:
+        """Draw the phase portrait."""
+        if PORTRAIT not in self.parts:
+            raise FigureError("there is no phase portrait", got=self.failures.get(PORTRAIT), fix="plot one of .parts")
+        self.parts[PORTRAIT]._draw(ax)
+
+    def _summary_lines(self) -> list[str]:
+        """Return what was analysed, and for each part what it found first or why it was not done."""
+        about = self.attributes
+        lines = [about["model"], about["trajectories"]]
+        for name, part in self.parts.items():
+            doubts = len(part.warnings)
+            doubt = f" ({doubts} warning{'s' if doubts > 1 else ''} in this part)" if doubts else ""
+            lines.append(f"{name.replace('_', ' ')}: {self._finding(name)}{doubt}")
+        lines += [f"{name.replace('_', ' ')}: not done: {reason}" for name, reason in self.failures.items()]
+        return lines
+
+    def _finding(self, name: str) -> str:
+        found = str(self.data["finding"].sel(part=name).item())
+        return found.removeprefix(f"{name}: ")

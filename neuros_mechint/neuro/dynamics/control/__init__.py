@@ -1,0 +1,1 @@
+"""Control of linear and linearised systems: Gramians, energies, controllability of single units."""

@@ -1,0 +1,206 @@
+"""Gramians of linear systems in discrete time, also of those that change from step to step."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.progress import progress_bar
+
+Places = npt.NDArray[np.intp]
+"""``(horizon, window)``: which matrix acts at each step of each window."""
+
+_AT_THE_EDGE = 1e-10
+_SAME_EIGENVALUE = 1e-7
+
+
+def spectral_radii(jacobians: Floats) -> Floats:
+    """Return the largest absolute eigenvalue of each matrix ``(place, unit, unit)``.
+
+    Examples
+    --------
+    >>> spectral_radii(np.array([[[0.5, 1.0], [0.0, -0.8]]])).round(6).tolist()
+    [0.8]
+    """
+    return np.abs(np.linalg.eigvals(jacobians)).max(axis=1)
+
+
+def stable(radii: Floats) -> npt.NDArray[np.bool_]:
+    """Return which systems forget where they started.
+
+    Examples
+    --------
+    >>> stable(np.array([0.9, 1.0])).tolist()
+    [True, False]
+    """
+    return radii < 1 - _AT_THE_EDGE
+
+
+def infinite_gramian(jacobian: Floats, driven: Floats) -> Floats:
+    r"""Return :math:`\sum_k A^k Q A^{\top k}` of a stable matrix A, Q = ``driven``, by scipy's Lyapunov solver.
+
+    Examples
+    --------
+    >>> infinite_gramian(np.array([[0.5]]), np.array([[3.0]])).item()
+    4.0
+    """
+    from scipy.linalg import solve_discrete_lyapunov
+
+    found = np.asarray(solve_discrete_lyapunov(jacobian, driven), dtype=np.float64)
+    return (found + found.T) / 2
+
+
+def reached(jacobians: Floats, driven: Floats, places: Places) -> Floats:
+    r"""Return controllability Gramians :math:`W_{t+1} = A_t W_t A_t^\top + B_t B_t^\top` after all steps.
+
+    Parameters
+    ----------
+    jacobians, driven : numpy.ndarray of shape (place, unit, unit)
+        :math:`A` and :math:`B B^\top`.
+    places : numpy.ndarray of shape (horizon, window)
+
+    Returns
+    -------
+    numpy.ndarray of shape (window, unit, unit)
+
+    Examples
+    --------
+    >>> reached(np.array([[[0.5]]]), np.array([[[1.0]]]), np.zeros((3, 1), dtype=int)).item()
+    1.3125
+    """
+    gramians = np.zeros((places.shape[1], *jacobians.shape[1:]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for now in progress_bar(places, description="controllability"):
+            step = jacobians[now]
+            gramians = step @ gramians @ step.swapaxes(1, 2) + driven[now]
+    return _finite(gramians)
+
+
+def seen(jacobians: Floats, observed: Floats, places: Places) -> Floats:
+    r"""Return observability Gramians :math:`O_t = C^\top C + A_t^\top O_{t+1} A_t` of all steps.
+
+    Parameters
+    ----------
+    jacobians : numpy.ndarray of shape (place, unit, unit)
+    observed : numpy.ndarray of shape (unit, unit)
+        :math:`C^\top C`.
+    places : numpy.ndarray of shape (horizon, window)
+
+    Returns
+    -------
+    numpy.ndarray of shape (window, unit, unit)
+
+    Examples
+    --------
+    >>> seen(np.array([[[0.5]]]), np.array([[1.0]]), np.zeros((3, 1), dtype=int)).item()
+    1.3125
+    """
+    gramians = np.zeros((places.shape[1], *jacobians.shape[1:]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for now in progress_bar(places[::-1], description="observability"):
+            step = jacobians[now]
+            gramians = step.swapaxes(1, 2) @ gramians @ step + observed
+    return _finite(gramians)
+
+
+def impulse_energies(jacobians: Floats, places: Places) -> Floats:
+    """Return for each unit the trace of the controllability Gramian where this unit alone is driven.
+
+    Parameters
+    ----------
+    jacobians : numpy.ndarray of shape (place, unit, unit)
+    places : numpy.ndarray of shape (horizon, window)
+
+    Returns
+    -------
+    numpy.ndarray of shape (window, unit)
+
+    Examples
+    --------
+    >>> impulse_energies(np.array([np.diag([0.5, 0.0])]), np.zeros((3, 1), dtype=int)).tolist()
+    [[1.3125, 1.0]]
+    """
+    # an impulse at step t has grown to Phi(horizon, t + 1) e; its squared lengths are on the diagonal
+    grown = np.broadcast_to(np.eye(jacobians.shape[1]), (places.shape[1], *jacobians.shape[1:]))
+    total = np.zeros((places.shape[1], jacobians.shape[1]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for now in places[::-1]:
+            total += np.diagonal(grown, axis1=1, axis2=2)
+            step = jacobians[now]
+            grown = step.swapaxes(1, 2) @ grown @ step
+    return _finite(total)
+
+
+def modal_controllability(jacobian: Floats) -> Floats:
+    r"""Return :math:`\sum_j (1 - |\lambda_j|^2) |w_{ij}|^2` of each unit i, w the left eigenvectors of unit length.
+
+    Examples
+    --------
+    >>> modal_controllability(np.diag([0.5, 0.0])).tolist()
+    [0.75, 1.0]
+    """
+    if np.array_equal(jacobian, jacobian.T):
+        values, vectors = np.linalg.eigh(jacobian)
+        return np.abs(vectors) ** 2 @ (1 - values**2)
+    values, vectors = np.linalg.eig(jacobian.T)
+    # modes that share an eigenvalue are any basis of their space; an orthonormal one makes the sum unambiguous
+    left = np.arange(values.size)
+    while left.size:
+        same = left[np.abs(values[left] - values[left[0]]) < _SAME_EIGENVALUE]
+        if same.size > 1:
+            vectors[:, same] = np.linalg.qr(vectors[:, same])[0]
+        left = np.setdiff1d(left, same)
+    return np.abs(vectors) ** 2 @ (1 - np.abs(values) ** 2)
+
+
+def reachable_dimensions(jacobians: Floats, inputs: Floats, places: Places | None, tolerance: float) -> int:
+    """Return the number of dimensions that inputs reach within the steps of one window.
+
+    The space that is reached is carried along as an orthonormal basis, as in the staircase algorithm, because the
+    rank of a Gramian, or of [B, AB, ...], is lost in rounding.
+
+    Parameters
+    ----------
+    jacobians : numpy.ndarray of shape (place, unit, unit)
+    inputs : numpy.ndarray of shape (place, unit, input)
+    places : numpy.ndarray of shape (horizon,), optional
+        Which matrix acts at each step; without it the first one does, for as long as the space grows.
+    tolerance : float
+        Directions shorter than this, as a share of the longest, are not counted.
+
+    Examples
+    --------
+    >>> chain = np.array([[[0.0, 0.0], [1.0, 0.0]]])
+    >>> reachable_dimensions(chain, np.array([[[1.0], [0.0]]]), None, 1e-10)
+    2
+    """
+    n_units = jacobians.shape[1]
+    basis = np.zeros((n_units, 0))
+    order = np.zeros(n_units, dtype=int) if places is None else places
+    constant = bool((order == order[0]).all())
+    for now in order:
+        ahead = [_relative(jacobians[now]) @ basis, _relative(inputs[now])]
+        left, sizes, _ = np.linalg.svd(np.concatenate(ahead, axis=1), full_matrices=False)
+        new = left[:, sizes > tolerance * max(1.0, sizes.max(initial=0.0))]
+        if constant and new.shape[1] == basis.shape[1]:
+            break
+        basis = new
+    return basis.shape[1]
+
+
+def _relative(matrix: Floats) -> Floats:
+    size = np.linalg.norm(matrix, 2) if matrix.size else 0.0
+    return matrix / size if size else matrix
+
+
+def _finite(values: Floats) -> Floats:
+    if not np.isfinite(values).all():
+        raise InputError(
+            "the Gramian is infinite",
+            expected="a horizon over which the unstable directions stay finite",
+            got="a direction that grows beyond all numbers",
+            fix="make the horizon shorter",
+        )
+    return values

@@ -1,0 +1,1 @@
+"""Fixed and slow points of dynamical systems: found, told apart, linearised, and seen as lines or rings."""

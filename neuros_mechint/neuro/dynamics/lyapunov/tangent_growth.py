@@ -1,0 +1,244 @@
+"""How much tangents grow while a system runs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.neuro.dynamics.lyapunov.orthonormal import (
+    MOST_BY_GRAM_SCHMIDT,
+    gram_schmidt,
+    householder,
+    too_close,
+)
+from neuros_mechint.neuro.dynamics.lyapunov.tangent_push import Push, choose_push
+from neuros_mechint.neuro.dynamics.systems import System
+
+Floats = npt.NDArray[np.float64]
+AdvanceFunction = Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+"""``advance(states, tangents[, inputs])``: next states, orthonormal tangents, and their stretch."""
+
+_STEPS_AT_ONCE = 100
+_REPEATS = 3
+_AT_REST = 1e-9
+_AGREES = {torch.float64: 1e-7, torch.float32: 1e-3}
+_LONGEST_REASON = 160
+
+
+@dataclass
+class Growth:
+    """What was measured of the growth of tangents.
+
+    Parameters
+    ----------
+    log_stretch : numpy.ndarray of shape (block, trajectory, exponent)
+        Sum of the logarithms over the steps of each block.
+    block_steps : numpy.ndarray of shape (block,)
+    n_singular : numpy.ndarray of shape (trajectory, exponent)
+        In how many steps a tangent shrank to less than rounding; the logarithm of rounding is in the sums.
+    size : numpy.ndarray of shape (block, trajectory)
+        Norm of the state at the end of each block.
+    moves : numpy.ndarray of bool, shape (trajectory,)
+        Whether the state changed from one step to the next.
+    """
+
+    log_stretch: Floats
+    block_steps: npt.NDArray[np.int64]
+    n_singular: npt.NDArray[np.int64]
+    size: Floats
+    moves: npt.NDArray[np.bool_]
+
+
+@dataclass
+class TangentRun:
+    """A system on its way, with tangents that are kept orthonormal at every step.
+
+    Parameters
+    ----------
+    system : System
+    states : torch.Tensor of shape (batch, n_states)
+    tangents : torch.Tensor of shape (tangent, batch, n_states)
+    inputs : torch.Tensor of shape (batch, step, n_inputs), optional
+        One for each step; without them, those that the system holds.
+    """
+
+    system: System
+    states: torch.Tensor
+    tangents: torch.Tensor
+    inputs: torch.Tensor | None = None
+    compiled: bool = False
+    not_compiled: str | None = None
+    steps_done: int = 0
+    push: Push = field(init=False)
+    _fast: AdvanceFunction | None = field(init=False, default=None)
+    _chunks_repeated: int = 0
+
+    def __post_init__(self) -> None:
+        self.push = choose_push(self.system, self.states, self.tangents, *self._given(0))
+        self._fast = _fast_step(self.push) if len(self.tangents) <= MOST_BY_GRAM_SCHMIDT else None
+        if self.compiled:
+            self._compile()
+
+    def discard(self, n_steps: int, progress: bool = True) -> None:
+        """Run on without measuring."""
+        starts = range(0, n_steps, _STEPS_AT_ONCE)
+        for start in progress_bar(starts, description="warm-up of tangents", enabled=progress):
+            self._advance(min(_STEPS_AT_ONCE, n_steps - start))
+
+    def measure(self, n_steps: int, n_blocks: int, progress: bool = True) -> Growth:
+        """Run on, and return what was measured, in blocks of equal length."""
+        ends = np.linspace(0, n_steps, n_blocks + 1).round().astype(np.int64)
+        sums, sizes = [], []
+        singular = np.zeros((len(self.states), len(self.tangents)), dtype=np.int64)
+        moves = np.zeros(len(self.states), dtype=bool)
+        for length in progress_bar(np.diff(ends), description="Lyapunov exponents", enabled=progress):
+            total = np.zeros(singular.shape)
+            for start in range(0, length, _STEPS_AT_ONCE):
+                stretch, moved = self._advance(min(_STEPS_AT_ONCE, length - start))
+                logs, hidden = _logarithms(stretch)
+                total += logs
+                singular += hidden
+                moves |= moved
+            sums.append(total)
+            sizes.append(self.states.norm(dim=1).double().cpu().numpy())
+        return Growth(np.stack(sums), np.diff(ends), singular, np.stack(sizes), moves)
+
+    def _given(self, index: int) -> tuple[torch.Tensor, ...]:
+        held = self.system.inputs if self.inputs is None else self.inputs[:, index]
+        return () if held is None else (held,)
+
+    def _compile(self) -> None:
+        if self.push.route != "flattened":
+            self.compiled, self.not_compiled = False, f"only a flattened step is compiled; {self.push.reason}"
+            return
+        eager = self._fast or _careful_step(self.push)
+        try:
+            self._fast = _compiled_step(eager, self.states, self.tangents, *self._given(0))
+        except Exception as error:  # compilers raise errors of many classes; the step as it is needs none
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:_LONGEST_REASON]
+            self.compiled, self.not_compiled = False, reason
+
+    def _advance(self, n_steps: int) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
+        """Move on; return the stretch ``(step, batch, tangent)``, and which states moved in the last step."""
+        before = self.states, self.tangents
+        careful = self._fast is None or self._chunks_repeated >= _REPEATS
+        states, tangents, previous, stretch = self._run(*before, n_steps, careful)
+        if not careful and too_close(stretch):
+            self._chunks_repeated += 1
+            states, tangents, previous, stretch = self._run(*before, n_steps, careful=True)
+        self._check(states, stretch, before[0], n_steps)
+        self._check_same_step(previous, states, n_steps)
+        self.states, self.tangents = states, tangents
+        self.steps_done += n_steps
+        moved = (states - previous).norm(dim=1) > _AT_REST * states.norm(dim=1).clamp_min(1)
+        return stretch, moved.cpu().numpy()
+
+    def _run(
+        self, states: torch.Tensor, tangents: torch.Tensor, n_steps: int, careful: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        advance = _careful_step(self.push) if careful or self._fast is None else self._fast
+        # what a step does by itself may need gradients, which nothing in a flattened one does
+        flat = self.push.route == "flattened"
+        previous, lengths = states, []
+        with torch.inference_mode(flat), torch.no_grad():
+            states, tangents = states.clone(), tangents.clone()
+            for index in range(self.steps_done, self.steps_done + n_steps):
+                previous = states
+                states, tangents, stretch = advance(states, tangents, *self._given(index))
+                lengths.append(stretch)
+            every = torch.stack(lengths)
+        return states.clone(), tangents.clone(), previous.clone(), every.clone()
+
+    def _check(self, states: torch.Tensor, stretch: torch.Tensor, start: torch.Tensor, n_steps: int) -> None:
+        if not torch.isfinite(states).all():
+            step, n_lost = self._first_not_finite(start, n_steps)
+            raise InputError(
+                f"{self.system.name} leaves all bounds",
+                got=f"{n_lost} of {len(states)} trajectories are infinite or NaN, from step {step} on",
+                fix="start from states within the range of the system, or make dt smaller",
+            )
+        if not torch.isfinite(stretch).all():
+            raise InputError(
+                f"the derivative of {self.system.name} is not finite",
+                got=f"infinite or NaN between steps {self.steps_done} and {self.steps_done + n_steps}, counted with "
+                "the warm-up, where the states themselves are finite",
+                fix="keep square roots, logarithms and norms in the step away from 0",
+            )
+
+    def _first_not_finite(self, states: torch.Tensor, n_steps: int) -> tuple[int, int]:
+        """Return in which step, counted with the warm-up, and in how many trajectories."""
+        finite = torch.isfinite(states).all(1)
+        index = self.steps_done
+        with torch.no_grad():
+            for index in range(self.steps_done, self.steps_done + n_steps):
+                states = self.system(states, *self._given(index))
+                finite = torch.isfinite(states).all(1)
+                if not finite.all():
+                    break
+        return index, int((~finite).sum())
+
+    def _check_same_step(self, previous: torch.Tensor, states: torch.Tensor, n_steps: int) -> None:
+        if self.push.route != "flattened":
+            return
+        with torch.no_grad():
+            expected = self.system(previous, *self._given(self.steps_done + n_steps - 1))
+        difference = (expected - states).abs().max()
+        if not difference <= _AGREES[states.dtype] * states.abs().max().clamp_min(1):
+            raise InputError(
+                "the step is not the same function at every call",
+                expected="next states that depend on states and inputs only",
+                got=f"differences up to {difference:.3g} in step {self.steps_done + n_steps}",
+                fix="give what changes in time, such as a drive, as inputs (batch, step, n_inputs)",
+            )
+
+
+def _fast_step(push: Push) -> AdvanceFunction:
+    def advance(
+        states: torch.Tensor, tangents: torch.Tensor, *inputs: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        after, moved = push.function(states, tangents, *inputs)
+        return (after, *gram_schmidt(moved))
+
+    return advance
+
+
+def _careful_step(push: Push) -> AdvanceFunction:
+    def advance(
+        states: torch.Tensor, tangents: torch.Tensor, *inputs: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        after, moved = push.function(states, tangents, *inputs)
+        return (after, *householder(moved))
+
+    return advance
+
+
+def _compiled_step(
+    advance: AdvanceFunction, states: torch.Tensor, tangents: torch.Tensor, *inputs: torch.Tensor
+) -> AdvanceFunction:
+    """Return the step compiled for these shapes, forward only.
+
+    A backward pass is never compiled: a second one through such a function can be wrong without an error.
+    """
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler about itself
+        compiled = torch.compile(advance, fullgraph=True, dynamic=False)
+        examples = (states.clone(), tangents.clone(), *inputs)
+        for found, expected in zip(compiled(*examples), advance(*examples), strict=True):
+            if not (found - expected).abs().max() <= _AGREES[states.dtype] * expected.abs().max().clamp_min(1):
+                raise RuntimeError("the compiled step gives another result")
+    return compiled
+
+
+def _logarithms(stretch: torch.Tensor) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Return sums of the logarithms over steps ``(batch, tangent)``, and in how many steps rounding was all there was."""
+    rounding = torch.finfo(stretch.dtype).eps * stretch.amax(-1, keepdim=True).clamp_min(1)
+    hidden = stretch <= rounding
+    logs = torch.maximum(stretch, rounding).double().log().sum(0)
+    return logs.cpu().numpy(), hidden.sum(0).cpu().numpy()

@@ -1,0 +1,1 @@
+"""Projections of activity that say how it moves: slow features, rotations, and how tangled its paths are."""

@@ -1,0 +1,1 @@
+"""Geometry: how many dimensions representations and trajectories fill."""

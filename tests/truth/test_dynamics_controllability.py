@@ -1,0 +1,411 @@
+"""Controllability: linear systems whose Gramians, energies and reachable spaces are known, and linearised ones."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import solve_discrete_lyapunov
+
+import neuros_mechint as nm
+from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.result import load_result
+
+SEEDS = range(5)
+
+
+def linear_system(seed, n_units=6, n_inputs=2, radius=0.9):
+    random = np.random.default_rng(seed)
+    matrix = random.standard_normal((n_units, n_units))
+    matrix *= radius / np.abs(np.linalg.eigvals(matrix)).max()
+    return matrix, random.standard_normal((n_units, n_inputs)), random.standard_normal((3, n_units))
+
+
+def linear_step(matrix, inputs=None):
+    a = torch.from_numpy(matrix)
+    if inputs is None:
+        return lambda x: x @ a.T
+    b = torch.from_numpy(inputs)
+    return lambda x, u: x @ a.T + u @ b.T
+
+
+def run(matrix, inputs, controls, start):
+    state = np.asarray(start, dtype=float)
+    for control in controls:
+        state = matrix @ state + inputs @ control
+    return state
+
+
+# -- Gramians ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_gramians_are_those_of_scipy_and_of_the_sum(seed):
+    a, b, c = linear_system(seed)
+    found = nm.controllability(a, b, c)
+    np.testing.assert_allclose(found.gramian, solve_discrete_lyapunov(a, b @ b.T), rtol=1e-9)
+    np.testing.assert_allclose(found.observability, solve_discrete_lyapunov(a.T, c.T @ c), rtol=1e-9)
+    powers = [np.linalg.matrix_power(a, k) for k in range(400)]
+    np.testing.assert_allclose(found.gramian, sum(p @ b @ b.T @ p.T for p in powers), rtol=1e-9)
+    finite = nm.controllability(a, b, c, horizon=7)
+    np.testing.assert_allclose(finite.gramian, sum(p @ b @ b.T @ p.T for p in powers[:7]), rtol=1e-10)
+    np.testing.assert_allclose(finite.observability, sum(p.T @ c.T @ c @ p for p in powers[:7]), rtol=1e-10)
+
+
+def test_a_long_horizon_is_the_infinite_one():
+    a, b, c = linear_system(0)
+    long, infinite = nm.controllability(a, b, c, horizon=500), nm.controllability(a, b, c)
+    for name in ("average_controllability", "controllability_gramian", "observability_gramian"):
+        np.testing.assert_allclose(long.data[name], infinite.data[name], rtol=1e-9)
+    assert np.array_equal(long.modal, infinite.modal)
+
+
+def test_the_observability_gramian_is_the_energy_of_what_is_seen():
+    a, _, c = linear_system(1)
+    start = np.random.default_rng(0).standard_normal(6)
+    seen, state = 0.0, start
+    for _ in range(12):
+        seen += ((c @ state) ** 2).sum()
+        state = a @ state
+    assert start @ nm.controllability(a, output_matrix=c, horizon=12).observability @ start == pytest.approx(seen)
+
+
+# -- energy ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_control_of_least_energy_steers_the_simulated_system_to_the_target_with_that_energy(seed):
+    a, b, _ = linear_system(seed, radius=1.1)  # a finite horizon needs no stability
+    random = np.random.default_rng(seed + 100)
+    start, target = random.standard_normal((2, 6))
+    found = nm.controllability(a, b, horizon=15)
+    controls = found.minimum_energy_inputs(target, start)
+    energy = found.minimum_energy(target, start)
+    assert controls.dims == ("step", "input")
+    assert controls.shape == (15, 2)
+    np.testing.assert_allclose(run(a, b, controls.values, start), target, atol=1e-9)
+    assert (controls.values**2).sum() == pytest.approx(energy, rel=1e-12)
+    missing = target - np.linalg.matrix_power(a, 15) @ start
+    assert energy == pytest.approx(missing @ np.linalg.solve(found.gramian, missing), rel=1e-7)
+
+
+def test_every_other_control_that_reaches_the_target_costs_more():
+    a, b, _ = linear_system(3)
+    found = nm.controllability(a, b, horizon=15)
+    target = np.ones(6)
+    best = found.minimum_energy_inputs(target).values
+    effects = np.hstack([np.linalg.matrix_power(a, 14 - k) @ b for k in range(15)])
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        other = random.standard_normal(30)
+        other -= np.linalg.pinv(effects) @ (effects @ other)  # changes nothing at the end
+        changed = best + other.reshape(15, 2)
+        np.testing.assert_allclose(run(a, b, changed, np.zeros(6)), target, atol=1e-9)
+        assert (changed**2).sum() > found.minimum_energy(target) + 0.99 * (other**2).sum()
+
+
+def test_energy_falls_with_the_horizon_to_that_of_infinite_time():
+    a, b, _ = linear_system(2)
+    target = np.ones(6)
+    energies = [nm.controllability(a, b, horizon=h).minimum_energy(target) for h in (6, 10, 20, 400)]
+    assert all(shorter > longer for shorter, longer in itertools.pairwise(energies))
+    infinite = nm.controllability(a, b)
+    assert infinite.minimum_energy(target) == pytest.approx(energies[-1], rel=1e-7)
+    assert infinite.minimum_energy(target) == pytest.approx(
+        target @ np.linalg.solve(infinite.gramian, target), rel=1e-7
+    )
+    with pytest.raises(InputError, match="horizon=20"):
+        infinite.minimum_energy_inputs(target)
+
+
+# -- what can be reached -----------------------------------------------------------------------------------------
+
+
+def hidden_pair(seed, n_units=24):
+    """Return a system of which inputs reach n_reached dimensions, and outputs tell the others, in mixed coordinates."""
+    random = np.random.default_rng(seed)
+    n_reached = int(random.integers(3, 20))
+    a, b = np.zeros((n_units, n_units)), np.zeros((n_units, 2))
+    a[:n_reached] = random.standard_normal((n_reached, n_units)) / 5
+    n_rest = n_units - n_reached
+    a[n_reached:, n_reached:] = random.standard_normal((n_rest, n_rest)) / 6
+    b[:n_reached] = random.standard_normal((n_reached, 2))
+    mixing = random.standard_normal((n_units, n_units))
+    back = np.linalg.inv(mixing)
+    return mixing @ a @ back, mixing @ b, back[n_reached:], mixing, n_reached
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_dimensions_that_inputs_cannot_reach_or_outputs_cannot_tell_are_found(seed):
+    a, b, c, mixing, n_reached = hidden_pair(seed)
+    found = nm.controllability(a, b, c, horizon=60)
+    assert found.rank == n_reached
+    assert found.data["observable_dimensions"].item() == 24 - n_reached
+    if np.abs(np.linalg.eigvals(a)).max() < 1:
+        assert nm.controllability(a, b, c).rank == n_reached
+    assert found.minimum_energy(mixing[:, -1]) == np.inf
+    with pytest.raises(InputError, match=f"{n_reached} of 24"):
+        found.minimum_energy_inputs(mixing[:, -1])
+
+
+def test_a_chain_is_reached_step_by_step():
+    chain = np.diag(np.full(4, 0.5), -1)
+    reached = [int(nm.controllability(chain, np.eye(5)[0], horizon=h).rank) for h in range(1, 8)]
+    assert reached == [1, 2, 3, 4, 5, 5, 5]
+    assert int(nm.controllability(chain, np.eye(5)[4]).rank) == 1
+    assert int(nm.controllability(chain, np.zeros(5)).rank) == 0
+
+
+def test_generic_systems_are_controllable_from_one_input():
+    assert [int(nm.controllability(*linear_system(seed, 20, 1)[:2]).rank) for seed in SEEDS] == [20] * 5
+
+
+# -- single units ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_average_controllability_is_the_trace_of_the_gramian_of_that_unit_alone(seed):
+    a, _, _ = linear_system(seed)
+    for horizon in (None, 9):
+        found = nm.controllability(a, horizon=horizon).average
+        alone = [np.trace(nm.controllability(a, unit, horizon=horizon).gramian) for unit in np.eye(6)]
+        np.testing.assert_allclose(found, alone, rtol=1e-10)
+
+
+def test_connectomes_give_the_numbers_of_gu_et_al():
+    """Symmetric, scaled by one plus the largest singular value; eigenvectors and geometric series written out."""
+    random = np.random.default_rng(0)
+    weights = np.triu(random.exponential(size=(12, 12)), 1)
+    weights += weights.T
+    scaled = weights / (1 + np.linalg.svd(weights)[1][0])
+    values, vectors = np.linalg.eigh(scaled)
+    found = nm.controllability(weights, normalize=True)
+    np.testing.assert_allclose(found.average, (vectors**2 / (1 - values**2)).sum(1), rtol=1e-10)
+    np.testing.assert_allclose(found.modal, (vectors**2 * (1 - values**2)).sum(1), rtol=1e-10)
+    assert np.corrcoef(found.average, found.modal)[0, 1] < -0.8  # as in brains: hubs move slow modes, others fast ones
+    with pytest.raises(InputError, match="normalize=True"):
+        nm.controllability(weights)
+
+
+def test_modal_controllability_of_a_matrix_that_is_not_symmetric():
+    """Of a cascade, each mode is moved by the units before it: brute force with left eigenvectors by hand."""
+    cascade = np.array([[0.9, 0.0], [0.5, 0.1]])
+    # left eigenvectors: w A = lambda w; for 0.9: (0.8, ...)
+    slow, fast = np.array([1.0, 0.0]), np.array([-0.5, 0.8])
+    fast /= np.linalg.norm(fast)
+    np.testing.assert_allclose(slow @ cascade, 0.9 * slow, atol=1e-12)
+    np.testing.assert_allclose(fast @ cascade, 0.1 * fast, atol=1e-12)
+    expected = (1 - 0.81) * slow**2 + (1 - 0.01) * fast**2
+    np.testing.assert_allclose(nm.controllability(cascade).modal, expected, rtol=1e-10)
+
+
+def test_modes_of_equal_eigenvalue_do_not_make_modal_controllability_ambiguous():
+    random = np.random.default_rng(0)
+    lengths = random.standard_normal((8, 2))
+    low_rank = lengths @ random.standard_normal((2, 8))  # six zero eigenvalues
+    low_rank *= 0.9 / np.abs(np.linalg.eigvals(low_rank)).max()
+    order = random.permutation(8)
+    found = nm.controllability(low_rank).modal
+    np.testing.assert_allclose(nm.controllability(low_rank[np.ix_(order, order)]).modal, found[order], rtol=1e-6)
+
+
+# -- linearised --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("trajectory", [False, True])
+def test_a_linear_step_gives_what_its_matrices_give(seed, trajectory):
+    a, b, c = linear_system(seed)
+    step, held = linear_step(a, b), torch.tensor([0.3, -0.2], dtype=torch.float64)
+    states = nm.simulate(step, np.ones(6), 12, held)[0]
+    matrix = nm.controllability(a, b, c, horizon=8)
+    found = nm.controllability(step, None, c, states=states, inputs=held, horizon=8, trajectory=trajectory)
+    assert not found.warnings
+    for name in (
+        "average_controllability",
+        "controllability_gramian",
+        "observability_gramian",
+        "modal_controllability",
+    ):
+        for one in found.data[name].values:
+            np.testing.assert_allclose(one, matrix.data[name].values[0], rtol=1e-10)
+    assert len(found.gramian) == (4 if trajectory else 12)
+    assert (found.rank == matrix.rank).all()
+
+
+def test_a_linear_step_without_inputs_is_driven_unit_by_unit():
+    a, _, _ = linear_system(0)
+    found = nm.controllability(linear_step(a), states=np.zeros(6))
+    np.testing.assert_allclose(found.gramian[0], nm.controllability(a).gramian, rtol=1e-10)
+
+
+def recurrent(seed, n_units=5, gain=0.8):
+    random = np.random.default_rng(seed)
+    weights = torch.from_numpy(gain * random.standard_normal((n_units, n_units)) / np.sqrt(n_units))
+    driven = torch.from_numpy(random.standard_normal((n_units, 2)))
+    return lambda x, u: torch.tanh(x @ weights.T + u @ driven.T)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_small_control_along_a_trajectory_steers_the_network_itself(seed):
+    """The error falls with the square of the displacement, so the linearisation is the right one."""
+    step = recurrent(seed)
+    held = torch.tensor([0.4, -0.3], dtype=torch.float64)
+    start = torch.from_numpy(np.random.default_rng(seed).standard_normal(5))
+    states = torch.cat([start[None], nm.simulate(step, start, 6, held)[0]])
+    found = nm.controllability(step, states=states, inputs=held, trajectory=True)
+    assert len(found.gramian) == 1
+    direction = np.random.default_rng(seed + 50).standard_normal(5)
+    # within reach: along what the Gramian reaches best
+    direction = found.gramian[0] @ direction
+    direction /= np.linalg.norm(direction)
+    errors = []
+    for size in (1e-2, 1e-3):
+        target = states[-1].numpy() + size * direction
+        controls = found.minimum_energy_inputs(target)
+        now = start[None]
+        for control in controls.values:
+            now = step(now, held + torch.from_numpy(control))
+        errors.append(np.abs(now[0].numpy() - target).max() / size)
+        assert (controls.values**2).sum() == pytest.approx(found.minimum_energy(target))
+    assert errors[0] < 0.2
+    assert errors[1] < 0.2 * errors[0]
+
+
+def test_windows_of_a_trajectory_are_products_of_its_jacobians():
+    step = recurrent(7)
+    held = torch.zeros(2, dtype=torch.float64)
+    states = nm.simulate(step, np.ones(5), 10, held)[0]
+    found = nm.controllability(step, states=states, inputs=held, horizon=3, trajectory=True)
+    a, b = found.data["jacobian"].values, found.data["input_matrix"].values
+    for start in range(7):
+        first, second, third = a[start + 2] @ a[start + 1] @ b[start], a[start + 2] @ b[start + 1], b[start + 2]
+        expected = first @ first.T + second @ second.T + third @ third.T
+        np.testing.assert_allclose(found.gramian[start], expected, rtol=1e-10)
+        grown = (a[start + 2] @ a[start + 1]) ** 2 + a[start + 2] ** 2 + np.eye(5)
+        np.testing.assert_allclose(found.average[start], grown.sum(0), rtol=1e-10)
+        seen = np.eye(5) + a[start].T @ a[start] + (a[start + 1] @ a[start]).T @ (a[start + 1] @ a[start])
+        np.testing.assert_allclose(found.observability[start], seen, rtol=1e-10)
+
+
+def test_where_a_state_is_not_fixed_its_drift_is_part_of_the_way():
+    a, b, _ = linear_system(4)
+    state = np.full(6, 2.0)
+    found = nm.controllability(linear_step(a, b), states=state, inputs=[0.0, 0.0], horizon=9)
+    target, start = np.ones(6), np.full(6, 0.5)
+    assert found.minimum_energy(target, start) == pytest.approx(
+        nm.controllability(a, b, horizon=9).minimum_energy(target, start), rel=1e-9
+    )
+    infinite = nm.controllability(linear_step(a, b), states=state, inputs=[0.0, 0.0])
+    assert infinite.minimum_energy(target) == pytest.approx(nm.controllability(a, b).minimum_energy(target), rel=1e-7)
+
+
+def test_a_step_that_torch_func_cannot_transform_has_the_same_input_jacobian():
+    a, b, _ = linear_system(0)
+    plain = linear_step(a, b)
+
+    def branches(x, u):
+        if float(x.detach().sum()) > 1e9:  # data-dependent, which vmap refuses
+            return x
+        return plain(x, u)
+
+    states = np.zeros((2, 6))
+    found = nm.controllability(branches, states=states, inputs=[0.0, 0.0])
+    np.testing.assert_allclose(found.data["input_matrix"].values, [b, b], rtol=1e-12)
+
+
+def test_an_adapted_network_is_linearised_at_its_states():
+    model = nm.adapt(nm.load_model("flip_flop_rnn"))
+    n_units = model.initial_state().shape[1]
+    found = nm.controllability(model, states=model.initial_state(), inputs=np.zeros(3), horizon=10)
+    assert found.data["input_matrix"].shape == (1, n_units, 3)
+    assert found.gramian.shape == (1, n_units, n_units)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------
+
+
+def test_an_unstable_system_has_no_infinite_gramian_but_a_finite_one():
+    with pytest.raises(InputError, match="horizon=20") as raised:
+        nm.controllability([[1.2]])
+    assert "1.2" in str(raised.value)
+    with pytest.raises(InputError, match="unstable"):
+        nm.controllability([[1.0]])
+    found = nm.controllability([[1.2]], horizon=3)
+    assert found.gramian.item() == pytest.approx(1 + 1.44 + 1.44**2)
+    assert np.isnan(found.modal).all()
+    assert "modal controllability: not defined: unstable" in found.summary()
+    step = lambda x: torch.stack([0.5 * x[:, 0], x[:, 1] ** 3], 1)  # noqa: E731
+    with pytest.raises(InputError, match="at 1 of 2 states, the first number 1"):
+        nm.controllability(step, states=[[0.0, 0.0], [0.0, 1.0]])
+    with pytest.raises(InputError, match="infinite"):
+        nm.controllability([[1e30]], horizon=50)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (([[0.5, 0.1]],), {}, "not square"),
+        (([[np.nan]],), {}, "not finite"),
+        ((np.array([[0.5j]]),), {}, "no real numbers"),
+        ((np.ma.masked_invalid([[0.5]]),), {}, "masked"),
+        (([[0.5]], [1.0, 2.0]), {}, "input_matrix does not fit"),
+        (([[0.5]], None, [[1.0, 2.0]]), {}, "output_matrix does not fit"),
+        (([[0.5]],), {"horizon": 0}, "horizon"),
+        (([[0.5]],), {"states": [[0.5]]}, "for steps"),
+        ((lambda x: 0.5 * x,), {}, "there are none"),
+        ((lambda x: 0.5 * x,), {"states": [[1.0]], "trajectory": True}, "no trajectory"),
+        ((lambda x: 0.5 * x,), {"states": [[1.0]], "normalize": True}, "as it is"),
+        ((lambda x: 0.5 * x,), {"states": [[1.0], [0.5]], "trajectory": True, "horizon": 2}, "at most 1 steps"),
+        ((lambda x: x.detach(),), {"states": [[1.0]]}, "differentiated"),
+        ((lambda x: 0.5 * x,), {"states": [[np.inf]]}, "not finite"),
+    ],
+)
+def test_what_cannot_be_analysed_is_refused(arguments, options, message):
+    with pytest.raises(InputError, match=message):
+        nm.controllability(*arguments, **options)
+
+
+def test_options_that_exclude_each_other_are_option_errors():
+    with pytest.raises(OptionError):
+        nm.controllability([[0.5]], trajectory=True)
+
+
+def test_targets_that_are_no_states_are_refused():
+    found = nm.controllability([[0.5]], horizon=3)
+    for target in ([1.0, 2.0], [np.nan]):
+        with pytest.raises(InputError, match="target"):
+            found.minimum_energy(target)
+    with pytest.raises(InputError, match="0 to 0"):
+        found.minimum_energy([1.0], point=1)
+
+
+def test_states_that_are_no_trajectory_of_the_step_are_warned_of():
+    states = np.random.default_rng(0).standard_normal((5, 2))
+    with pytest.warns(UserWarning, match="no trajectory of this step"):
+        found = nm.controllability(lambda x: 0.5 * x, states=states, trajectory=True)
+    assert "no trajectory" in found.warnings[0]
+
+
+# -- result ------------------------------------------------------------------------------------------------------
+
+
+def test_the_result_is_kept_drawn_and_told(tmp_path):
+    a, b, c = linear_system(0)
+    one = nm.controllability(a, b, c)
+    several = nm.controllability(linear_step(a, b), states=np.zeros((3, 6)), inputs=[0.0, 0.0], horizon=5)
+    for found in (one, several):
+        assert load_result(found.save(tmp_path / "found.nc")) == found
+        assert "inputs reach 6 of 6 dimensions" in found.summary()
+        assert found.plot().get_xlabel() == "unit"
+    assert "linearised" not in one.summary()
+    assert "small displacements" in several.summary()
+
+
+def test_arguments_are_left_as_they_are():
+    a, b, c = linear_system(0)
+    copies = [array.copy() for array in (a, b, c)]
+    nm.controllability(a, b, c, normalize=True)
+    assert all(np.array_equal(array, copy) for array, copy in zip((a, b, c), copies, strict=True))
