@@ -1,9 +1,10 @@
 """Fixed points of trained flip-flop networks against a finder that descends on the speed with Adam, as published.
 
 The peer is written after FixedPointFinder (Golub and Sussillo 2018, doi:10.21105/joss.01003; its torch version): all
-states are optimised jointly by Adam on the mean of q = |F(x) - x|^2 / 2 in single precision, the rate falls by 5% where q
-stagnates for more than two steps, and it stops where q < 1e-12 or hardly changes everywhere, or after 5,000 steps. It is
-given its best rate of five: the fastest with which it finds all that we find, else that with which it finds most.
+states are optimised jointly by Adam on the mean of q = |F(x) - x|^2 / 2 in single precision, the rate falls by 5% where
+q stagnates for more than two steps, and it stops where q < 1e-12 or hardly changes everywhere, or after 5,000 steps. It
+is given its best rate of five: the fastest with which it finds all that we find, else that with which it finds most.
+Both end with one of each point, its Jacobian and eigenvalues; ours looks for slow points and continua as well.
 """
 
 from __future__ import annotations
@@ -96,36 +97,31 @@ def seconds(function: Callable[[], object]) -> float:
     return time.process_time() - begin
 
 
+def contest(name: str, adapted: object, step: Step, starts: torch.Tensor) -> None:
+    finder = nm.FixedPointFinder(adapted, progress=False)
+    ours = finder.find(starts)
+    tried = {}
+    for rate in RATES:
+        points, _, number = peer(step, starts, rate)
+        tried[rate] = all_of(ours.states, points), len(points), seconds(lambda r=rate: peer(step, starts, r))
+        print(f"| Adam, rate {rate:g}, {name} | {tried[rate][0]} of {len(ours.states)} | {number} steps |", flush=True)
+    best = min(RATES, key=lambda rate: (-tried[rate][0], tried[rate][1] > len(ours.states), tried[rate][2]))
+    pairs = [(seconds(lambda: finder.find(starts)), seconds(lambda: peer(step, starts, best))) for _ in range(ROUNDS)]
+    mine, theirs = (median(times) for times in zip(*pairs, strict=True))
+    ratios = [b / a for a, b in pairs]
+    kinds = " + ".join(map(str, np.bincount(ours.n_unstable)))
+    print(
+        f"| fixed points, {name}: {len(ours.states)} = {kinds}, index sum {ours.index_sum}; Adam, rate {best:g}, "
+        f"{tried[best][0]} | {theirs / mine:.1f} ({min(ratios):.1f} to {max(ratios):.1f}) "
+        f"| {1000 * mine:.0f} ms | {1000 * theirs:.0f} ms |",
+        flush=True,
+    )
+
+
 def main() -> None:
     print(f"{N_STARTS:,} initial states, half of them states of trials and half halfway between two; processor time")
     for name, (adapted, step, starts) in networks().items():
-        finder = nm.FixedPointFinder(adapted, progress=False)
-        ours = finder.find(starts)
-        tried = {}
-        for rate in RATES:
-            points, _, number = peer(step, starts, rate)
-            tried[rate] = (
-                all_of(ours.states, points),
-                len(points),
-                number,
-                seconds(lambda r=rate: peer(step, starts, r)),
-            )
-            print(
-                f"| Adam, rate {rate:g}, {name} | {tried[rate][0]} of {len(ours.states)} | {number} steps |", flush=True
-            )
-        best = min(RATES, key=lambda rate: (-tried[rate][0], tried[rate][1] > len(ours.states), tried[rate][3]))
-        pairs = [
-            (seconds(lambda: finder.find(starts)), seconds(lambda: peer(step, starts, best))) for _ in range(ROUNDS)
-        ]
-        mine, theirs = (median(times) for times in zip(*pairs, strict=True))
-        ratios = [b / a for a, b in pairs]
-        kinds = " + ".join(map(str, np.bincount(ours.n_unstable)))
-        print(
-            f"| fixed points, {name}: {len(ours.states)} = {kinds}, index sum {ours.index_sum}; Adam at rate {best:g} "
-            f"{tried[best][0]} | {theirs / mine:.1f} ({min(ratios):.1f} to {max(ratios):.1f}) "
-            f"| {1000 * mine:.0f} ms | {1000 * theirs:.0f} ms |",
-            flush=True,
-        )
+        contest(name, adapted, step, starts)
 
 
 if __name__ == "__main__":

@@ -106,6 +106,7 @@ from .neuro.dynamics.embedding.recurrence import recurrence as recurrence
 from .neuro.dynamics.fixed_points.finder import FixedPointFinder as FixedPointFinder
 from .neuro.dynamics.integration import rk4 as rk4
 from .neuro.dynamics.koopman.operator import KoopmanOperator as KoopmanOperator
+from .neuro.dynamics.limit_cycles.find import find_limit_cycle as find_limit_cycle
 from .neuro.dynamics.lyapunov.divergence import largest_lyapunov_exponent as largest_lyapunov_exponent
 from .neuro.dynamics.lyapunov.spectrum import lyapunov_spectrum as lyapunov_spectrum
 from .neuro.dynamics.projections.rotations import RotationalDynamics as RotationalDynamics

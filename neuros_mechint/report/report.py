@@ -142,9 +142,9 @@ class Report:
     def add(self, result: Result, title: str | None = None, caption: str | None = None) -> Report:
         """Add a result: its figure, findings, warnings, data, sources and provenance.
 
-        A result with a method ``report_blocks`` is shown as the blocks it gives, see `neuros_mechint.report.blocks`. One
-        with a method ``report_sections`` is made of others, which it gives with their titles and captions: it is told in
-        words, and each of them has a section of its own after it.
+        A result with a method ``report_blocks`` is shown as the blocks it gives, see `neuros_mechint.report.blocks`.
+        One with a method ``report_sections`` is made of others, which it gives with their titles and captions: it is
+        told in words, and each of them has a section of its own after it.
 
         Parameters
         ----------

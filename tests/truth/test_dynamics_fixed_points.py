@@ -14,6 +14,7 @@ from neuros_mechint.datasets.tasks import context_decision, flip_flop
 from neuros_mechint.neuro.dynamics.fixed_points.distinct import distinct
 from neuros_mechint.neuro.dynamics.fixed_points.newton import newton_search
 from neuros_mechint.neuro.dynamics.fixed_points.search import search_from_many
+from neuros_mechint.neuro.dynamics.fixed_points.starts import draw_starts
 from neuros_mechint.neuro.dynamics.systems import as_system
 
 SEEDS = range(5)
@@ -165,16 +166,19 @@ def test_trained_gru_equals_an_independent_search(seed):
     assert found.index_sum == 1
 
 
-def test_fewer_jacobians_find_the_same_points():
-    model, visited = trained(0, "rnn")
-    states = visited.reshape(-1, 16)
-    system, starts = as_system(nm.adapt(model), (states[:512] + states[-512:]) / 2)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_fewer_jacobians_find_the_same_points(seed):
+    model, visited = trained(seed, "rnn")
+    states, same = visited.reshape(-1, 16), torch.zeros(len(visited) * 100, dtype=torch.int64)
+    system, starts = as_system(
+        nm.adapt(model), draw_starts(states, same, 1024, 0.0, np.random.default_rng(seed + 20))[0]
+    )
     plain, quick = newton_search(system, starts), search_from_many(system, starts)
     assert plain.converged.all()
     assert quick.converged.all()
     points = []
     for one in (plain, quick):
-        chosen, _ = distinct(one.states, one.speeds, torch.zeros(len(starts), dtype=torch.int64), 1e-3)
+        chosen, _ = distinct(one.states, one.speeds, same[: len(starts)], 1e-3)
         points.append(one.states[chosen].numpy())
     assert same_points(*points, 1e-3)
     assert (torch.linalg.norm(plain.states - quick.states, dim=1) < 1e-3).double().mean() > 0.95

@@ -43,7 +43,7 @@ class DynamicsAnalyzer(Parameterised):
 
     Examples
     --------
-    >>> import numpy as np, neuros_mechint as nm
+    >>> import numpy as np, torch, neuros_mechint as nm
     >>> step = lambda state: torch.tanh(state @ torch.tensor([[0.0, 1.2], [-1.2, 0.0]], dtype=state.dtype))
     >>> seen = nm.simulate(step, np.random.default_rng(0).normal(size=(4, 2)), n_steps=100)
     >>> found = nm.DynamicsAnalyzer(step, parts=["fixed_points"]).analyze(seen)

@@ -14,7 +14,7 @@ from neuros_mechint.neuro.dynamics.bifurcation.family import Family, Found
 _COARSE = 1e-3  # of the distance between values: how well a crossing is known before the curve through it is fitted
 _AROUND = np.array([-0.05, -0.025, 0.025, 0.05])  # of that distance
 _REAL = 1e-3  # of an angle: eigenvalues of smaller argument are real
-_MEETS = 0.1
+_MEETS = 0.25
 
 
 class Crossing(NamedTuple):

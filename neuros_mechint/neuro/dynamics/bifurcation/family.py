@@ -39,9 +39,7 @@ class Found(NamedTuple):
     def with_point(self, other: Found) -> Found:
         """Return the points, and one more."""
         states = torch.cat([self.states, other.states])
-        return Found(
-            self.value, states, *(np.concatenate(pair) for pair in zip(self[2:], other[2:], strict=True))
-        )
+        return Found(self.value, states, *(np.concatenate(pair) for pair in zip(self[2:], other[2:], strict=True)))
 
 
 class Family:

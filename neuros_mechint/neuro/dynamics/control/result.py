@@ -180,11 +180,7 @@ class Controllability(Result):
             f"energy per squared unit of distance: {self._energies()}",
             f"average controllability: {_range(self.data['average_controllability'])}",
             f"modal controllability: {self._modal()}",
-            *(
-                ["numbers of a linearised system hold for small displacements"]
-                if about["kind"] != "matrix"
-                else []
-            ),
+            *(["numbers of a linearised system hold for small displacements"] if about["kind"] != "matrix" else []),
         ]
 
     def _reach(self, name: str, variable: str, verb: str) -> str:

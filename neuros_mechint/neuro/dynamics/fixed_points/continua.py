@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.neuro.dynamics.fixed_points.linearisation import Complex, slow_modes
+from neuros_mechint.neuro.dynamics.fixed_points.linearisation import Complex, nearest_to_one, slow_modes
 
 MOST_SLOW_MODES, SLOWER = 2, 4.0
 """How many modes may be slow, and how much slower than all others they must be."""
@@ -57,7 +57,7 @@ class Continuum(NamedTuple):
         )
 
 
-def find_continua(points: Floats, speeds: Floats, eigenvalues: Complex, eigenvectors: Complex) -> list[Continuum]:
+def find_continua(points: Floats, speeds: Floats, eigenvalues: Complex, jacobians: Floats) -> list[Continuum]:
     """Return the lines, rings and surfaces that points lie on, the one with most points first.
 
     Points belong together where one or two of their modes are four times slower than all others, neighbours are no
@@ -72,7 +72,7 @@ def find_continua(points: Floats, speeds: Floats, eigenvalues: Complex, eigenvec
         Per step.
     eigenvalues : numpy.ndarray of shape (n_points, n_states)
         Nearest to 1 first, as `linearise` returns them.
-    eigenvectors : numpy.ndarray of shape (n_points, n_states, n_states)
+    jacobians : numpy.ndarray of shape (n_points, n_states, n_states)
 
     Returns
     -------
@@ -81,8 +81,8 @@ def find_continua(points: Floats, speeds: Floats, eigenvalues: Complex, eigenvec
     Examples
     --------
     >>> points = np.stack([np.linspace(0, 1, 20), np.zeros(20)], 1)
-    >>> values, vectors = np.tile([1.0, 0.5], (20, 1)).astype(complex), np.tile(np.eye(2, dtype=complex), (20, 1, 1))
-    >>> [(found.kind, round(found.length, 6)) for found in find_continua(points, np.zeros(20), values, vectors)]
+    >>> values, jacobians = np.tile([1.0, 0.5], (20, 1)).astype(complex), np.tile(np.diag([1.0, 0.5]), (20, 1, 1))
+    >>> [(found.kind, round(found.length, 6)) for found in find_continua(points, np.zeros(20), values, jacobians)]
     [('line', 1.0)]
     """
     n_slow = slow_modes(eigenvalues, MOST_SLOW_MODES, SLOWER)
@@ -92,7 +92,7 @@ def find_continua(points: Floats, speeds: Floats, eigenvalues: Complex, eigenvec
         if len(rows) >= _FEWEST_POINTS:
             found += [
                 _among_others(one, speeds[rows], eigenvalues[rows, n_modes:])._replace(points=rows[one.points])
-                for one in _of_so_many_modes(points[rows], eigenvectors[rows][..., :n_modes])
+                for one in _of_so_many_modes(points[rows], _slow_directions(jacobians[rows], n_modes))
             ]
     found = [one for one in found if one.steps >= _LASTING * one.settling]
     return sorted(found, key=lambda one: -len(one.points))
@@ -104,6 +104,11 @@ def _among_others(one: Continuum, speeds: Floats, others: Complex) -> Continuum:
     settling = float(1 / np.median(np.abs(1 - others[one.points, 0])))
     fastest = max(float(speeds[one.points].max()), one.length / (10 * _FOREVER))
     return one._replace(attracting=attracting, steps=one.length / fastest, settling=settling)
+
+
+def _slow_directions(jacobians: Floats, n_modes: int) -> Complex:
+    values, vectors = np.linalg.eig(jacobians)
+    return np.take_along_axis(vectors.astype(complex), nearest_to_one(values)[:, None, :n_modes], 2)
 
 
 def _of_so_many_modes(points: Floats, modes: Complex) -> list[Continuum]:

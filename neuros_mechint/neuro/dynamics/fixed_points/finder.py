@@ -200,13 +200,14 @@ def _typical_speed(system: System, states: torch.Tensor) -> float:
 def _continua(system: System, starts: Starts, parts: list[Points]) -> tuple[list[Continuum], npt.NDArray[np.int64]]:
     """Return lines, rings and surfaces, and which of them each point lies on, -1 for none."""
     states, rows = torch.cat([part.states for part in parts]), torch.cat([part.rows for part in parts])
-    values, vectors = (np.concatenate([part.linear[i] for part in parts]) for i in (1, 2))
+    jacobians = np.concatenate([part.linear.jacobians for part in parts])
+    values = np.concatenate([part.linear.eigenvalues for part in parts])
     points, condition = states.double().cpu().numpy(), starts.conditions[rows].cpu().numpy()
     member, continua = np.full(len(states), -1), list[Continuum]()
     speeds = _speeds(system, starts, states, rows)
     for one in np.unique(condition):
         own = np.flatnonzero(condition == one)
-        for found in find_continua(points[own], speeds[own], values[own], vectors[own]):
+        for found in find_continua(points[own], speeds[own], values[own], jacobians[own]):
             member[own[found.points]] = len(continua)
             continua.append(found._replace(points=own[found.points]))
     return continua, member

@@ -91,26 +91,36 @@ def fixed_points(system: System, starts: Starts, found: Search) -> tuple[Points,
     zero, rows = precision(starts.states.dtype), found.converged.nonzero()[:, 0]
     points, speeds, conditions = found.states[rows], found.speeds[rows], starts.conditions[rows]
     chosen, member = distinct(points, speeds, conditions, zero.apart * starts.size)
-    points, rows, counts = points[chosen], rows[chosen], torch.bincount(member, minlength=len(chosen))
-    if len(points):
-        polished = newton_search(system, points, starts.given(rows), zero.rounding * starts.size, _POLISHING)
-        better = polished.speeds < speeds[chosen]
-        points = torch.where(better[:, None], polished.states, points)
-        speeds = torch.where(better, polished.speeds, speeds[chosen])
-        # what was apart may have come together
-        chosen, member = distinct(points, speeds, starts.conditions[rows], zero.apart * starts.size)
-        counts = torch.zeros_like(chosen).index_add_(0, member, counts)
-        points, rows, speeds = points[chosen], rows[chosen], speeds[chosen]
+    points, rows, speeds = points[chosen], rows[chosen], speeds[chosen]
+    counts = torch.bincount(member, minlength=len(chosen))
     if len(points) > _MANY:
         kept, member = _thinned(system, points, speeds, rows, starts)
         counts = torch.zeros_like(kept).index_add_(0, member, counts)
         points, rows, speeds = points[kept], rows[kept], speeds[kept]
-    linear = linearise(system, points, starts.given(rows))
-    settled = torch.from_numpy(linear.distances <= zero.settled * starts.size).to(points.device)
-    settled |= speeds <= zero.rounding * starts.size
+    found_here = Points(points, rows, linearise(system, points, starts.given(rows)), counts)
+    found_here, settled = _settled(system, starts, found_here)
+    if not settled.all():
+        # ill-conditioned, or about to split or vanish: these need Newton's steps up to rounding
+        rest = ~settled
+        least = zero.rounding * starts.size
+        polished = newton_search(
+            system, found_here.states[rest], starts.given(found_here.rows[rest]), least, _POLISHING
+        )
+        states = found_here.states.clone()
+        states[rest] = polished.states
+        linear = linearise(system, states, starts.given(found_here.rows))
+        found_here, settled = _settled(system, starts, found_here._replace(states=states, linear=linear))
+    # what was apart may have come together
+    points, rows, counts = found_here.states, found_here.rows, found_here.n_starts
+    speeds = displacement(system, points, starts.given(rows)).norm(dim=1) if len(points) else points[:, 0]
+    chosen, member = distinct(points, speeds, starts.conditions[rows], zero.apart * starts.size)
+    counts = torch.zeros_like(chosen).index_add_(0, member, counts)
+    settled = settled[chosen]
+    found_here = _taken(found_here, chosen)._replace(n_starts=counts)
+    points, rows = found_here.states, found_here.rows
     found = _without(found, starts, points[~settled], rows[~settled])
     found = follow_down(system, found, starts.inputs, starts.conditions, starts.size) if not settled.all() else found
-    return subset(Points(points, rows, linear, counts), settled), found
+    return subset(found_here, settled), found
 
 
 def slow_points(system: System, starts: Starts, found: Search, fixed: Points) -> tuple[Points, Points, Points]:
@@ -183,15 +193,40 @@ def _points(system: System, starts: Starts, states: torch.Tensor, rows: torch.Te
 
 
 def _joined(first: Points, second: Points) -> Points:
-    linear = Linearisation(*(np.concatenate(pair) for pair in zip(first.linear, second.linear, strict=True)))
+    one, two = first.linear, second.linear
+    linear = Linearisation(
+        np.concatenate([one.jacobians, two.jacobians]),
+        np.concatenate([one.eigenvalues, two.eigenvalues]),
+        np.concatenate([one.steps, two.steps]),
+    )
     states, rows = torch.cat([first.states, second.states]), torch.cat([first.rows, second.rows])
     return Points(states, rows, linear, torch.cat([first.n_starts, second.n_starts]))
 
 
 def subset(points: Points, keep: torch.Tensor) -> Points:
     """Return some of the points, chosen by a mask."""
-    linear = Linearisation(*(values[keep.cpu().numpy()] for values in points.linear))
-    return Points(points.states[keep], points.rows[keep], linear, points.n_starts[keep])
+    return _taken(points, keep.nonzero()[:, 0])
+
+
+def _taken(points: Points, index: torch.Tensor) -> Points:
+    jacobians, values, steps = points.linear
+    own = index.cpu().numpy()
+    linear = Linearisation(jacobians[own], values[own], steps[own])
+    return Points(points.states[index], points.rows[index], linear, points.n_starts[index])
+
+
+def _settled(system: System, starts: Starts, points: Points) -> tuple[Points, torch.Tensor]:
+    """Return points after Newton's last step, which needs no other Jacobian, and which of them are at rest there."""
+    zero, given = precision(points.states.dtype), starts.given(points.rows)
+    if not len(points.states):
+        return points, points.n_starts > 0
+    before = displacement(system, points.states, given).norm(dim=1)
+    steps = torch.from_numpy(points.linear.steps).to(points.states)
+    short = steps.norm(dim=1) <= zero.settled * starts.size
+    trial = torch.where(short[:, None], points.states + steps, points.states)
+    after = displacement(system, trial, given).norm(dim=1)
+    states = torch.where((after < before)[:, None], trial, points.states)
+    return points._replace(states=states), short | (before <= zero.rounding * starts.size)
 
 
 def _without(found: Search, starts: Starts, points: torch.Tensor, rows: torch.Tensor) -> Search:

@@ -13,6 +13,7 @@ from neuros_mechint.neuro.dynamics.fixed_points.newton import blocks, displaceme
 from neuros_mechint.neuro.dynamics.systems import System
 
 Complex = npt.NDArray[np.complex128]
+_FAR = 1e150  # further than anything, but of finite length
 KINDS_OF_STABILITY = ("stable", "marginal", "saddle", "unstable")
 
 
@@ -23,10 +24,13 @@ class Linearisation(NamedTuple):
     """``(n_points, n_states, n_states)``."""
     eigenvalues: Complex
     """``(n_points, n_states)``."""
-    eigenvectors: Complex
-    """``(n_points, n_states, n_states)``, one in each column."""
-    distances: Floats
-    """``(n_points,)``: length of Newton's step, which is how far the nearest fixed point is if the system is linear."""
+    steps: Floats
+    """``(n_points, n_states)``: Newton's step, which leads to the fixed point if the system is linear."""
+
+    @property
+    def distances(self) -> Floats:
+        """``(n_points,)``: length of Newton's step."""
+        return np.linalg.norm(self.steps, axis=1)
 
 
 def linearise(system: System, points: torch.Tensor, inputs: torch.Tensor | None = None) -> Linearisation:
@@ -60,14 +64,24 @@ def linearise(system: System, points: torch.Tensor, inputs: torch.Tensor | None 
         jacobians[block] = system.jacobians(points[block], None if inputs is None else inputs[block])
         steps[block], failed = torch.linalg.solve_ex(unit - jacobians[block], moved[block])
         steps[block][failed > 0] = torch.inf
-    values, vectors = np.linalg.eig(jacobians.double().cpu().numpy().astype(complex))
-    order = np.argsort(np.abs(1 - values), axis=1, kind="stable")
+    matrices = jacobians.double().cpu().numpy()
+    values = np.linalg.eigvals(matrices).astype(complex)
     return Linearisation(
-        jacobians.double().cpu().numpy(),
-        np.take_along_axis(values, order, 1),
-        np.take_along_axis(vectors, order[:, None], 2),
-        steps.norm(dim=1).nan_to_num(torch.inf).double().cpu().numpy(),
+        matrices,
+        np.take_along_axis(values, nearest_to_one(values), 1),
+        steps.double().nan_to_num(_FAR).clamp(-_FAR, _FAR).cpu().numpy(),
     )
+
+
+def nearest_to_one(eigenvalues: Complex) -> npt.NDArray[np.int64]:
+    """Return the order of eigenvalues ``(n_points, n_states)`` by their distance from 1.
+
+    Examples
+    --------
+    >>> nearest_to_one(np.array([[0.5, 1.1, -2.0]])).tolist()
+    [[1, 0, 2]]
+    """
+    return np.argsort(np.abs(1 - eigenvalues), axis=1, kind="stable")
 
 
 def n_unstable(eigenvalues: Complex, dtype: torch.dtype) -> npt.NDArray[np.int64]:
@@ -118,7 +132,8 @@ def rates(eigenvalues: Complex, dt: float) -> Complex:
     [(-1+0j), (0.5+2j)]
     """
     with np.errstate(divide="ignore"):
-        return np.log(eigenvalues.astype(complex)) / dt
+        found: Any = np.log(eigenvalues.astype(complex))
+    return found / dt
 
 
 def time_constants(eigenvalues: Complex, dt: float) -> Floats:

@@ -14,11 +14,11 @@ from neuros_mechint.neuro.dynamics.fixed_points.newton import (
 )
 from neuros_mechint.neuro.dynamics.systems import System
 
-_FIRST, _FIRST_ITERATIONS = 96, 4
+_FIRST, _FIRST_ITERATIONS = 160, 5
 _CHORD_STEPS = 6
 _LINEAR = 0.5
 _ARRIVED = 0.05
-_SINGULAR = 1e6
+_SINGULAR = 1e5
 _SAME_JACOBIAN = 1e-4
 
 
@@ -61,7 +61,7 @@ def search_from_many(
     dtype = _dtype_of_jacobians(system, states[:1], one)
     # evenly spread, as neighbours in a trajectory are alike
     first = torch.arange(0, len(states), -(-len(states) // _FIRST), device=states.device)
-    known = KnownPoints(system, states[:0], one, size)
+    known = KnownPoints(system, states[:0], one, size, dtype)
     found = newton_search(system, states[first], _rows(inputs, first), tolerance, _FIRST_ITERATIONS, known, dtype)
     found = Search(*(_spread(values, first, len(states)) for values in found))
     found.states[:] = torch.where(found.converged[:, None], found.states, states)
@@ -110,10 +110,14 @@ class KnownPoints:
         Held.
     size : float
         Of a typical state.
+    dtype : torch.dtype
+        Of the Jacobians.
     """
 
-    def __init__(self, system: System, points: torch.Tensor, inputs: torch.Tensor | None, size: float) -> None:
-        self.system, self.points, self.inputs, self.size = system, points, inputs, size
+    def __init__(
+        self, system: System, points: torch.Tensor, inputs: torch.Tensor | None, size: float, dtype: torch.dtype
+    ) -> None:
+        self.system, self.points, self.inputs, self.size, self.dtype = system, points, inputs, size, dtype
         self.speeds = points.new_empty(0)
         self.inverses = points.new_empty(0, system.n_states, system.n_states)
 
@@ -127,8 +131,9 @@ class KnownPoints:
         points, speeds = points[chosen], speeds[chosen]
         if not len(points):
             return
-        unit = torch.eye(points.shape[1], dtype=points.dtype, device=points.device)
-        matrices = unit - self.system.jacobians(points, self._given(points))
+        given = self._given(points)
+        jacobians = self.system.jacobians(points.to(self.dtype), None if given is None else given.to(self.dtype))
+        matrices = torch.eye(points.shape[1], dtype=points.dtype, device=points.device) - jacobians.to(points.dtype)
         inverses, failed = torch.linalg.inv_ex(matrices)
         condition = matrices.flatten(1).norm(dim=1) * inverses.flatten(1).norm(dim=1)
         good = (failed == 0) & (condition < _SINGULAR)

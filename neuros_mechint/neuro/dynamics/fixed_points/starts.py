@@ -22,7 +22,7 @@ def as_states(values: Any, name: str) -> Any:
     several = isinstance(values, list | tuple) and any(np.ndim(trial) > 1 for trial in values)
     if several or isinstance(values, Recording) or hasattr(values, "dims"):
         return trajectories(values, least=1, name=name).joined()
-    if getattr(values, "ndim", 0) == 3:
+    if isinstance(values, np.ndarray | torch.Tensor) and values.ndim == 3:
         return values.reshape(-1, values.shape[-1])
     return values
 

@@ -79,10 +79,10 @@ class KoopmanSpectrum(Result):
 
     def _draw(self, ax: Axes) -> None:
         data, tolerance = self.data, self.attributes["tolerance"]
-        if "smallest_residual" in data:
+        if "smallest_residual" in data and data["smallest_residual"].min() <= tolerance:
             plane = data["smallest_residual"]
             ax.contourf(plane["real"], plane["imag"], plane, levels=[0, tolerance], colors=[PALETTE[0]], alpha=0.15)
-            label = f"cannot be told from an eigenvalue (within {tolerance:g})"
+            label = f"{tolerance:g}-pseudospectrum"
             ax.scatter([], [], 80, marker="s", color=PALETTE[0], alpha=0.15, label=label)
         angle = np.linspace(0, 2 * np.pi, 200)
         ax.plot(np.cos(angle), np.sin(angle), color=MUTED_INK, linewidth=0.8, label="neither grows nor decays")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.ticker import MaxNLocator
 
 from neuros_mechint.core.figures.plotting import INK, PALETTE
 from neuros_mechint.core.result import Result
@@ -72,31 +73,37 @@ class LimitCycle(Result):
         """Floquet exponents, ``(n_states,)``, per unit of time: logarithms of the multipliers over the period."""
         return self.data["exponent_real"].values + 1j * self.data["exponent_imag"].values
 
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches of a plane of two states, or of one state over time."""
+        return (5.2, 4.4) if self.orbit.shape[1] > 1 else (6.6, 3.0)
+
     def _draw(self, ax: Axes) -> None:
-        orbit, is_map = self.orbit, self.attributes["dt"] is None
-        label = self.kind if self.found else "end of the trajectory"
+        """Draw the orbit in the plane of the two states that change most, or a single state over time."""
+        orbit, is_map, units = self.orbit, self.attributes["dt"] is None, self.data["unit"].values
         if orbit.shape[1] == 1:
-            ax.plot(self.data["time"], orbit[:, 0], "o-" if is_map else "-", color=PALETTE[0], label=label)
-            ax.set(xlabel=f"time ({self.data['time'].attrs['units']})", ylabel=f"state {self.data['unit'].values[0]}")
+            ax.plot(self.data["time"], orbit[:, 0], "o-" if is_map else "-", color=PALETTE[0])
+            ax.set(xlabel=f"time ({self.data['time'].attrs['units']})", ylabel=f"state {units[0]}")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=is_map))
         else:
             first, second = np.sort(np.argsort(-np.ptp(orbit, axis=0), kind="stable")[:2])
             x, y = orbit[:, first], orbit[:, second]
             closed = self.found and not is_map
             x, y = (np.append(values, values[0]) if closed else values for values in (x, y))
-            ax.plot(x, y, "o" if is_map else "-", color=PALETTE[0], label=label)
+            ax.plot(x, y, "o" if is_map else "-", color=PALETTE[0], markersize=4)
             if closed:
                 _draw_direction(ax, x, y)
-            ax.set(xlabel=f"state {self.data['unit'].values[first]}", ylabel=f"state {self.data['unit'].values[second]}")
+            ax.set(xlabel=f"state {units[first]}", ylabel=f"state {units[second]}")
         ax.grid()
-        ax.legend()
         ax.set_title(self._headline())
 
     def _headline(self) -> str:
         units = self.data["period"].attrs["units"]
         if not self.found:
-            return {"none": "no closed orbit", "fixed point": "a fixed point, no cycle"}[self.kind]
+            return {"none": "no closed orbit: end of the trajectory", "fixed point": "a fixed point, no cycle"}[self.kind]
         stability = "" if self.kind == "continuum of closed orbits" else "stable " if self.stable else "unstable "
-        return f"{stability}{self.kind}, period {self.period:.6g} {units}"
+        kind = "one of a continuum of closed orbits" if self.kind == "continuum of closed orbits" else self.kind
+        return f"{stability}{kind}, period {self.period:.6g}{' steps' if units == 'steps' else ''}"
 
     def _summary_lines(self) -> list[str]:
         """Return what the system settles on, in words."""

@@ -86,7 +86,7 @@ def returns_of_flow(states: Floats, dt: float) -> list[Guess]:
     crossed = crossings(states, middle, normal)
     most = min(_MOST_RETURNS, len(crossed.times) - 1)
     distances = [np.linalg.norm(crossed.states[-1] - crossed.states[-1 - back]) for back in range(1, most + 1)]
-    near = _near_returns(np.array(distances), _NEAR * spread(states))
+    near = np.flatnonzero(np.array(distances) <= _NEAR * spread(states))[:_MOST_CANDIDATES] + 1
     return [Guess(crossed.states[-1], dt * float(crossed.times[-1] - crossed.times[-1 - back])) for back in near]
 
 
@@ -100,7 +100,10 @@ def returns_of_map(states: Floats, most_steps: int) -> list[Guess]:
     """
     most = min(most_steps + 1, len(states) // 2)
     distances = np.array([np.linalg.norm(states[-1] - states[-1 - back]) for back in range(1, most + 1)])
-    near = _near_returns(distances, _NEAR * spread(states))
+    # a map of short steps is near itself after one step and several more: of these, the nearest
+    walls = np.concatenate([[np.inf], distances, [np.inf]])
+    nearest = (distances <= walls[:-2]) & (distances <= walls[2:]) & (distances <= _NEAR * spread(states))
+    near = np.flatnonzero(nearest)[:_MOST_CANDIDATES] + 1
     return [Guess(states[-1], float(back)) for back in near if back <= most_steps]
 
 
@@ -125,9 +128,3 @@ def returns_to_start(states: Floats, dt: float | None, most_steps: int) -> list[
     near = np.flatnonzero(distances <= _NEAR_START * max(size, np.finfo(float).tiny))
     return [Guess(states[0], float(times[index])) for index in near[:_MOST_CANDIDATES]]
 
-
-def _near_returns(distances: Floats, limit: float) -> list[int]:
-    """Return after how many returns the trajectory was near, and nearer than one before and after."""
-    walls = np.concatenate([[np.inf], distances, [np.inf]])
-    nearest = (walls[1:-1] <= walls[:-2]) & (walls[1:-1] <= walls[2:])
-    return [int(back) + 1 for back in np.flatnonzero(nearest & (distances <= limit))[:_MOST_CANDIDATES]]
