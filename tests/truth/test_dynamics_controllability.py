@@ -404,6 +404,13 @@ def test_the_result_is_kept_drawn_and_told(tmp_path):
     assert "small displacements" in several.summary()
 
 
+def test_states_that_differ_by_orders_of_magnitude_are_drawn_in_logarithms():
+    step = lambda x: 0.5 * x + x**3  # noqa: E731
+    found = nm.controllability(step, states=[[0.0, 0.0], [1.0, 1.0]], horizon=10)
+    image = found.plot().images[0]
+    np.testing.assert_allclose(image.get_array(), np.log10(found.average))
+
+
 def test_arguments_are_left_as_they_are():
     a, b, c = linear_system(0)
     copies = [array.copy() for array in (a, b, c)]

@@ -50,20 +50,23 @@ def test_van_der_pol(start):
     cycle = nm.find_limit_cycle(nm.rk4(nm.van_der_pol, 0.05), start)
     assert (cycle.kind, cycle.stable, cycle.found) == ("limit cycle", True, True)
     assert cycle.angular_frequency == pytest.approx(0.94296, abs=1e-5)
-    assert cycle.exponents[0] == pytest.approx(0, abs=1e-9)
+    assert cycle.exponents[0] == pytest.approx(0, abs=1e-7)
     assert cycle.exponents[1] == pytest.approx(-1.0594, abs=5e-5)
     assert np.ptp(cycle.orbit[:, 0]) / 2 == pytest.approx(2.0086, abs=2e-3)  # known amplitude, between samples
 
 
-@pytest.mark.parametrize("mu", [0.02, 0.25, 1.0, 4.0])
+@pytest.mark.parametrize("mu", [0.05, 0.25, 1.0, 2.0])
 def test_stuart_landau_is_exact(mu):
-    cycle = nm.find_limit_cycle(nm.rk4(stuart_landau(mu), 0.01), [0.5, 0.0])
+    cycle = nm.find_limit_cycle(nm.rk4(stuart_landau(mu), 0.02), [0.5, 0.0])
     assert cycle.stable
-    turning = 2.0 - 0.5 * mu
-    if turning:  # at mu = 4 the rotation stops: a ring of fixed points
-        assert cycle.period == pytest.approx(2 * np.pi / turning, rel=1e-7)
-        assert cycle.exponents.real == pytest.approx([0, -2 * mu], abs=1e-6)
-        assert np.linalg.norm(cycle.orbit, axis=1) == pytest.approx(np.full(len(cycle.orbit), math.sqrt(mu)), abs=1e-7)
+    assert cycle.period == pytest.approx(2 * np.pi / (2.0 - 0.5 * mu), rel=1e-7)
+    assert cycle.exponents.real == pytest.approx([0, -2 * mu], abs=2e-6)
+    assert np.linalg.norm(cycle.orbit, axis=1) == pytest.approx(np.full(len(cycle.orbit), math.sqrt(mu)), abs=1e-7)
+
+
+def test_where_the_rotation_stops_there_is_no_cycle():
+    found = nm.find_limit_cycle(nm.rk4(stuart_landau(4.0), 0.05), [0.5, 0.0])  # a ring of fixed points
+    assert (found.kind, found.stable) == ("fixed point", False)
 
 
 @pytest.mark.parametrize("mu", [0.3, 3.0])
@@ -103,7 +106,7 @@ def test_a_periodic_orbit_within_chaos_and_its_multipliers_by_variational_equati
     solved = solve_ivp(with_tangents, (0, cycle.period), begin, method="DOP853", rtol=1e-11, atol=1e-11)
     expected = np.linalg.eigvals(solved.y[3:, -1].reshape(3, 3))
     assert cycle.multipliers[1].real == pytest.approx(expected.real.max(), rel=1e-5)
-    assert cycle.exponents.sum().real == pytest.approx(-10 - 1 - 8 / 3, abs=1e-5)  # the divergence, everywhere the same
+    assert cycle.exponents.sum().real == pytest.approx(-10 - 1 - 8 / 3, abs=1e-6)  # the divergence
 
 
 def test_exponents_sum_to_the_mean_divergence():
@@ -111,8 +114,9 @@ def test_exponents_sum_to_the_mean_divergence():
     cycle = nm.find_limit_cycle(nm.rk4(lambda state: nm.rossler(state, c=3.5), 0.02), [1.0, 1.0, 0.0])
     assert cycle.stable
     times = np.arange(len(cycle.orbit)) * 0.02
-    divergence = np.interp(np.linspace(0, cycle.period, 5000, endpoint=False), times, cycle.orbit[:, 0]) + 0.2 - 3.5
-    assert cycle.exponents.sum().real == pytest.approx(divergence.mean(), abs=2e-3)
+    closed = np.append(cycle.orbit[:, 0], cycle.orbit[0, 0])
+    divergence = np.interp(np.linspace(0, cycle.period, 5000), np.append(times, cycle.period), closed) + 0.2 - 3.5
+    assert cycle.exponents.sum().real == pytest.approx(divergence.mean(), abs=1e-3)
     assert -1 < cycle.multipliers[1].real < 0
     assert abs(cycle.multipliers[2]) < 1e-15
 
@@ -211,10 +215,11 @@ def test_a_centre_is_no_limit_cycle(dt):
 
 
 def test_an_undamped_duffing_oscillator_is_a_centre_whose_period_depends_on_energy():
-    step = nm.rk4(lambda state: nm.duffing(state, damping=0.0), 0.02)
+    step = nm.rk4(lambda state: nm.duffing(state, damping=0.0), 0.04)
     first, second = (nm.find_limit_cycle(step, [start, 0.0]) for start in (1.2, 1.5))
     assert first.kind == second.kind == "continuum of closed orbits"
-    assert not (first.stable or second.stable)
+    assert not first.stable
+    assert not second.stable
     assert abs(first.period - second.period) > 0.1
 
 
@@ -327,7 +332,7 @@ def not_differentiable(state):
         (lambda: nm.find_limit_cycle(3, [1.0]), InputError, "no step"),
         (lambda: nm.find_limit_cycle(nm.rk4(nm.van_der_pol, 0.1), [1.0, 0.0], dt=1.0), OptionError, "another dt"),
         (lambda: nm.find_limit_cycle(nm.henon_map, [0.1, 0.1], dt=-1.0), OptionError, "dt is out of range"),
-        (lambda: nm.find_limit_cycle(nm.rk4(stuart_landau(1.0), 0.5), [0.5, 0.0]), InputError, "too long for the cycle"),
+        (lambda: nm.find_limit_cycle(nm.rk4(stuart_landau(1.0), 0.5), [0.5, 0.0]), InputError, "too long for"),
         (lambda: nm.find_limit_cycle(nm.henon_map, [0.1, 0.1], n_steps=3), OptionError, "n_steps"),
         (lambda: nm.find_limit_cycle(nm.henon_map, [0.1, 0.1], max_period=0), OptionError, "max_period"),
         (lambda: nm.find_limit_cycle(nm.henon_map, [0.1, 0.1], settle="no"), OptionError, "settle"),

@@ -62,7 +62,7 @@ def follow(family: Family, values: Floats, progress: bool) -> list[Found]:
     """Return all fixed points at each value: those of initial states, and those that others lead to.
 
     A value at which a fixed point is singular, where a bifurcation is, moves by a thousandth of the distance between
-    values: there points cannot be told apart.
+    values: there points cannot be told apart. Points that are singular still belong to a continuum, and are left out.
 
     Examples
     --------
@@ -78,12 +78,41 @@ def follow(family: Family, values: Floats, progress: bool) -> list[Found]:
         one = family.points(value, starts)
         if np.isnan(one.index).any():
             one = family.points(value + _MOVED * spacing, starts)
-        found.append(one)
-    for place in range(len(values) - 2, -1, -1):
-        known = torch.cat([found[place].states, found[place + 1].states])
-        if len(known):
-            found[place] = family.points(found[place].value, known)
+        family.n_singular += bool(np.isnan(one.index).any())
+        found.append(one.isolated())
+    complete(family, found)
     return found
+
+
+def complete(family: Family, found: list[Found]) -> None:
+    """Look, at each value, also for the points known at the next one, and then at the one before."""
+    last = len(found) - 1
+    for place, neighbour in [(at, at + 1) for at in reversed(range(last))] + [(at, at - 1) for at in range(1, last + 1)]:
+        known = torch.cat([found[place].states, found[neighbour].states])
+        if len(known):
+            found[place] = family.points(found[place].value, known).isolated()
+
+
+def mirrored(family: Family, found: list[Found], lost: list[End]) -> bool:
+    """Add points on the other side of where branches end alone, as those that meet in a fold are; say whether any was.
+
+    Examples
+    --------
+    >>> family = Family(lambda r: lambda x: x + r - x**2, [[0.5]], None)
+    >>> found = follow(family, np.array([-1.0, 0.5, 1.0]), progress=False)
+    >>> found = [one.only(0) if len(one.states) else one for one in found]
+    >>> mirrored(family, found, joined(family, found)[1]), len(found[1].states)
+    (True, 2)
+    """
+    added = False
+    for end in lost:
+        place = end.place + end.begins
+        guess = 2 * end.point.states - end.start.states
+        one = family.points(found[place].value, guess).isolated()
+        if len(one.states) and (found[place].states - one.states).norm(dim=1).min() > _SAME * family.size:
+            found[place] = found[place].with_point(one)
+            added = True
+    return added
 
 
 def _around(family: Family, known: torch.Tensor) -> torch.Tensor:
@@ -110,17 +139,17 @@ def joined(family: Family, found: list[Found], progress: bool = False) -> tuple[
             if branch.last == place:
                 start = found[place].only(branch.at(place))
                 after = family.advance(start, found[place + 1].value)
-                if after.value != found[place + 1].value:
+                row = _row(family, found, place + 1, after) if after.value == found[place + 1].value else None
+                if row is None or row in taken:
                     ends.append(End(place, number, after, start, False))
-                elif (row := _row(family, found, place + 1, after)) not in taken:
+                else:
                     branch.points.append(row)
                     taken.add(row)
         for row in range(len(found[place + 1].states)):
             if row not in taken:
                 start = found[place + 1].only(row)
                 before = family.advance(start, found[place].value)
-                if before.value != found[place].value:
-                    ends.append(End(place, len(branches), before, start, True))
+                ends.append(End(place, len(branches), before, start, True))
                 branches.append(Branch(place + 1, [row]))
     return branches, ends
 

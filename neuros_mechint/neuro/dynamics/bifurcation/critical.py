@@ -11,8 +11,10 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.neuro.dynamics.bifurcation.branches import Branch, End
 from neuros_mechint.neuro.dynamics.bifurcation.family import Family, Found
 
-_COARSE = 1e-3  # of the distance between values: how well a crossing is known before the curve through it is fitted
-_AROUND = np.array([-0.05, -0.025, 0.025, 0.05])  # of that distance
+_REACHES = (0.3, 0.1, 0.04)  # of the distance between values: how far around a crossing points are taken, in turn
+_NODES = np.array([-1.0, -0.5, 0.5, 1.0])
+_FEWEST_NODES = 3
+_REAL_ROOT = 1e-9
 _REAL = 1e-3  # of an angle: eigenvalues of smaller argument are real
 _MEETS = 0.25
 
@@ -78,8 +80,8 @@ def bifurcations(
         met = [end for end in ends if end.place == first.place and end.meets(first.state, _MEETS)]
         partner = next((one for one in at_one if _exchange(found, first, one)), None)
         if len(met) > 1:
-            stable = all(not end.start.n_unstable[0] for end in met)
-            kind = f"{'supercritical' if stable else 'subcritical'} pitchfork"
+            # supercritical: the others are where the branch has lost stability, and have what it had
+            kind = f"{'supercritical' if met[0].begins == first.gains else 'subcritical'} pitchfork"
         elif partner is not None:
             at_one.remove(partner)
             kind = "transcritical"
@@ -113,45 +115,49 @@ def _crossings(family: Family, found: list[Found], number: int, branch: Branch) 
 def _locate(family: Family, first: Found, second: Found, rank: int) -> tuple[float, torch.Tensor, complex]:
     """Return where the eigenvalue of this rank by modulus crosses the unit circle.
 
-    Near the place itself fixed points that meet are hard to tell apart. A polynomial through four points at some
-    distance from it is exact to their fifth power.
+    At the place itself fixed points that meet cannot be told apart. Polynomials through points on both sides, nearer
+    each time, lead there.
     """
-    from scipy.optimize import brentq
-
     width = second.value - first.value
-    known = {first.value: first, second.value: second}
-
-    def at(value: float) -> Found:
-        if value not in known:
-            nearest = known[min(known, key=lambda one: abs(one - value))]
-            reached = family.advance(nearest, value)
-            known[value] = reached
-        return known[value]
-
-    def margin(value: float) -> float:
-        return float(np.abs(at(value).eigenvalues[0][rank])) - 1
-
-    low, high = margin(first.value), margin(second.value)
-    if low * high < 0:
-        coarse = float(brentq(margin, first.value, second.value, xtol=_COARSE * width))
-    else:  # one of the ends is the place, to rounding
-        coarse = first.value if abs(low) <= abs(high) else second.value
-    near = [at(coarse + offset * width) for offset in _AROUND]
-    offsets = np.array([one.value - coarse for one in near]) / width
-    margins = [float(np.abs(one.eigenvalues[0][rank])) - 1 for one in near]
-    offset = _root(offsets, np.array(margins))
+    known = [first, second]
+    share = _crossed(known, first.value, width, rank, 0.5)
+    for reach in _REACHES:
+        near = []
+        for offset in reach * _NODES:
+            value = float(np.clip(share + offset, 0, 1)) * width + first.value
+            near += _reached(family, known, value, first.value + share * width)
+        near = list({one.value: one for one in near}.values())
+        known += near
+        near = near if len(near) >= _FEWEST_NODES else known
+        share = float(np.clip(_crossed(near, first.value, width, rank, share), 0, 1))
+    offsets = np.array([(one.value - first.value) / width for one in near]) - share
     states = np.stack([one.states[0].double().cpu().numpy() for one in near])
-    state = np.array([np.polyval(np.polyfit(offsets, column, 3), offset) for column in states.T])
-    eigenvalue = near[int(np.argmin(np.abs(offsets - offset)))].eigenvalues[0][rank]
-    state_there = torch.as_tensor(state, dtype=first.states.dtype, device=first.states.device)
-    return coarse + offset * width, state_there, complex(eigenvalue / abs(eigenvalue))
+    angles = np.array([abs(np.angle(one.eigenvalues[0][rank])) for one in near])
+    state = torch.as_tensor(_at_zero(offsets, states)).to(first.states)
+    return first.value + share * width, state, complex(np.exp(1j * float(_at_zero(offsets, angles))))
 
 
-def _root(offsets: Floats, margins: Floats) -> float:
-    """Return the real root of the cubic through four points that is nearest to their middle."""
-    roots = np.roots(np.polyfit(offsets, margins, 3))
-    real = roots[np.abs(roots.imag) < 1e-9].real
-    return float(real[np.argmin(np.abs(real))]) if len(real) else 0.0
+def _reached(family: Family, known: list[Found], value: float, middle: float) -> list[Found]:
+    """Return the point at a value, followed from the nearest that is known on the same side; none if out of reach."""
+    same_side = [one for one in known if (one.value - middle) * (value - middle) >= 0]
+    start = min(same_side or known, key=lambda one: abs(one.value - value))
+    point = start if start.value == value else family.advance(start, value)
+    return [point] if point.value == value else []
+
+
+def _crossed(points: list[Found], origin: float, width: float, rank: int, middle: float) -> float:
+    """Return, as a share of the width, where the modulus is 1 by a polynomial: its root nearest to the middle."""
+    points = sorted(points, key=lambda one: abs((one.value - origin) / width - middle))[: len(_NODES)]
+    offsets = np.array([(one.value - origin) / width for one in points]) - middle
+    margins = np.array([np.abs(one.eigenvalues[0][rank]) - 1 for one in points])
+    roots = np.roots(np.polyfit(offsets, margins, len(points) - 1))
+    real = roots[np.abs(roots.imag) < _REAL_ROOT].real
+    return middle + float(real[np.argmin(np.abs(real))]) if len(real) else middle
+
+
+def _at_zero(offsets: Floats, values: Floats) -> Floats:
+    """Return the polynomials through values, at an offset of zero."""
+    return np.polyfit(offsets, values, len(offsets) - 1)[-1]
 
 
 def _exchange(found: list[Found], first: Crossing, second: Crossing) -> bool:

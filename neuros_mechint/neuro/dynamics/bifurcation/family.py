@@ -36,6 +36,11 @@ class Found(NamedTuple):
         """Return one of the points."""
         return Found(self.value, *(part[row : row + 1] for part in self[1:]))
 
+    def isolated(self) -> Found:
+        """Return the points that are no part of a line or ring of fixed points, nor about to split or vanish."""
+        rows = np.flatnonzero(~np.isnan(self.index))
+        return Found(self.value, self.states[torch.from_numpy(rows)], *(part[rows] for part in self[2:]))
+
     def with_point(self, other: Found) -> Found:
         """Return the points, and one more."""
         states = torch.cat([self.states, other.states])
@@ -66,6 +71,8 @@ class Family:
         self._like: System | None = None
         self.starts: torch.Tensor = torch.zeros(0, 0)
         self.size = 1.0
+        self.n_singular = 0
+        """At how many values points were left out that are not isolated."""
 
     def check(self, value: float) -> None:
         """Check the step at a value on the initial states.
@@ -106,7 +113,8 @@ class Family:
         after = self.points(value, state + there)
         if len(after.states) != 1:
             return None
-        allowed = _OFF_PREDICTION * there.norm() + precision(state.dtype).apart * self.size
+        # where branches part they are as near as the root of what is left to go: little more than rounding is allowed
+        allowed = _OFF_PREDICTION * there.norm() + precision(state.dtype).settled * self.size
         back = self._tangent(value, found.value, after.states)
         if back is None or (after.states + back - state).norm() > allowed:
             return None

@@ -163,7 +163,7 @@ class Controllability(Result):
             # at unstable states it is larger by orders of magnitude; it is never below 1
             wide = float(self.main.max()) > _TWO_DECADES * float(self.main.min())
             label = {"long_name": "average controllability, logarithm to base 10", "units": "1"}
-            heat_map(np.log10(self.main).assign_attrs(label) if wide else self.main, ax)
+            heat_map(self.main.copy(data=np.log10(self.main.values)).assign_attrs(label) if wide else self.main, ax)
             return
         single = self.main[0]
         bars(single.assign_coords(unit=single["unit"].values.astype(str)), ax)

@@ -69,7 +69,7 @@ def search(system: System, starts: Starts, progress: bool) -> Search:
     conditions = starts.conditions.unique().tolist()
     if len(conditions) > 1 and len(starts.states) < _FEWEST_TOGETHER * len(conditions):
         found = newton_search(system, starts.states, starts.inputs, starts.tolerance)
-        return follow_down(system, found, starts.inputs, starts.conditions, starts.size)
+        return follow_down(system, found, starts.inputs, starts.conditions, starts.slow_speed, starts.size)
     found = None
     for condition in progress_bar(conditions, description="fixed points", enabled=progress):
         rows = (starts.conditions == condition).nonzero()[:, 0]
@@ -79,7 +79,7 @@ def search(system: System, starts: Starts, progress: bool) -> Search:
         for whole, values in zip(found, part, strict=True):
             whole[rows] = values
     assert found is not None
-    return follow_down(system, found, starts.inputs, starts.conditions, starts.size)
+    return follow_down(system, found, starts.inputs, starts.conditions, starts.slow_speed, starts.size)
 
 
 def fixed_points(system: System, starts: Starts, found: Search) -> tuple[Points, Search]:
@@ -119,7 +119,8 @@ def fixed_points(system: System, starts: Starts, found: Search) -> tuple[Points,
     found_here = _taken(found_here, chosen)._replace(n_starts=counts)
     points, rows = found_here.states, found_here.rows
     found = _without(found, starts, points[~settled], rows[~settled])
-    found = follow_down(system, found, starts.inputs, starts.conditions, starts.size) if not settled.all() else found
+    if not settled.all():
+        found = follow_down(system, found, starts.inputs, starts.conditions, starts.slow_speed, starts.size)
     return subset(found_here, settled), found
 
 

@@ -98,6 +98,11 @@ class FixedPoints(Result):
         told = self.attributes["continua"]
         return [Continuum(points=np.flatnonzero(member == index), **one) for index, one in enumerate(told)]
 
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches that fit the drawing."""
+        return 6.6, 4.0
+
     def _of(self, kind: str, name: str) -> Any:
         return self.data[name].values[self.data["kind"].values == kind]
 

@@ -15,6 +15,7 @@ from neuros_mechint.neuro.dynamics.fixed_points.newton import (
 from neuros_mechint.neuro.dynamics.systems import System
 
 _FIRST, _FIRST_ITERATIONS = 160, 5
+_ITERATIONS, _ITERATIONS_IN_DOUBLE = 40, 30
 _CHORD_STEPS = 6
 _LINEAR = 0.5
 _ARRIVED = 0.05
@@ -65,11 +66,11 @@ def search_from_many(
     found = newton_search(system, states[first], _rows(inputs, first), tolerance, _FIRST_ITERATIONS, known, dtype)
     found = Search(*(_spread(values, first, len(states)) for values in found))
     found.states[:] = torch.where(found.converged[:, None], found.states, states)
-    for jacobian_dtype in dict.fromkeys((dtype, states.dtype)):
+    for jacobian_dtype, most in ((dtype, _ITERATIONS), (states.dtype, _ITERATIONS_IN_DOUBLE)):
         rest = (~found.converged).nonzero()[:, 0]
         if len(rest):
             start, given = found.states[rest], _rows(inputs, rest)
-            part = newton_search(system, start, given, tolerance, known=known, jacobian_dtype=jacobian_dtype)
+            part = newton_search(system, start, given, tolerance, most, known, jacobian_dtype)
             for whole, values in zip(found, part, strict=True):
                 whole[rest] = values
     return found

@@ -13,12 +13,13 @@ from neuros_mechint.neuro.dynamics.systems import System
 _MOST_MINIMA = 32
 _ALIKE = 1e-2  # distance of slow points that need not be told apart, in sizes of a state
 _MOST_STEPS = 200
+_WORTH_IT = 10.0
 _FLAT = 1e-2  # of its square: how much speed may change over the size of a state
 _MANIFOLD_STARTS, _MANIFOLD_STEPS = 256, 8
 
 
 def follow_down(
-    system: System, found: Search, inputs: torch.Tensor | None, conditions: torch.Tensor, size: float
+    system: System, found: Search, inputs: torch.Tensor | None, conditions: torch.Tensor, speed: float, size: float
 ) -> Search:
     r"""Return a search in which states that got stuck have gone on to a minimum of :math:`q = |F(x) - x|^2 / 2`.
 
@@ -32,6 +33,8 @@ def follow_down(
     inputs : torch.Tensor of shape (batch, n_inputs) or None
     conditions : torch.Tensor of shape (batch,)
         Which rows have the same inputs.
+    speed : float
+        States more than ten times as fast are left where they are: no way down from there is known to lead far enough.
     size : float
         Of a typical state.
 
@@ -49,11 +52,11 @@ def follow_down(
     >>> from neuros_mechint.neuro.dynamics.fixed_points.newton import newton_search
     >>> from neuros_mechint.neuro.dynamics.systems import as_system
     >>> system, states = as_system(lambda x: x + x**2 + 0.01, [[-0.3]])
-    >>> found = follow_down(system, newton_search(system, states), None, torch.zeros(1, dtype=torch.int64), 0.3)
+    >>> found = follow_down(system, newton_search(system, states), None, torch.zeros(1, dtype=torch.int64), 0.1, 0.3)
     >>> abs(found.states.item()) < 1e-6, found.speeds.item()
     (True, 0.01)
     """
-    rows = found.flat.nonzero()[:, 0]
+    rows = (found.flat & (found.speeds <= _WORTH_IT * speed)).nonzero()[:, 0]
     chosen, _ = distinct(found.states[rows], found.speeds[rows], conditions[rows], _ALIKE * size)
     rows = rows[chosen[:_MOST_MINIMA]]
     if not len(rows):

@@ -28,6 +28,8 @@ _FIRST_ROUND = 1000
 _MOST_SHOWN = 1000
 _MOST_PARTS = 8
 _NEAR, _COLLAPSED, _SHRINKS = 0.1, 1e-3, 0.99
+# A trajectory that has settled to 2% cannot be near an orbit from which deviations double in each turn.
+_MOST_GROWTH = 2.0
 # How well an orbit must close, how still a state must be, and how far from 1 a multiplier must be to be told from 1.
 _CLOSES = {torch.float64: 1e-6, torch.float32: 1e-3}
 _STILL = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -88,7 +90,7 @@ def find_limit_cycle(
     Parameters
     ----------
     step : callable, or an object with a method ``step``
-        ``step(states)`` or ``step(states, inputs)`` in torch, for rows ``(batch, n_states)``; also an adapted model with
+        ``step(states)`` or ``step(states, inputs)`` in torch, for rows ``(batch, n_states)``; or an adapted model with
         the capability "step".
     state : array_like or torch.Tensor of shape (n_states,) or (1, n_states)
         Where it starts.
@@ -165,8 +167,8 @@ def _settled(search: _Search, states: torch.Tensor, n_steps: int) -> _Outcome:
         shooter = Shooter(search.system, search.dt, search.dtype, spread(seen))
         guesses = returns_of_map(seen, search.max_period) if search.dt is None else returns_of_flow(seen, search.dt)
         for guess in _resolved(guesses, search.dt):
-            found = _refined(search, shooter, guess)
-            if found is not None and _is_where_it_settles(found, seen[-1], search.dtype):
+            found = _refined(search, shooter, guess, _MOST_GROWTH)
+            if found is not None and _is_where_it_settles(found, seen[-1], shooter.size, search.dtype):
                 return _named(found, search, seen, done)
     return _without(search, seen, done)
 
@@ -182,10 +184,10 @@ def _resolved(guesses: list[Guess], dt: float | None) -> list[Guess]:
     return guesses
 
 
-def _refined(search: _Search, shooter: Shooter, guess: Guess) -> _Found | None:
+def _refined(search: _Search, shooter: Shooter, guess: Guess, most_growth: float = np.inf) -> _Found | None:
     """Return the closed orbit near a guess, or None where Newton's method finds none, or a fixed point."""
     tolerance = _CLOSES[search.dtype]
-    orbit = shooter.refine(guess.start, guess.period)
+    orbit = shooter.refine(guess.start, guess.period, most_growth)
     if orbit is None or shooter.closure(orbit.shot) > tolerance:
         return None
     orbit = shooter.shortest(orbit, _MOST_PARTS if search.dt else search.max_period, tolerance)
@@ -203,11 +205,10 @@ def _neutral_within(found: _Found, dtype: torch.dtype) -> float:
     return max(_NEUTRAL[dtype], 10 * found.accuracy)
 
 
-def _is_where_it_settles(found: _Found, last: Floats, dtype: torch.dtype) -> bool:
+def _is_where_it_settles(found: _Found, last: Floats, size: float, dtype: torch.dtype) -> bool:
     largest = np.abs(found.across).max(initial=0.0)
     distance = np.linalg.norm(found.orbit.states - last, axis=1).min()
-    near = distance <= _NEAR * found.orbit.size or len(found.orbit.states) == 1
-    return bool(near and largest <= 1 + _neutral_within(found, dtype))
+    return bool(distance <= _NEAR * size and largest <= 1 + _neutral_within(found, dtype))
 
 
 def _named(found: _Found, search: _Search, seen: Floats, n_steps: int) -> _Outcome:
@@ -219,7 +220,7 @@ def _named(found: _Found, search: _Search, seen: Floats, n_steps: int) -> _Outco
         return _Outcome("fixed point", "a fixed point, and no periodic orbit", None, seen, n_steps)
     if np.abs(found.across - 1).min(initial=np.inf) <= tolerance:
         verdict = (
-            "one of a continuum of closed orbits, and no limit cycle: to neighbouring orbits the system neither returns "
+            "one of a continuum of closed orbits, and no limit cycle: to its neighbours the system neither returns "
             f"nor departs (a multiplier across the orbit is 1 to {tolerance:.0e})"
         )
         return _Outcome("continuum of closed orbits", verdict, found, seen, n_steps)
@@ -237,7 +238,7 @@ def _nearby(search: _Search, states: torch.Tensor, n_steps: int) -> _Outcome:
     start, length = states[0].double().numpy(), min(_FIRST_ROUND, n_steps)
     while True:
         trajectory = Shooter(search.system, search.dt, search.dtype, 1.0).run(start, length)
-        finite = np.isfinite(trajectory).all(1)
+        finite = np.asarray(np.isfinite(trajectory).all(1))
         trajectory = trajectory[: len(finite) if finite.all() else int(finite.argmin())]
         for guess in _resolved(returns_to_start(trajectory, search.dt, search.max_period), search.dt):
             first_turn = trajectory[: int(guess.period / (search.dt or 1)) + 1]
@@ -258,7 +259,7 @@ def _without(search: _Search, seen: Floats, n_steps: int) -> _Outcome:
         return _Outcome("fixed point", verdict, None, seen, n_steps)
     within = f"within {n_steps} steps" + ("" if search.dt else f" at periods up to {search.max_period}")
     verdict = (
-        f"no closed orbit: the trajectory does not settle on any {within}; it is chaotic, quasi-periodic, or needs longer "
+        f"no closed orbit: the trajectory does not settle on any {within}; chaotic, quasi-periodic, or slow "
         "(lyapunov_spectrum tells the first two apart)"
     )
     if search.dt is None and np.linalg.norm(np.diff(seen, axis=0), axis=1).max() < spread(seen) / 2:
@@ -314,7 +315,8 @@ def _dataset(outcome: _Outcome, search: _Search) -> xr.Dataset:
     states = outcome.states[-_MOST_SHOWN:] if found is None else found.orbit.states
     period = np.nan if found is None else found.orbit.period
     none = np.zeros(0, dtype=complex)
-    multipliers, logarithms = (none, none) if found is None else (found.multipliers, found.logarithms)
+    multipliers: Complexes = none if found is None else found.multipliers
+    logarithms: Complexes = none if found is None else found.logarithms
     along = np.zeros(len(multipliers), dtype=bool)
     along[:1] = dt is not None
     modes = {
@@ -326,7 +328,7 @@ def _dataset(outcome: _Outcome, search: _Search) -> xr.Dataset:
     data = {
         "orbit": (("time", "unit"), states, {"long_name": "state"}),
         "period": ((), period, {"long_name": "period", "units": time}),
-        **{name: ("mode", values, {"long_name": text, "units": units}) for name, (values, text, units) in modes.items()},
+        **{name: ("mode", values, {"long_name": text, "units": unit}) for name, (values, text, unit) in modes.items()},
         "along_orbit": ("mode", along, {"long_name": "deviation along the orbit"}),
     }
     times = np.arange(len(states)) * (dt or 1)

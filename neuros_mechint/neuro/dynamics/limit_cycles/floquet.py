@@ -43,11 +43,12 @@ def floquet(factors: Floats, direction: Floats | None = None) -> tuple[Complexes
     [1.0, 1e-06, 1e-24]
     """
     basis = _basis(np.eye(factors.shape[1]), direction)
-    for _ in range(_MOST_TURNS):
+    turns = 0
+    while True:
         after, triangle, logs = _one_turn(factors, basis)
         turned = basis.T @ after
-        blocks = _blocks(turned)
-        if max(len(block) for block in blocks) <= 2:
+        blocks, turns = _blocks(turned), turns + 1
+        if turns == _MOST_TURNS or all(len(block) == 1 or _is_pair(block, turned @ triangle) for block in blocks):
             break
         basis = _basis(after, direction)
     multipliers, logarithms = _of_blocks(turned @ triangle, logs, turned, blocks)
@@ -89,9 +90,12 @@ def _blocks(turned: Floats) -> list[list[int]]:
     return blocks
 
 
-def _of_blocks(
-    matrix: Floats, logs: Floats, turned: Floats, blocks: list[list[int]]
-) -> tuple[Complexes, Complexes]:
+def _is_pair(block: list[int], matrix: Floats) -> bool:
+    """Return whether two directions stay mixed for good: they turn around each other."""
+    return len(block) == 2 and bool(np.linalg.eigvals(matrix[np.ix_(block, block)]).imag.any())
+
+
+def _of_blocks(matrix: Floats, logs: Floats, turned: Floats, blocks: list[list[int]]) -> tuple[Complexes, Complexes]:
     multipliers, logarithms = [], []
     with np.errstate(divide="ignore"):
         for block in blocks:

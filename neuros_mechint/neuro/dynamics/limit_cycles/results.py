@@ -100,7 +100,7 @@ class LimitCycle(Result):
     def _headline(self) -> str:
         units = self.data["period"].attrs["units"]
         if not self.found:
-            return {"none": "no closed orbit: end of the trajectory", "fixed point": "a fixed point, no cycle"}[self.kind]
+            return "no closed orbit: end of the trajectory" if self.kind == "none" else "a fixed point, no cycle"
         stability = "" if self.kind == "continuum of closed orbits" else "stable " if self.stable else "unstable "
         kind = "one of a continuum of closed orbits" if self.kind == "continuum of closed orbits" else self.kind
         return f"{stability}{kind}, period {self.period:.6g}{' steps' if units == 'steps' else ''}"

@@ -127,4 +127,3 @@ def returns_to_start(states: Floats, dt: float | None, most_steps: int) -> list[
     size = spread(states[: int(times[0] / (dt or 1)) + 1]) if times.size else 0.0
     near = np.flatnonzero(distances <= _NEAR_START * max(size, np.finfo(float).tiny))
     return [Guess(states[0], float(times[index])) for index in near[:_MOST_CANDIDATES]]
-

@@ -15,7 +15,7 @@ from neuros_mechint.neuro.dynamics.systems import System
 NODES = 12
 _BEFORE = NODES // 2 - 1
 FEWEST_STEPS = NODES
-_MOST_ITERATIONS, _MOST_HALVINGS = 25, 6
+_MOST_ITERATIONS, _MOST_HALVINGS = 20, 5
 # Directions in which the orbit neither contracts nor expands by more than this are left as they are: Newton's
 # method would walk along a continuum of closed orbits, of which all but its centre close to rounding only.
 _SMALLEST = 1e-6
@@ -174,12 +174,15 @@ class Shooter:
             found.append(self.system.jacobians(portion, held).double().numpy())
         return np.concatenate(found)
 
-    def refine(self, start: Floats, period: float) -> ClosedOrbit | None:
+    def refine(self, start: Floats, period: float, most_growth: float = np.inf) -> ClosedOrbit | None:
         """Return the closed orbit near a guess, or None where Newton's method leaves all bounds.
 
-        Whether it is closed is up to the caller, see `closure`.
+        Whether it is closed is up to the caller, see `closure`. Guesses from which deviations grow by more than
+        ``most_growth`` in a turn are not followed.
         """
         orbit = self._orbit(start, period)
+        if orbit is None or np.abs(np.linalg.eigvals(derivative_of_turn(orbit.factors))).max() > most_growth:
+            return None
         for _ in range(_MOST_ITERATIONS):
             if orbit is None or self.closure(orbit.shot) <= 10 * np.finfo(np.float64).eps:
                 break
@@ -256,9 +259,9 @@ def _newton_step(orbit: ClosedOrbit) -> tuple[Floats, float]:
     moved = derivative_of_turn(orbit.factors) - np.eye(len(orbit.start))
     speed = float(np.linalg.norm(orbit.shot.velocity))
     if speed == 0:
-        return np.linalg.lstsq(moved, -orbit.shot.gap, rcond=_SMALLEST)[0], 0.0
+        return np.asarray(np.linalg.lstsq(moved, -orbit.shot.gap, rcond=_SMALLEST)[0], dtype=np.float64), 0.0
     along = orbit.shot.velocity / speed
     bordered = np.block([[moved, along[:, None]], [along[None, :], np.zeros((1, 1))]])
-    step = np.linalg.lstsq(bordered, np.append(-orbit.shot.gap, 0.0), rcond=_SMALLEST)[0]
+    solved = np.linalg.lstsq(bordered, np.append(-orbit.shot.gap, 0.0), rcond=_SMALLEST)[0]
+    step = np.asarray(solved, dtype=np.float64)
     return step[:-1], float(step[-1]) / speed
-

@@ -31,18 +31,18 @@ def gram_schmidt(tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     >>> orthonormal.tolist(), stretch.tolist()
     ([[[1.0, 0.0]], [[0.0, 1.0]]], [[3.0, 2.0]])
     """
+    # Into memory that is there and by few calls: in networks, memory takes the time, in small systems the calls.
     left, result, products = tangents, torch.empty_like(tangents), torch.empty_like(tangents)
-    lengths = []
-    for index in range(len(tangents)):
-        unit, rest = result[index], slice(index + 1, None)
-        length = torch.linalg.vector_norm(left[index], dim=-1, keepdim=True)
-        lengths.append(length)
-        torch.div(left[index], length, out=unit)
-        if index + 1 < len(tangents):
-            # into memory that is there: for networks most of the time would go into new one
-            along = torch.mul(left[rest], unit, out=products[rest]).sum(-1, keepdim=True)
-            torch.addcmul(left[rest], along, unit, value=-1, out=result[rest])
-        left = result
+    units, lengths = result.unbind(), []
+    for index, unit in enumerate(units):
+        lengths.append(torch.linalg.vector_norm(left[index], dim=-1, keepdim=True))
+        torch.div(left[index], lengths[-1], out=unit)
+        n_rest = len(units) - index - 1
+        if n_rest:
+            rest = left.narrow(0, index + 1, n_rest)
+            along = torch.mul(rest, unit, out=products.narrow(0, 0, n_rest)).sum(-1, keepdim=True)
+            torch.addcmul(rest, along, unit, value=-1, out=result.narrow(0, index + 1, n_rest))
+            left = result
     return result, torch.cat(lengths, dim=-1)
 
 

@@ -28,7 +28,7 @@ from neuros_mechint.neuro.dynamics.lyapunov.spectrum_statistics import (
     unsettled,
     verdict,
 )
-from neuros_mechint.neuro.dynamics.lyapunov.tangent_growth import Growth, TangentRun
+from neuros_mechint.neuro.dynamics.lyapunov.tangent_growth import Growth, TangentRun, joined, tangent_runs
 from neuros_mechint.neuro.dynamics.systems import System, as_system
 
 _SHORTEST_WARMUP = 1000
@@ -124,51 +124,60 @@ def lyapunov_spectrum(
         varying = varying.to(rows).expand(len(rows), -1, -1)
     n_exponents, dt_used = _number_of_exponents(n_exponents, system), _time_of_step(dt, system)
     random = torch.randn(n_exponents, *rows.shape, dtype=rows.dtype, generator=torch_generator(seed))
-    run = TangentRun(system, rows, householder(random.to(rows.device))[0], varying, compiled)
-    run.discard(warmup, progress)
-    growth = run.measure(n_steps, N_BLOCKS, progress)
+    runs = tangent_runs(system, rows, householder(random.to(rows.device))[0], varying, compiled)
+    growth = joined([_run(run, warmup, n_steps, progress) for run in runs])
+    run = runs[0]
     found = exponents_of(growth, dt_used, torch.finfo(rows.dtype).eps, level)
     moving = unsettled(found)
     word = verdict(found, growth, not moving[0], level)
+    arguments = {
+        "step": system.name,
+        "states": rows.cpu().numpy(),
+        "inputs": None if inputs is None else np.asarray(torch.as_tensor(inputs).cpu()),
+        "n_steps": n_steps,
+        "n_exponents": n_exponents,
+        "dt": dt,
+        "warmup": warmup,
+        "compiled": compiled,
+        "level": level,
+    }
     return LyapunovSpectrum(
         _dataset(found, system, "step" if dt is None and system.dt is None else "unit of time"),
         f"Lyapunov exponents of {system.name}",
         attributes={
             "verdict": word,
-            "n_positive": int((found.sign > 0).sum()),
-            "n_zero": int((found.sign == 0).sum()),
-            "n_negative": int((found.sign < 0).sum()),
-            "n_states": system.n_states,
-            "n_trajectories": len(rows),
             "n_steps": n_steps,
             "warmup": warmup,
             "dt": dt_used,
             "level": level,
             "driven": varying is not None,
-            "dtype": str(rows.dtype).removeprefix("torch."),
-            "error_rule": _error_rule(len(rows)),
-            "route": run.push.route,
-            "route_reason": run.push.reason,
-            "compiled": run.compiled,
-            "not_compiled": run.not_compiled,
+            **_about(found, run, rows),
         },
-        provenance=Provenance.record(
-            seed,
-            arguments={
-                "step": system.name,
-                "states": rows.cpu().numpy(),
-                "inputs": None if inputs is None else np.asarray(torch.as_tensor(inputs).cpu()),
-                "n_steps": n_steps,
-                "n_exponents": n_exponents,
-                "dt": dt,
-                "warmup": warmup,
-                "compiled": compiled,
-                "level": level,
-            },
-        ),
+        provenance=Provenance.record(seed, arguments=arguments),
         citations=("benettin1980", "kaplan1979", "eckmann1985"),
         warnings=_warnings(found, growth, run, moving),
     )
+
+
+def _about(found: Exponents, run: TangentRun, states: torch.Tensor) -> dict[str, Any]:
+    return {
+        "n_positive": int((found.sign > 0).sum()),
+        "n_zero": int((found.sign == 0).sum()),
+        "n_negative": int((found.sign < 0).sum()),
+        "n_states": states.shape[1],
+        "n_trajectories": len(states),
+        "dtype": str(states.dtype).removeprefix("torch."),
+        "error_rule": _error_rule(len(states)),
+        "route": run.push.route,
+        "route_reason": run.push.reason,
+        "compiled": run.compiled,
+        "not_compiled": run.not_compiled,
+    }
+
+
+def _run(run: TangentRun, warmup: int, n_steps: int, progress: bool) -> Growth:
+    run.discard(warmup, progress)
+    return run.measure(n_steps, N_BLOCKS, progress)
 
 
 def _number_of_steps(n_steps: int) -> int:
@@ -197,7 +206,7 @@ def _inputs_and_warmup(inputs: Any, n_steps: int, warmup: int | None) -> tuple[t
             "inputs do not fit the number of steps",
             expected=f"(batch, steps, n_inputs) with {wanted} steps: those of the warm-up come first",
             got=tuple(given.shape),
-            fix=f"measure fewer: n_steps={given.shape[1] * 3 // 4}; or pass warmup=0 if the states are those at the time",
+            fix=f"measure fewer: n_steps={given.shape[1] * 3 // 4}; or warmup=0 if the states are those at the time",
         )
     if given.is_complex() or not torch.isfinite(given).all():
         raise InputError("inputs are not finite real numbers", expected="real numbers without gaps", got=given.dtype)
@@ -235,9 +244,9 @@ def _warnings(found: Exponents, growth: Growth, run: TangentRun, moving: np.ndar
     lost = np.isneginf(found.by_trajectory)
     if lost.any():
         told.append(
-            f"the Jacobian is singular to rounding on {int(lost.any(1).sum())} of {len(lost)} trajectories (superstable "
-            "motion, or a step that forgets): exponents of minus infinity; shorter steps resolve more where it only "
-            "contracts fast"
+            f"the Jacobian is singular to rounding on {int(lost.any(1).sum())} of {len(lost)} trajectories "
+            "(superstable motion, or a step that forgets): exponents of minus infinity; shorter steps "
+            "resolve more where it only contracts fast"
         )
     if found.n_accidents:
         told.append(f"{found.n_accidents} steps with a Jacobian singular to rounding were counted as rounding")
@@ -268,7 +277,9 @@ def _warnings(found: Exponents, growth: Growth, run: TangentRun, moving: np.ndar
 def _dataset(found: Exponents, system: System, unit: str) -> xr.Dataset:
     per_time = f"1 / {unit}"
     names = ("sem", "sem_segments", "sem_trajectories", "low", "high")
-    data = {"exponents": ("exponent", found.mean, {"long_name": "Lyapunov exponent", "units": per_time})}
+    data: dict[str, Any] = {
+        "exponents": ("exponent", found.mean, {"long_name": "Lyapunov exponent", "units": per_time})
+    }
     data |= {
         name: ("exponent", getattr(found, name), {"long_name": name.replace("_", " "), "units": per_time})
         for name in names

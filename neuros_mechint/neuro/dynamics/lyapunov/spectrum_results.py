@@ -21,8 +21,8 @@ WORDS = {
     "neutral": "no chaos found: the largest exponent cannot be told from 0, as for a limit cycle or a torus",
     "stable": "no chaos: the largest exponent is below 0, perturbations die out",
     "at_rest": "an unstable fixed point: the largest exponent is above 0, but the states do not move",
-    "unbounded": "the largest exponent is above 0, but the states outgrow where they were: unstable, not called chaotic",
-    "undecided": "undecided: the largest exponent is above 0 by its interval, but it falls in time or the tangents grew "
+    "unbounded": "the largest exponent is above 0, but the states outgrow where they were: not called chaotic",
+    "undecided": "undecided: the largest exponent is above 0 by its interval, but falls in time or the tangents grew "
     "too little to tell it from slow (polynomial) growth, which regular motion has too; take more steps",
 }
 
@@ -60,7 +60,7 @@ class LyapunovSpectrum(Result):
     def entropy(self) -> float:
         """Sum of the positive exponents in nats per unit of time: an upper bound of the Kolmogorov-Sinai entropy.
 
-        Pesin's equality holds for attractors with a smooth measure along what expands (SRB), Ruelle's inequality always.
+        Pesin's equality holds for attractors with a measure smooth along what expands, Ruelle's inequality always.
         """
         return self.data["entropy"].item()
 

@@ -122,7 +122,7 @@ def _scatter_over_trajectories(values: Floats) -> Floats:
 
 
 def _together(segments: Floats) -> npt.NDArray[np.bool_]:
-    """Return for each exponent whether trajectories fluctuate together: their mean does more than independence allows."""
+    """Return for each exponent whether trajectories fluctuate together, more than independent ones would."""
     from scipy.stats import f
 
     n_trajectories = segments.shape[1]

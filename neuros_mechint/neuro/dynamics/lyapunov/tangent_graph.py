@@ -90,7 +90,7 @@ def _simplify(traced: fx.GraphModule) -> None:
     zero: set[fx.Node] = set()
     known: dict[str, fx.Node] = {}
     for node in list(traced.graph.nodes):
-        if node.op != "call_function":
+        if node.op not in ("call_function", "get_attr"):
             continue
         same = _passed_on(node, zero) or known.get(_written(node))
         if same is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,10 @@ AdvanceFunction = Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 """``advance(states, tangents[, inputs])``: next states, orthonormal tangents, and their stretch."""
 
 _STEPS_AT_ONCE = 100
+# Tangents of so many numbers are moved at once, so that they stay in the cache of the processor.
+_NUMBERS_AT_ONCE = 65_536
+_FEWEST_ROWS = 16
+_TIMED_CALLS = 3
 _REPEATS = 3
 _AT_REST = 1e-9
 _AGREES = {torch.float64: 1e-7, torch.float32: 1e-3}
@@ -120,7 +126,11 @@ class TangentRun:
             return
         eager = self._fast or _careful_step(self.push)
         try:
-            self._fast = _compiled_step(eager, self.states, self.tangents, *self._given(0))
+            compiled = _compiled_step(eager, self.states, self.tangents, *self._given(0))
+            if compiled is None:
+                self.compiled, self.not_compiled = False, "the compiled step is not faster for tangents of this size"
+            else:
+                self._fast = compiled
         except Exception as error:  # compilers raise errors of many classes; the step as it is needs none
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:_LONGEST_REASON]
             self.compiled, self.not_compiled = False, reason
@@ -199,6 +209,58 @@ class TangentRun:
             )
 
 
+def tangent_runs(
+    system: System,
+    states: torch.Tensor,
+    tangents: torch.Tensor,
+    inputs: torch.Tensor | None = None,
+    compiled: bool = False,
+) -> list[TangentRun]:
+    """Return runs of a few trajectories each, as many as fit the cache; for the arguments see `TangentRun`.
+
+    Examples
+    --------
+    >>> from neuros_mechint.neuro.dynamics.systems import as_system
+    >>> system, states = as_system(lambda state: 2 * state, [[1.0], [3.0]])
+    >>> run = tangent_runs(system, states, torch.ones(1, 2, 1, dtype=torch.float64))[0]
+    >>> run.measure(10, 5).log_stretch.sum(0).round(2).tolist()
+    [[6.93], [6.93]]
+    """
+    at_once = max(_FEWEST_ROWS, _NUMBERS_AT_ONCE // tangents[:, 0].numel())
+    runs: list[TangentRun] = []
+    for rows in torch.arange(len(states)).tensor_split(-(-len(states) // at_once)):
+        some = slice(int(rows[0]), int(rows[-1]) + 1)
+        part = replace(system, inputs=system.rows(some))
+        given = part, states[some], tangents[:, some].contiguous(), None if inputs is None else inputs[some]
+        alike = next((run for run in runs if len(run.states) == len(rows)), None)
+        if alike is None:
+            runs.append(TangentRun(*given, compiled))
+        else:
+            run = copy.copy(alike)  # what was traced and compiled holds for these shapes
+            run.system, run.states, run.tangents, run.inputs = given
+            runs.append(run)
+    return runs
+
+
+def joined(growths: Sequence[Growth]) -> Growth:
+    """Return the growth of all trajectories as one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = Growth(np.zeros((5, 2, 3)), np.ones(5, int), np.zeros((2, 3), int), np.zeros((5, 2)), np.ones(2, bool))
+    >>> joined([one, one]).log_stretch.shape
+    (5, 4, 3)
+    """
+    return Growth(
+        np.concatenate([growth.log_stretch for growth in growths], axis=1),
+        growths[0].block_steps,
+        np.concatenate([growth.n_singular for growth in growths]),
+        np.concatenate([growth.size for growth in growths], axis=1),
+        np.concatenate([growth.moves for growth in growths]),
+    )
+
+
 def _fast_step(push: Push) -> AdvanceFunction:
     def advance(
         states: torch.Tensor, tangents: torch.Tensor, *inputs: torch.Tensor
@@ -221,8 +283,8 @@ def _careful_step(push: Push) -> AdvanceFunction:
 
 def _compiled_step(
     advance: AdvanceFunction, states: torch.Tensor, tangents: torch.Tensor, *inputs: torch.Tensor
-) -> AdvanceFunction:
-    """Return the step compiled for these shapes, forward only.
+) -> AdvanceFunction | None:
+    """Return the step compiled for these shapes, forward only, or None where it is not faster then.
 
     A backward pass is never compiled: a second one through such a function can be wrong without an error.
     """
@@ -233,11 +295,20 @@ def _compiled_step(
         for found, expected in zip(compiled(*examples), advance(*examples), strict=True):
             if not (found - expected).abs().max() <= _AGREES[states.dtype] * expected.abs().max().clamp_min(1):
                 raise RuntimeError("the compiled step gives another result")
-    return compiled
+        return compiled if _seconds(compiled, examples) < _seconds(advance, examples) else None
+
+
+def _seconds(advance: AdvanceFunction, examples: tuple[torch.Tensor, ...]) -> float:
+    times = []
+    for _ in range(_TIMED_CALLS):
+        begin = time.perf_counter()
+        advance(*examples)
+        times.append(time.perf_counter() - begin)
+    return min(times)
 
 
 def _logarithms(stretch: torch.Tensor) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Return sums of the logarithms over steps ``(batch, tangent)``, and in how many steps rounding was all there was."""
+    """Return sums of the logarithms over steps ``(batch, tangent)``, and in how many steps there was rounding only."""
     rounding = torch.finfo(stretch.dtype).eps * stretch.amax(-1, keepdim=True).clamp_min(1)
     hidden = stretch <= rounding
     logs = torch.maximum(stretch, rounding).double().log().sum(0)

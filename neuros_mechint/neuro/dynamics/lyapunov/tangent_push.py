@@ -103,9 +103,10 @@ def direction_push(system: System) -> PushFunction:
         given = inputs[0] if inputs else None
 
         def along(direction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return torch.func.jvp(lambda rows: system.raw(rows, given), (states,), (direction,))
+            after, moved = torch.func.jvp(lambda rows: system.raw(rows, given), (states,), (direction,))[:2]
+            return after, moved
 
-        return torch.func.vmap(along, out_dims=(None, 0))(tangents)
+        return torch.func.vmap(along, out_dims=(None, 0))(tangents)  # pyright: ignore[reportArgumentType]
 
     return push
 
