@@ -38,7 +38,7 @@ def within(found, index, truth, n_errors=4.0):
 @pytest.mark.parametrize("seed", range(3))
 def test_logistic_map(seed):
     rows = np.random.default_rng(seed).uniform(0.1, 0.9, size=(64, 1))
-    found = nm.lyapunov_spectrum(nm.logistic_map, rows, 5000, seed=seed)
+    found = nm.lyapunov_spectrum(nm.logistic_map, rows, 3000, seed=seed)
     assert found.exponents[0] == pytest.approx(math.log(2), abs=2e-3)
     assert within(found, 0, math.log(2))
     assert found.sem[0] < 1e-3
@@ -71,10 +71,10 @@ def test_lorenz():
 
 
 def test_rossler():
-    found = nm.lyapunov_spectrum(nm.rk4(nm.rossler, 0.05), starts(128, 3, 2), 6000, warmup=4000)
-    for index, (truth, tolerance) in enumerate(((0.0714, 0.004), (0.0, 0.001), (-5.394, 0.02))):
+    found = nm.lyapunov_spectrum(nm.rk4(nm.rossler, 0.05), starts(96, 3, 2), 4000, warmup=2000)
+    for index, (truth, tolerance) in enumerate(((0.0714, 0.004), (0.0, 0.002), (-5.394, 0.02))):
         assert found.exponents[index] == pytest.approx(truth, abs=tolerance)
-    assert within(found, 0, 0.0714)
+        assert within(found, index, truth)
     assert found.chaotic
 
 
@@ -94,8 +94,8 @@ def test_linear_systems_have_the_logarithms_of_their_eigenvalues(seed):
 
 def test_flow_of_a_linear_equation():
     matrix = torch.tensor([[-0.1, 2.0], [0.0, -0.5]], dtype=torch.float64)
-    found = nm.lyapunov_spectrum(nm.rk4(lambda x: x @ matrix.T, 0.01), [[1.0, 1.0]], 2000)
-    assert found.exponents == pytest.approx([-0.1, -0.5], abs=1e-9)
+    found = nm.lyapunov_spectrum(nm.rk4(lambda x: x @ matrix.T, 0.05), [[1.0, 1.0]], 1000, warmup=2000)
+    assert found.exponents == pytest.approx([-0.1, -0.5], abs=1e-7)
 
 
 def test_sum_of_a_random_network_is_the_mean_log_determinant():
@@ -128,7 +128,7 @@ def test_large_random_networks_are_chaotic_above_gain_one_only():
 
 @pytest.mark.parametrize("n_trajectories", [1, 16])
 def test_limit_cycle(n_trajectories):
-    found = nm.lyapunov_spectrum(nm.rk4(nm.van_der_pol, 0.02), starts(n_trajectories, 2, 3), 5000)
+    found = nm.lyapunov_spectrum(nm.rk4(nm.van_der_pol, 0.02), starts(n_trajectories, 2, 3), 3000)
     assert abs(found.exponents[0]) < 1e-3
     assert found.exponents[1] == pytest.approx(-1.0594, abs=2e-3)
     assert found.verdict == "neutral"
@@ -158,7 +158,7 @@ def test_rotation_and_slow_separation_are_not_chaos():
 
     for seed in range(3):
         for warmup in (0, 500):
-            found = nm.lyapunov_spectrum(twist, starts(16, 2, seed), 2000, warmup=warmup, seed=seed)
+            found = nm.lyapunov_spectrum(twist, starts(16, 2, seed), 1500, warmup=warmup, seed=seed)
             assert found.exponents[0] > 0
             assert not found.chaotic
     two = torch.tensor([1.0, 2**0.5], dtype=torch.float64)
@@ -175,7 +175,7 @@ def test_unstable_motion_is_not_called_chaotic():
     assert found.verdict == "at_rest"
     found = nm.lyapunov_spectrum(lambda states: 1.1 * states, [[1.0]], 500)
     assert found.verdict == "unbounded"
-    found = nm.lyapunov_spectrum(nm.rk4(nm.duffing, 0.05), starts(8, 2, 6), 3000)
+    found = nm.lyapunov_spectrum(nm.rk4(nm.duffing, 0.05), starts(8, 2, 6), 1500)
     assert found.verdict == "stable"
     assert found.exponents == pytest.approx([-0.25, -0.25], abs=1e-3)  # both wells: -damping / 2
     for seed in range(4):
@@ -212,20 +212,57 @@ def test_forgotten_directions_leave_the_others_right():
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
-def test_intervals_hold_the_truth():
-    for n_trajectories in (1, 16):
-        held = 0
-        for seed in range(60):
-            rows = np.random.default_rng(seed).uniform(0.1, 0.9, size=(n_trajectories, 1))
-            found = nm.lyapunov_spectrum(nm.logistic_map, rows, 1000, warmup=100, seed=seed)
-            held += bool(found.data["low"][0] <= math.log(2) <= found.data["high"][0])
-        assert held >= 52  # of 60; 57 are expected
+def share_that_holds(step, truth, draw, n_trajectories, n_runs, n_steps):
+    held = 0
+    for seed in range(n_runs):
+        rows = draw(np.random.default_rng(seed), n_trajectories)
+        found = nm.lyapunov_spectrum(step, rows, n_steps, warmup=100, seed=seed)
+        held += bool(found.data["low"][0] <= truth <= found.data["high"][0])
+    return held / n_runs
 
 
-def test_without_warm_up_it_says_that_nothing_has_settled():
-    rows = starts(64, 3, 1, 4.0, [0, 0, 25])
-    found = nm.lyapunov_spectrum(LORENZ, rows, 500, warmup=0)
+def on_the_interval(random, n):
+    return random.uniform(0.1, 0.9, size=(n, 1))
+
+
+@pytest.mark.parametrize("n_trajectories", [1, 16])
+def test_intervals_hold_the_truth(n_trajectories):
+    # of 20 draws with 95% each, 16 or fewer come once in 400 times
+    assert share_that_holds(nm.logistic_map, math.log(2), on_the_interval, n_trajectories, 20, 300) >= 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_trajectories", [1, 4, 16, 64])
+def test_intervals_of_many_runs_hold_the_truth(n_trajectories):
+    assert share_that_holds(nm.logistic_map, math.log(2), on_the_interval, n_trajectories, 200, 1000) >= 0.9
+
+    def on_the_attractor(random, n):
+        return 0.1 * random.normal(size=(n, 2))
+
+    share = share_that_holds(nm.henon_map, 0.419217, on_the_attractor, n_trajectories, 200, 1000)
+    assert share >= 0.9
+
+
+def test_what_the_warm_up_of_tangents_is_for():
+    rows = nm.simulate(LORENZ, starts(128, 3, 1, 4.0, [0, 0, 25]), 1, discard=2000)[:, 0]  # on the attractor
+    without = nm.lyapunov_spectrum(LORENZ, rows, 1000, warmup=0)
+    assert without.exponents[1] < -0.04  # biased, and the error says so
+    assert abs(without.exponents[1]) < 3 * without.sem[1]
+    found = nm.lyapunov_spectrum(LORENZ, rows, 1000, warmup=1000)
+    assert abs(found.exponents[1]) < 0.01
+    assert found.sem[1] < without.sem[1] / 5
+
+
+def test_motion_that_has_not_settled_is_told():
+    # a slow drift of the parameter that the exponent depends on, from chaos to a stable point
+    def step(states):
+        x, r = states.unbind(-1)
+        return torch.stack([nm.logistic_map(x[:, None], r=r[:, None])[:, 0], 2.5 + 0.999 * (r - 2.5)], -1)
+
+    rows = np.stack([np.random.default_rng(0).uniform(0.2, 0.8, 16), np.full(16, 4.0)], -1)
+    found = nm.lyapunov_spectrum(step, rows, 1000, warmup=0)
     assert any("not settled" in warning for warning in found.warnings)
+    assert not found.chaotic
 
 
 def test_several_attractors_are_told():
@@ -285,20 +322,19 @@ def test_every_way_to_move_tangents_agrees(monkeypatch, d, n_exponents):
         assert np.abs(other - fast).max() < 1e-10
 
 
-def test_exponents_equal_those_of_a_loop_in_numpy():
-    rows = starts(3, 2, 0, 0.1)
-    states = nm.simulate(nm.henon_map, rows, 1)[:, 0].numpy()
-    found = nm.lyapunov_spectrum(nm.henon_map, rows, 200, warmup=1, seed=4)
-    tangents = np.random.default_rng(1).normal(size=(3, 2, 2))
+def test_growth_equals_that_of_a_loop_in_numpy():
+    rows, tangents = starts(3, 2, 0, 0.1), np.linalg.qr(starts(6, 2, 1).reshape(3, 2, 2))[0]
+    system, states = as_system(nm.henon_map, rows)
+    run = TangentRun(system, states, torch.from_numpy(tangents).permute(2, 0, 1).contiguous())
+    found = run.measure(30, 3).log_stretch.sum(0)
     sums = np.zeros((3, 2))
-    for _ in range(200):
+    for _ in range(30):  # then chaos shows the rounding
         for row in range(3):
-            x, y = states[row]
-            unitary, triangle = np.linalg.qr(np.array([[-2.8 * x, 1], [0.3, 0]]) @ tangents[row])
-            states[row], tangents[row] = (1 - 1.4 * x * x + y, 0.3 * x), unitary
+            x, y = rows[row]
+            tangents[row], triangle = np.linalg.qr(np.array([[-2.8 * x, 1], [0.3, 0]]) @ tangents[row])
+            rows[row] = 1 - 1.4 * x * x + y, 0.3 * x
             sums[row] += np.log(np.abs(triangle.diagonal()))
-    # other first tangents: the same but for how they turned in the beginning
-    assert found.data["by_trajectory"].values == pytest.approx(sums / 200, abs=0.02)
+    assert found == pytest.approx(sums, abs=1e-8)
 
 
 def test_steps_that_torch_func_cannot_transform():
@@ -417,11 +453,11 @@ def test_steps_that_lead_nowhere():
     assert "from step" in str(raised.value)
     with pytest.raises(InputError, match="leaves all bounds"):
         nm.lyapunov_spectrum(nm.rk4(nm.lorenz, 0.5), [[1.0, 1.0, 20.0]], 200)
+
+    def root(x):
+        return x.clamp_min(0).sqrt() * 0
+
     with pytest.raises(InputError, match="derivative of root is not finite"):
-
-        def root(x):
-            return x.clamp_min(0).sqrt() * 0
-
         nm.lyapunov_spectrum(root, [[1.0]], 200)
     with pytest.raises(InputError, match="cannot be differentiated"):
         nm.lyapunov_spectrum(lambda x: torch.from_numpy(np.cos(x.numpy())), [[1.0]], 200)
@@ -454,12 +490,12 @@ def test_options():
 
 
 def test_seeds_and_single_precision():
-    rows = np.random.default_rng(0).uniform(0.1, 0.9, size=(32, 1))
+    rows = starts(32, 2, 0, 0.1)
     first, again = (nm.lyapunov_spectrum(nm.henon_map, starts(8, 2, 0, 0.1), 300, seed=3) for _ in range(2))
     assert np.array_equal(first.exponents, again.exponents)
-    single = nm.lyapunov_spectrum(lambda x: nm.logistic_map(x.float()), rows, 3000)
+    single = nm.lyapunov_spectrum(lambda x: nm.henon_map(x.float()), rows, 2000)
     assert single.attributes["dtype"] == "float32"
-    assert single.exponents[0] == pytest.approx(math.log(2), abs=0.01)
+    assert single.exponents == pytest.approx([0.4192, -1.6232], abs=0.01)
     assert any("single precision" in warning for warning in single.warnings)
 
 

@@ -87,7 +87,8 @@ def follow(family: Family, values: Floats, progress: bool) -> list[Found]:
 def complete(family: Family, found: list[Found]) -> None:
     """Look, at each value, also for the points known at the next one, and then at the one before."""
     last = len(found) - 1
-    for place, neighbour in [(at, at + 1) for at in reversed(range(last))] + [(at, at - 1) for at in range(1, last + 1)]:
+    upwards = [(at, at - 1) for at in range(1, last + 1)]
+    for place, neighbour in [*((at, at + 1) for at in reversed(range(last))), *upwards]:
         known = torch.cat([found[place].states, found[neighbour].states])
         if len(known):
             found[place] = family.points(found[place].value, known).isolated()

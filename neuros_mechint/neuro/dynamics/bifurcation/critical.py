@@ -119,7 +119,7 @@ def _locate(family: Family, first: Found, second: Found, rank: int) -> tuple[flo
     each time, lead there.
     """
     width = second.value - first.value
-    known = [first, second]
+    known, near = [first, second], [first, second]
     share = _crossed(known, first.value, width, rank, 0.5)
     for reach in _REACHES:
         near = []

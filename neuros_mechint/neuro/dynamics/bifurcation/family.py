@@ -16,6 +16,7 @@ from neuros_mechint.neuro.dynamics.fixed_points.newton import displacement, newt
 from neuros_mechint.neuro.dynamics.systems import System, as_raw_step, as_system
 
 _ITERATIONS = 50
+_FEW_ITERATIONS = 8  # from a prediction; where there is nothing, more would lead far away
 _OFF_PREDICTION = 0.3
 _SHORTEST_STEP = 2.0**-22
 _SHORTER, _LONGER = 0.4142, 1.618
@@ -93,12 +94,12 @@ class Family:
         """Time of a step, where it says so."""
         return None if self._like is None else self._like.dt
 
-    def points(self, value: float, starts: torch.Tensor) -> Found:
+    def points(self, value: float, starts: torch.Tensor, most_iterations: int = _ITERATIONS) -> Found:
         """Return the fixed points that states lead to."""
         system, zero = self._system(value), precision(starts.dtype)
         given, conditions = self._given(system, len(starts)), torch.zeros(len(starts), dtype=torch.int64)
         asked = Starts(starts, given, conditions, self.size, zero.speed * self.size, 0.0)
-        search = newton_search(system, starts, given, asked.tolerance, _ITERATIONS)
+        search = newton_search(system, starts, given, asked.tolerance, most_iterations)
         fixed, _ = fixed_points(system, asked, search)
         values = fixed.linear.eigenvalues
         values = np.take_along_axis(values, np.argsort(-np.abs(values), axis=1, kind="stable"), 1)
@@ -110,7 +111,7 @@ class Family:
         there = self._tangent(found.value, value, state)
         if there is None:
             return None
-        after = self.points(value, state + there)
+        after = self.points(value, state + there, _FEW_ITERATIONS)
         if len(after.states) != 1:
             return None
         # where branches part they are as near as the root of what is left to go: little more than rounding is allowed

@@ -132,7 +132,8 @@ class LyapunovSpectrum(Result):
         ax.set_ylabel(f"mean so far ({self.main.attrs['units']})")
         shown = min(_MOST_NAMED, len(self.exponents))
         title = "exponent ± s.e.m." if shown == len(self.exponents) else f"largest {shown} ± s.e.m."
-        ax.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1))
+        if np.isfinite(self.exponents).any():
+            ax.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1))
 
     def _summary_lines(self) -> list[str]:
         """Say what was found and how sure it is."""

@@ -132,16 +132,24 @@ def _together(segments: Floats) -> npt.NDArray[np.bool_]:
 
 
 def unsettled(found: Exponents) -> npt.NDArray[np.bool_]:
-    """Return for each exponent whether the two halves of the time differ by more than chance."""
+    """Return for each exponent whether the two halves of the time differ by more than chance.
+
+    Told by the scatter of trajectories where they go their own ways, else by that of segments.
+    """
     from scipy.stats import t
 
-    early, late = _halves(found)
-    n = N_SEGMENTS // 2
-    error = np.sqrt((early.var(0, ddof=1) + late.var(0, ddof=1)) / n)
-    limit = t.ppf(1 - _UNLIKELY / 2 / error.size, N_SEGMENTS - 2)
-    negligible = np.maximum(1e-3 * found.sem, 1e-9 * np.abs(early).max())
-    differs = np.abs(early.mean(0) - late.mean(0)) > np.maximum(limit * error, negligible)
-    return differs & np.isfinite(found.mean)
+    half, n_trajectories = N_SEGMENTS // 2, found.segments.shape[1]
+    early, late = found.segments[:half], found.segments[half:]
+    change = (late - early).mean((0, 1))
+    error = np.sqrt((early.mean(1).var(0, ddof=1) + late.mean(1).var(0, ddof=1)) / half)
+    freedom = np.full(change.size, N_SEGMENTS - 2)
+    if n_trajectories >= FEWEST_TRAJECTORIES:
+        apart = ~_together(found.segments)
+        scatter = (late - early).mean(0).std(0, ddof=1) / n_trajectories**0.5
+        error, freedom = np.where(apart, scatter, error), np.where(apart, n_trajectories - 1, freedom)
+    limit = t.ppf(1 - _UNLIKELY / 2 / error.size, freedom) * error
+    negligible = np.maximum(1e-3 * found.sem, 1e-9 * np.abs(found.segments).max())
+    return (np.abs(change) > np.maximum(limit, negligible)) & np.isfinite(found.mean)
 
 
 def scattered(found: Exponents) -> npt.NDArray[np.bool_]:
@@ -169,11 +177,6 @@ def memory_of_segments(found: Exponents) -> float | None:
     correlation = float((deviations[1:] * deviations[:-1]).mean() / power)
     error = 1 / (deviations[1:].size) ** 0.5
     return correlation if correlation > max(0.2, 3 * error) else None
-
-
-def _halves(found: Exponents) -> tuple[Floats, Floats]:
-    means = found.segments.mean(1)
-    return means[: N_SEGMENTS // 2], means[N_SEGMENTS // 2 :]
 
 
 def kaplan_yorke_dimension(exponents: Floats, n_states: int) -> float:
@@ -242,7 +245,7 @@ def verdict(found: Exponents, growth: Growth, settled: bool, level: float) -> st
     if not growth.moves.any():
         return "at_rest"
     n = N_SEGMENTS // 2
-    late = _halves(found)[1][:, 0]
+    late = found.segments[n:, :, 0].mean(1)
     low = late.mean() - t.ppf((1 + level) / 2, n - 1) * late.std(ddof=1) / n**0.5
     if not settled or low <= 0 or late.mean() * found.time[-1] / 2 < _FEWEST_E_FOLDS:
         return "undecided"
