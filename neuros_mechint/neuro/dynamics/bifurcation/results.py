@@ -100,7 +100,7 @@ class BifurcationScan(Result):
         """Return the state that changes most along a branch, or, where all are constant, between branches."""
         states = np.nan_to_num(self.states, nan=np.inf)
         finite = np.isfinite(states).all(2)
-        along = [np.ptp(branch[here], axis=0) for branch, here in zip(states, finite, strict=True)]
+        along = [np.ptp(branch[here], axis=0) for branch, here in zip(states, finite, strict=True)]  # pyright: ignore[reportArgumentType]
         ranges = np.max(along, axis=0) if along else np.zeros(states.shape[2])
         if finite.any() and ranges.max() < _LEAST_HEIGHT:
             ranges = np.ptp(states[finite], axis=0)
