@@ -100,6 +100,7 @@ from .neuro.criticality.generators import branching_process as branching_process
 from .neuro.criticality.power_law import fit_power_law as fit_power_law
 from .neuro.criticality.shapes import shape_collapse as shape_collapse
 from .neuro.dynamics.analysis.analyzer import DynamicsAnalyzer as DynamicsAnalyzer
+from .neuro.dynamics.bifurcation.scan import bifurcation_scan as bifurcation_scan
 from .neuro.dynamics.control.controllability import controllability as controllability
 from .neuro.dynamics.embedding.embedding import delay_embedding as delay_embedding
 from .neuro.dynamics.embedding.recurrence import recurrence as recurrence

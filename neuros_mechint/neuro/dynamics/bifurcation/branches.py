@@ -13,7 +13,8 @@ from neuros_mechint.neuro.dynamics.bifurcation.family import Family, Found
 
 _MOVED = 1e-3  # of the distance between values
 _SIDES = 0.1  # of the size of a state
-_SAME = 1e-3
+SAME = 1e-3
+"""Of the size of a state: fixed points this near are one."""
 
 
 class Branch(NamedTuple):
@@ -66,9 +67,9 @@ def follow(family: Family, values: Floats, progress: bool) -> list[Found]:
 
     Examples
     --------
-    >>> family = Family(lambda r: lambda x: x + r * x - x**3, [[0.1]], None)
+    >>> family = Family(lambda r: lambda x: x + r * x - x**3, [[-1.0], [1.0]], None)
     >>> [len(found.states) for found in follow(family, np.array([-1.0, 0.0, 1.0]), progress=False)]
-    [1, 1, 3]
+    [1, 3, 3]
     """
     found: list[Found] = []
     spacing = float(np.diff(values).min())
@@ -94,28 +95,6 @@ def complete(family: Family, found: list[Found]) -> None:
             found[place] = family.points(found[place].value, known).isolated()
 
 
-def mirrored(family: Family, found: list[Found], lost: list[End]) -> bool:
-    """Add points on the other side of where branches end alone, as those that meet in a fold are; say whether any was.
-
-    Examples
-    --------
-    >>> family = Family(lambda r: lambda x: x + r - x**2, [[0.5]], None)
-    >>> found = follow(family, np.array([-1.0, 0.5, 1.0]), progress=False)
-    >>> found = [one.only(0) if len(one.states) else one for one in found]
-    >>> mirrored(family, found, joined(family, found)[1]), len(found[1].states)
-    (True, 2)
-    """
-    added = False
-    for end in lost:
-        place = end.place + end.begins
-        guess = 2 * end.point.states - end.start.states
-        one = family.points(found[place].value, guess).isolated()
-        if len(one.states) and (found[place].states - one.states).norm(dim=1).min() > _SAME * family.size:
-            found[place] = found[place].with_point(one)
-            added = True
-    return added
-
-
 def _around(family: Family, known: torch.Tensor) -> torch.Tensor:
     """Return initial states, known points, and both sides of each: where one splits, Newton's method stays on it."""
     sides = [known + sign * _SIDES * family.size for sign in (-1, 1)]
@@ -127,7 +106,7 @@ def joined(family: Family, found: list[Found], progress: bool = False) -> tuple[
 
     Examples
     --------
-    >>> family = Family(lambda r: lambda x: x + r * x - x**3, [[0.1]], None)
+    >>> family = Family(lambda r: lambda x: x + r * x - x**3, [[-1.0], [1.0]], None)
     >>> branches, ends = joined(family, follow(family, np.linspace(-1, 1, 4), False))
     >>> [(branch.first, branch.last) for branch in branches], len(ends)
     ([(0, 3), (2, 3), (2, 3)], 2)
@@ -159,7 +138,7 @@ def _row(family: Family, found: list[Found], place: int, point: Found) -> int:
     """Return which of the points at a value this one is; one that was missed is added."""
     if len(found[place].states):
         distance = (found[place].states - point.states).norm(dim=1)
-        if distance.min() <= _SAME * family.size:
+        if distance.min() <= SAME * family.size:
             return int(distance.argmin())
     found[place] = found[place].with_point(point)
     return len(found[place].states) - 1

@@ -60,7 +60,7 @@ def bifurcations(
     Examples
     --------
     >>> from neuros_mechint.neuro.dynamics.bifurcation.branches import follow, joined
-    >>> family = Family(lambda r: lambda x: x + r * x - x**3, [[0.1]], None)
+    >>> family = Family(lambda r: lambda x: x + r * x - x**3, [[-1.0], [1.0]], None)
     >>> found = follow(family, np.linspace(-1, 1, 4), False)
     >>> told, lost = bifurcations(family, found, *joined(family, found))
     >>> [(one.kind, abs(round(one.value, 6))) for one in told], lost

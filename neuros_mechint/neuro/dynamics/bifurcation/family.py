@@ -17,6 +17,7 @@ from neuros_mechint.neuro.dynamics.systems import System, as_raw_step, as_system
 
 _ITERATIONS = 50
 _FEW_ITERATIONS = 8  # from a prediction; where there is nothing, more would lead far away
+_FEW_STATES = 8  # of which one backward pass each is faster than a transformed step
 _OFF_PREDICTION = 0.3
 _SHORTEST_STEP = 2.0**-22
 _SHORTER, _LONGER = 0.4142, 1.618
@@ -135,6 +136,14 @@ class Family:
                 point, step = after, _LONGER * step
         return point
 
+    def direction(self, point: Found) -> torch.Tensor:
+        """Return the eigenvector of the eigenvalue nearest to 1, real, of length 1: ``(1, n_states)``."""
+        system = self._system(point.value)
+        jacobian = system.jacobians(point.states, self._given(system, 1))[0].double().cpu().numpy()
+        values, vectors = np.linalg.eig(jacobian)
+        vector = np.real(vectors[:, np.argmin(np.abs(values - 1))])
+        return torch.as_tensor(vector / np.linalg.norm(vector)).to(point.states)[None]
+
     def _tangent(self, value: float, other: float, state: torch.Tensor) -> torch.Tensor | None:
         r"""Return how far a fixed point goes from one value to the other, :math:`(I - J)^{-1} \Delta F`."""
         system, target = self._system(value), self._system(other)
@@ -147,7 +156,8 @@ class Family:
     def _system(self, value: float) -> System:
         """Return the system at a value, without the checks that those asked for have passed."""
         assert self._like is not None
-        return dataclasses.replace(self._like, raw=as_raw_step(self.make_step(value))[0])
+        raw, many = as_raw_step(self.make_step(value))[0], self._like.n_states > _FEW_STATES
+        return dataclasses.replace(self._like, raw=raw, transformable=self._like.transformable and many)
 
     def _given(self, system: System, n_rows: int) -> torch.Tensor | None:
         return None if system.inputs is None else system.inputs[:1].expand(n_rows, -1)

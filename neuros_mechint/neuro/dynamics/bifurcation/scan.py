@@ -11,12 +11,14 @@ import xarray as xr
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.neuro.dynamics.bifurcation.branches import Branch, End, complete, follow, joined, mirrored
+from neuros_mechint.neuro.dynamics.bifurcation.branches import Branch, End, complete, follow, joined
 from neuros_mechint.neuro.dynamics.bifurcation.critical import Bifurcation, bifurcations
 from neuros_mechint.neuro.dynamics.bifurcation.family import Family, Found
+from neuros_mechint.neuro.dynamics.bifurcation.missing import across_folds, beside_branch_points
 from neuros_mechint.neuro.dynamics.bifurcation.results import BifurcationScan
 
 _FEWEST_VALUES = 3
+_MOST_ROUNDS = 3
 
 
 def bifurcation_scan(
@@ -82,7 +84,11 @@ def bifurcation_scan(
     found = follow(family, values, progress)
     branches, ends = joined(family, found, progress)
     told, lost = bifurcations(family, found, branches, ends)
-    if lost and mirrored(family, found, lost):
+    # what is missed at first, beside a branch point or across a fold, is looked for from there
+    for _ in range(_MOST_ROUNDS):
+        beside = beside_branch_points(family, found, branches, told)
+        if not across_folds(family, found, lost) and not beside:
+            break
         complete(family, found)
         branches, ends = joined(family, found, progress)
         told, lost = bifurcations(family, found, branches, ends)

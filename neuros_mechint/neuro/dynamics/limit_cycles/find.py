@@ -130,7 +130,7 @@ def find_limit_cycle(
     >>> from neuros_mechint.datasets.systems import van_der_pol
     >>> from neuros_mechint.neuro.dynamics.integration import rk4
     >>> cycle = find_limit_cycle(rk4(van_der_pol, dt=0.05), [0.5, 0.0])
-    >>> cycle.kind, cycle.stable, round(cycle.angular_frequency, 5), round(cycle.exponents[1].real, 4)
+    >>> cycle.kind, cycle.stable, round(cycle.angular_frequency, 5), float(cycle.exponents[1].real.round(4))
     ('limit cycle', True, 0.94296, -1.0594)
     """
     check_option("settle", settle, (True, False))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -35,23 +37,22 @@ def floquet(factors: Floats, direction: Floats | None = None) -> tuple[Complexes
 
     Examples
     --------
-    >>> rng = np.random.default_rng(0)
-    >>> basis = rng.normal(size=(3, 3))
-    >>> halves = basis @ np.diag([1.0, 1e-3, 1e-12]) @ np.linalg.inv(basis)
-    >>> multipliers, _ = floquet(np.array([halves, halves]))
-    >>> [float(f"{value:.6g}") for value in multipliers.real]
-    [1.0, 1e-06, 1e-24]
+    >>> basis = np.array([[1.0, 2.0], [1.0, 3.0]])
+    >>> half = basis @ np.diag([1.0, 1e-10]) @ np.linalg.inv(basis)
+    >>> multipliers, _ = floquet(np.array([half, half]))
+    >>> [f"{value:.3g}" for value in multipliers.real]
+    ['1', '1e-20']
     """
     basis = _basis(np.eye(factors.shape[1]), direction)
     turns = 0
     while True:
-        after, triangle, logs = _one_turn(factors, basis)
-        turned = basis.T @ after
-        blocks, turns = _blocks(turned), turns + 1
-        if turns == _MOST_TURNS or all(len(block) == 1 or _is_pair(block, turned @ triangle) for block in blocks):
+        turn = _one_turn(factors, basis)
+        blocks, turns = _blocks(turn.turned), turns + 1
+        alone = all(len(block) == 1 or (len(block) == 2 and turn.within(block).imag.any()) for block in blocks)
+        if alone or turns == _MOST_TURNS:
             break
-        basis = _basis(after, direction)
-    multipliers, logarithms = _of_blocks(turned @ triangle, logs, turned, blocks)
+        basis = _basis(turn.after, direction)
+    multipliers, logarithms = _of_blocks(turn, blocks)
     first = 0 if direction is None else 1
     order = np.concatenate([np.arange(first), first + np.argsort(-logarithms.real[first:], kind="stable")])
     return multipliers[order], logarithms[order]
@@ -67,15 +68,34 @@ def _basis(columns: Floats, direction: Floats | None) -> Floats:
     return np.linalg.qr(np.column_stack([direction, columns[:, 1:]]))[0]
 
 
-def _one_turn(factors: Floats, basis: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the basis after one turn, the triangle of what happened to it, and logarithms of its diagonal."""
-    triangle, logs = np.eye(len(basis)), np.zeros(len(basis))
+class _Turn(NamedTuple):
+    """What one turn does to a basis."""
+
+    after: Floats
+    turned: Floats
+    """The basis after the turn, in terms of that before."""
+    triangle: Floats
+    """What the factors do beside turning it, upper triangular."""
+    signs: Floats
+    logs: Floats
+    """Of the diagonal of the triangle, which may underflow."""
+
+    def within(self, block: list[int]) -> Complexes:
+        """Return the eigenvalues of directions that mix with each other only."""
+        rows = np.ix_(block, block)
+        return np.linalg.eigvals(self.turned[rows] @ self.triangle[rows]).astype(complex)
+
+
+def _one_turn(factors: Floats, basis: Floats) -> _Turn:
+    after, triangle = basis, np.eye(len(basis))
+    signs, logs = np.ones(len(basis)), np.zeros(len(basis))
     with np.errstate(divide="ignore"):
         for factor in factors:
-            basis, upper = np.linalg.qr(factor @ basis)
+            after, upper = np.linalg.qr(factor @ after)
+            signs *= np.sign(np.diag(upper))
             logs += np.log(np.abs(np.diag(upper)))
             triangle = upper @ triangle
-    return basis, triangle, logs
+    return _Turn(after, basis.T @ after, triangle, signs, logs)
 
 
 def _blocks(turned: Floats) -> list[list[int]]:
@@ -90,25 +110,18 @@ def _blocks(turned: Floats) -> list[list[int]]:
     return blocks
 
 
-def _is_pair(block: list[int], matrix: Floats) -> bool:
-    """Return whether two directions stay mixed for good: they turn around each other."""
-    return len(block) == 2 and bool(np.linalg.eigvals(matrix[np.ix_(block, block)]).imag.any())
-
-
-def _of_blocks(matrix: Floats, logs: Floats, turned: Floats, blocks: list[list[int]]) -> tuple[Complexes, Complexes]:
+def _of_blocks(turn: _Turn, blocks: list[list[int]]) -> tuple[Complexes, Complexes]:
     multipliers, logarithms = [], []
     with np.errstate(divide="ignore"):
         for block in blocks:
             if len(block) == 1:
-                # the diagonal of the triangle may underflow; its logarithm does not
-                sign = np.sign(matrix[block[0], block[0]]) or np.sign(turned[block[0], block[0]])
-                logarithm = np.array([complex(logs[block[0]], 0.0 if sign > 0 else np.pi)])
-                value = np.array([sign * np.exp(logs[block[0]])], dtype=complex)
+                at = block[0]
+                sign = turn.signs[at] * np.sign(turn.turned[at, at])
+                logarithm = np.array([complex(turn.logs[at], np.pi if sign < 0 else 0.0)])
+                value = np.array([sign * np.exp(turn.logs[at])], dtype=complex)
             else:
-                value = np.linalg.eigvals(matrix[np.ix_(block, block)]).astype(complex)
-                logarithm = np.log(value)
-                lost = value == 0
-                logarithm[lost] = logs[block].mean()
+                value = turn.within(block)
+                logarithm = np.where(value == 0, turn.logs[block].mean(), np.log(value))
             multipliers.append(value)
             logarithms.append(logarithm)
     return np.concatenate(multipliers), np.concatenate(logarithms)

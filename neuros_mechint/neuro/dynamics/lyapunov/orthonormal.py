@@ -31,19 +31,53 @@ def gram_schmidt(tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     >>> orthonormal.tolist(), stretch.tolist()
     ([[[1.0, 0.0]], [[0.0, 1.0]]], [[3.0, 2.0]])
     """
-    # Into memory that is there and by few calls: in networks, memory takes the time, in small systems the calls.
-    left, result, products = tangents, torch.empty_like(tangents), torch.empty_like(tangents)
-    units, lengths = result.unbind(), []
-    for index, unit in enumerate(units):
-        lengths.append(torch.linalg.vector_norm(left[index], dim=-1, keepdim=True))
-        torch.div(left[index], lengths[-1], out=unit)
-        n_rest = len(units) - index - 1
-        if n_rest:
-            rest = left.narrow(0, index + 1, n_rest)
-            along = torch.mul(rest, unit, out=products.narrow(0, 0, n_rest)).sum(-1, keepdim=True)
-            torch.addcmul(rest, along, unit, value=-1, out=result.narrow(0, index + 1, n_rest))
-            left = result
-    return result, torch.cat(lengths, dim=-1)
+    rest, units, lengths = tangents, [], []
+    for _ in tangents:
+        lengths.append(torch.linalg.vector_norm(rest[0], dim=-1, keepdim=True))
+        units.append(rest[0] / lengths[-1])
+        rest = torch.addcmul(rest[1:], (rest[1:] * units[-1]).sum(-1, keepdim=True), units[-1], value=-1)
+    return torch.stack(units), torch.cat(lengths, dim=-1)
+
+
+class GramSchmidt:
+    """`gram_schmidt` in memory of its own, for tangents of one shape: a quarter faster where nothing is compiled.
+
+    What it returns is overwritten two calls later.
+
+    Parameters
+    ----------
+    tangents : torch.Tensor of shape (tangent, batch, n_states)
+        An example.
+
+    Examples
+    --------
+    >>> tangents = torch.tensor([[[3.0, 0.0]], [[5.0, 2.0]]])
+    >>> GramSchmidt(tangents)(tangents)[1].tolist()
+    [[3.0, 2.0]]
+    """
+
+    def __init__(self, tangents: torch.Tensor) -> None:
+        products = torch.empty_like(tangents)
+        self._products = [products[: len(tangents) - index - 1] for index in range(len(tangents))]
+        # the result of the call before is what is moved on now, and may still be read
+        self._results = [torch.empty_like(tangents, memory_format=torch.contiguous_format) for _ in range(2)]
+        self._units = [result.unbind() for result in self._results]
+        self._rests = [[result[index + 1 :] for index in range(len(tangents))] for result in self._results]
+        self._turn = 0
+
+    def __call__(self, tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return orthonormal tangents and their lengths before, ``(batch, tangent)``."""
+        self._turn = 1 - self._turn
+        units, rests = self._units[self._turn], self._rests[self._turn]
+        first, rest, lengths = tangents[0], tangents[1:], []
+        for index, unit in enumerate(units):
+            lengths.append(torch.linalg.vector_norm(first, dim=-1, keepdim=True))
+            torch.div(first, lengths[-1], out=unit)
+            if index + 1 < len(units):
+                along = torch.mul(rest, unit, out=self._products[index]).sum(-1, keepdim=True)
+                torch.addcmul(rest, along, unit, value=-1, out=rests[index])
+                first, rest = units[index + 1], rests[index + 1]
+        return self._results[self._turn], torch.cat(lengths, dim=-1)
 
 
 def householder(tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

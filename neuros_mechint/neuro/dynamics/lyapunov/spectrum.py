@@ -113,8 +113,8 @@ def lyapunov_spectrum(
     >>> import neuros_mechint as nm
     >>> starts = np.random.default_rng(0).uniform(0.1, 0.9, size=(16, 1))
     >>> found = nm.lyapunov_spectrum(nm.logistic_map, starts, n_steps=2000)  # r = 4: ln 2 = 0.693
-    >>> round(found.exponents[0], 2), found.verdict
-    (0.69, 'chaotic')
+    >>> found.exponents.round(2).tolist(), found.verdict
+    ([0.69], 'chaotic')
     """
     n_steps, level = _number_of_steps(n_steps), coverage(level)
     check_option("compiled", compiled, (True, False))
@@ -233,10 +233,10 @@ def _time_of_step(dt: float | None, system: System) -> float:
 
 
 def _error_rule(n_trajectories: int) -> str:
-    segments = f"{N_SEGMENTS} segments of time"
+    segments = f"the scatter of {N_SEGMENTS} segments of time"
     if n_trajectories < FEWEST_TRAJECTORIES:
-        return f"scatter of {segments}"
-    return f"scatter of {n_trajectories} trajectories, or, where they fluctuate together, of {segments} if larger"
+        return segments
+    return f"the scatter of trajectories (where they fluctuate together, {segments} if that is larger)"
 
 
 def _warnings(found: Exponents, growth: Growth, run: TangentRun, moving: np.ndarray) -> tuple[str, ...]:
@@ -252,7 +252,7 @@ def _warnings(found: Exponents, growth: Growth, run: TangentRun, moving: np.ndar
         told.append(f"{found.n_accidents} steps with a Jacobian singular to rounding were counted as rounding")
     if moving.any():
         told.append(
-            f"{int(moving.sum())} of {moving.size} exponents differ between the first and the second half of the time: "
+            f"{int(moving.sum())} of {moving.size} exponents change in the course of the time: "
             "not settled, take a longer warm-up and more steps"
         )
     apart = scattered(found)

@@ -161,5 +161,5 @@ class LyapunovSpectrum(Result):
         return [
             *lines,
             f"{trajectories} of {about['n_steps']} steps after {about['warmup']} of warm-up; "
-            f"errors: {about['error_rule']}",
+            f"errors by {about['error_rule']}",
         ]

@@ -132,24 +132,26 @@ def _together(segments: Floats) -> npt.NDArray[np.bool_]:
 
 
 def unsettled(found: Exponents) -> npt.NDArray[np.bool_]:
-    """Return for each exponent whether the two halves of the time differ by more than chance.
+    """Return for each exponent whether it changes in time by more than chance.
 
-    Told by the scatter of trajectories where they go their own ways, else by that of segments.
+    Told by a trend over segments; and where trajectories go their own ways also by the difference between the halves
+    of each of them.
     """
-    from scipy.stats import t
+    from scipy.stats import spearmanr, t
 
-    half, n_trajectories = N_SEGMENTS // 2, found.segments.shape[1]
-    early, late = found.segments[:half], found.segments[half:]
-    change = (late - early).mean((0, 1))
-    error = np.sqrt((early.mean(1).var(0, ddof=1) + late.mean(1).var(0, ddof=1)) / half)
-    freedom = np.full(change.size, N_SEGMENTS - 2)
+    half, n_trajectories, n_exponents = N_SEGMENTS // 2, found.segments.shape[1], found.mean.size
+    means = found.segments.mean(1)
+    changes = (found.segments[half:] - found.segments[:half]).mean(0)
+    noticeable = np.abs(changes.mean(0)) > np.maximum(1e-3 * found.sem, 1e-9 * np.abs(found.segments).max())
+    possible = noticeable & np.isfinite(found.mean)
+    unlikely = _UNLIKELY / n_exponents
+    moving = np.zeros(n_exponents, dtype=bool)
+    for index in np.flatnonzero(possible):
+        moving[index] = spearmanr(np.arange(N_SEGMENTS), means[:, index])[1] < unlikely
     if n_trajectories >= FEWEST_TRAJECTORIES:
-        apart = ~_together(found.segments)
-        scatter = (late - early).mean(0).std(0, ddof=1) / n_trajectories**0.5
-        error, freedom = np.where(apart, scatter, error), np.where(apart, n_trajectories - 1, freedom)
-    limit = t.ppf(1 - _UNLIKELY / 2 / error.size, freedom) * error
-    negligible = np.maximum(1e-3 * found.sem, 1e-9 * np.abs(found.segments).max())
-    return (np.abs(change) > np.maximum(limit, negligible)) & np.isfinite(found.mean)
+        limit = t.ppf(1 - unlikely / 2, n_trajectories - 1) * changes.std(0, ddof=1) / n_trajectories**0.5
+        moving |= possible & ~_together(found.segments) & (np.abs(changes.mean(0)) > limit)
+    return moving
 
 
 def scattered(found: Exponents) -> npt.NDArray[np.bool_]:

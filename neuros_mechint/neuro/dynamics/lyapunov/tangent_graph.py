@@ -42,6 +42,18 @@ _PASSING = {
     _OPS.view.default,
     _OPS._unsafe_view.default,
 }
+# Element by element, and so also into the memory of the first argument.
+_IN_PLACE = {
+    _OPS.mul.Tensor: _OPS.mul_.Tensor,
+    _OPS.add.Tensor: _OPS.add_.Tensor,
+    _OPS.sub.Tensor: _OPS.sub_.Tensor,
+    _OPS.div.Tensor: _OPS.div_.Tensor,
+    _OPS.neg.default: _OPS.neg_.default,
+    _OPS.tanh.default: _OPS.tanh_.default,
+    _OPS.sigmoid.default: _OPS.sigmoid_.default,
+}
+_TANH_BACKWARD = _OPS.tanh_backward.default
+_NEW_MEMORY = {*_IN_PLACE, _TANH_BACKWARD, _OPS.mm.default, _OPS.bmm.default, _OPS.addmm.default}
 
 
 def flattened(function: Callable[..., Any], *examples: torch.Tensor) -> fx.GraphModule:
@@ -101,7 +113,33 @@ def _simplify(traced: fx.GraphModule) -> None:
         if _is_zero(node, zero):
             zero.add(node)
     traced.graph.eliminate_dead_code()
+    _reuse_memory(traced)
     traced.recompile()
+
+
+def _reuse_memory(traced: fx.GraphModule) -> None:
+    """Write results over arguments that nothing else reads: large tangents then stay in the cache."""
+    overwritten = []
+    for node in traced.graph.nodes:
+        if node.target not in _IN_PLACE and node.target is not _TANH_BACKWARD:
+            continue
+        first = node.args[0]
+        if isinstance(first, fx.Node) and _alike(first, node) and _is_new_and_read_once(first):
+            overwritten.append(node)
+    for node in overwritten:
+        if node.target is _TANH_BACKWARD:
+            node.kwargs = {"grad_input": node.args[0]}
+            node.target = _OPS.tanh_backward.grad_input
+        else:
+            node.target = _IN_PLACE[node.target]
+
+
+def _is_new_and_read_once(node: fx.Node) -> bool:
+    if len(node.users) != 1 or node.op != "call_function":
+        return False
+    if node.target is _OPS._unsafe_view.default:
+        return _is_new_and_read_once(node.args[0])  # type: ignore[arg-type]
+    return node.target in _NEW_MEMORY
 
 
 def _written(node: fx.Node) -> str:

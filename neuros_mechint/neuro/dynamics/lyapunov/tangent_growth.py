@@ -16,6 +16,7 @@ from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.neuro.dynamics.lyapunov.orthonormal import (
     MOST_BY_GRAM_SCHMIDT,
+    GramSchmidt,
     gram_schmidt,
     householder,
     too_close,
@@ -26,10 +27,11 @@ from neuros_mechint.neuro.dynamics.systems import System
 Floats = npt.NDArray[np.float64]
 AdvanceFunction = Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 """``advance(states, tangents[, inputs])``: next states, orthonormal tangents, and their stretch."""
+OrthonormalFunction = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 _STEPS_AT_ONCE = 100
-# Tangents of so many numbers are moved at once, so that they stay in the cache of the processor.
-_NUMBERS_AT_ONCE = 65_536
+# Tangents of so many numbers (8 MB) are moved at once, so that memory stays bounded.
+_NUMBERS_AT_ONCE = 2**20
 _FEWEST_ROWS = 16
 _TIMED_CALLS = 3
 _REPEATS = 3
@@ -88,7 +90,8 @@ class TangentRun:
 
     def __post_init__(self) -> None:
         self.push = choose_push(self.system, self.states, self.tangents, *self._given(0))
-        self._fast = _fast_step(self.push) if len(self.tangents) <= MOST_BY_GRAM_SCHMIDT else None
+        few = len(self.tangents) <= MOST_BY_GRAM_SCHMIDT
+        self._fast = _step(self.push, GramSchmidt(self.tangents)) if few else None
         if self.compiled:
             self._compile()
 
@@ -124,9 +127,9 @@ class TangentRun:
         if self.push.route != "flattened":
             self.compiled, self.not_compiled = False, f"only a flattened step is compiled; {self.push.reason}"
             return
-        eager = self._fast or _careful_step(self.push)
+        plain = _step(self.push, gram_schmidt if self._fast else householder)
         try:
-            compiled = _compiled_step(eager, self.states, self.tangents, *self._given(0))
+            compiled = _compiled_step(plain, self._fast or plain, self.states, self.tangents, *self._given(0))
             if compiled is None:
                 self.compiled, self.not_compiled = False, "the compiled step is not faster for tangents of this size"
             else:
@@ -153,7 +156,7 @@ class TangentRun:
     def _run(
         self, states: torch.Tensor, tangents: torch.Tensor, n_steps: int, careful: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        advance = _careful_step(self.push) if careful or self._fast is None else self._fast
+        advance = _step(self.push, householder) if careful or self._fast is None else self._fast
         # what a step does by itself may need gradients, which nothing in a flattened one does
         flat = self.push.route == "flattened"
         previous, lengths = states, []
@@ -216,7 +219,7 @@ def tangent_runs(
     inputs: torch.Tensor | None = None,
     compiled: bool = False,
 ) -> list[TangentRun]:
-    """Return runs of a few trajectories each, as many as fit the cache; for the arguments see `TangentRun`.
+    """Return runs of so many trajectories each that memory stays bounded; for the arguments see `TangentRun`.
 
     Examples
     --------
@@ -261,30 +264,24 @@ def joined(growths: Sequence[Growth]) -> Growth:
     )
 
 
-def _fast_step(push: Push) -> AdvanceFunction:
+def _step(push: Push, orthonormal: OrthonormalFunction) -> AdvanceFunction:
     def advance(
         states: torch.Tensor, tangents: torch.Tensor, *inputs: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         after, moved = push.function(states, tangents, *inputs)
-        return (after, *gram_schmidt(moved))
-
-    return advance
-
-
-def _careful_step(push: Push) -> AdvanceFunction:
-    def advance(
-        states: torch.Tensor, tangents: torch.Tensor, *inputs: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        after, moved = push.function(states, tangents, *inputs)
-        return (after, *householder(moved))
+        return (after, *orthonormal(moved))
 
     return advance
 
 
 def _compiled_step(
-    advance: AdvanceFunction, states: torch.Tensor, tangents: torch.Tensor, *inputs: torch.Tensor
+    advance: AdvanceFunction,
+    eager: AdvanceFunction,
+    states: torch.Tensor,
+    tangents: torch.Tensor,
+    *inputs: torch.Tensor,
 ) -> AdvanceFunction | None:
-    """Return the step compiled for these shapes, forward only, or None where it is not faster then.
+    """Return the step compiled for these shapes, forward only, or None where it is not faster than the other.
 
     A backward pass is never compiled: a second one through such a function can be wrong without an error.
     """
@@ -292,10 +289,10 @@ def _compiled_step(
         warnings.simplefilter("ignore")  # of the compiler about itself
         compiled = torch.compile(advance, fullgraph=True, dynamic=False)
         examples = (states.clone(), tangents.clone(), *inputs)
-        for found, expected in zip(compiled(*examples), advance(*examples), strict=True):
+        for found, expected in zip(compiled(*examples), eager(*examples), strict=True):
             if not (found - expected).abs().max() <= _AGREES[states.dtype] * expected.abs().max().clamp_min(1):
                 raise RuntimeError("the compiled step gives another result")
-        return compiled if _seconds(compiled, examples) < _seconds(advance, examples) else None
+        return compiled if _seconds(compiled, examples) < _seconds(eager, examples) else None
 
 
 def _seconds(advance: AdvanceFunction, examples: tuple[torch.Tensor, ...]) -> float:
