@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -147,7 +148,8 @@ def unsettled(found: Exponents) -> npt.NDArray[np.bool_]:
     unlikely = _UNLIKELY / n_exponents
     moving = np.zeros(n_exponents, dtype=bool)
     for index in np.flatnonzero(possible):
-        moving[index] = spearmanr(np.arange(N_SEGMENTS), means[:, index])[1] < unlikely
+        trend: Any = spearmanr(np.arange(N_SEGMENTS), means[:, index])
+        moving[index] = trend.pvalue < unlikely
     if n_trajectories >= FEWEST_TRAJECTORIES:
         limit = t.ppf(1 - unlikely / 2, n_trajectories - 1) * changes.std(0, ddof=1) / n_trajectories**0.5
         moving |= possible & ~_together(found.segments) & (np.abs(changes.mean(0)) > limit)
