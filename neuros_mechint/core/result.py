@@ -261,16 +261,7 @@ class Result:
         True
         """
         path = Path(path)
-        metadata = {
-            "class": type(self).__name__,
-            "module": type(self).__module__,
-            "title": self.title,
-            "attributes": dict(self.attributes),
-            "provenance": self.provenance.to_json(),
-            "citations": self.citations,
-            "warnings": self.warnings,
-        }
-        write_dataset(path, self.data, metadata)
+        write_dataset(path, self.data, result_metadata(self))
         return path
 
     def __eq__(self, other: object) -> bool:
@@ -327,7 +318,42 @@ def load_result(path: str | Path) -> Result:
     neuros_mechint.core.errors.StorageError: no such file: no_such_file.nc
       to fix:   pass the path that Result.save returned
     """
-    data, metadata = read_dataset(Path(path))
+    return result_from(*read_dataset(Path(path)))
+
+
+def result_metadata(result: Result) -> dict[str, Any]:
+    """Return what belongs to a result beside its data, for `result_from`.
+
+    Examples
+    --------
+    >>> result_metadata(Result(xr.Dataset({"score": 0.5}), "Score"))["title"]
+    'Score'
+    """
+    return {
+        "class": type(result).__name__,
+        "module": type(result).__module__,
+        "title": result.title,
+        "attributes": dict(result.attributes),
+        "provenance": result.provenance.to_json(),
+        "citations": result.citations,
+        "warnings": result.warnings,
+    }
+
+
+def result_from(data: xr.Dataset, metadata: Mapping[str, Any]) -> Result:
+    """Return the result of which these are the data and the metadata, in the class it had.
+
+    Raises
+    ------
+    StorageError
+        If the class is not known in this session.
+
+    Examples
+    --------
+    >>> score = Result(xr.Dataset({"score": 0.5}), "Score")
+    >>> result_from(score.data, result_metadata(score)) == score
+    True
+    """
     cls = _find_class(metadata["class"], metadata["module"])
     return cls(
         data,

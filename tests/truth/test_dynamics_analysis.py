@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 import torch
 
 import neuros_mechint as nm
-from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.errors import InputError, OptionError, StorageError
 from neuros_mechint.core.result import load_result
+from neuros_mechint.core.surrogates import phase_randomised
 from neuros_mechint.datasets.tasks import flip_flop
+from neuros_mechint.neuro.dynamics.analysis.parts import pack, unpack
 from neuros_mechint.neuro.dynamics.analysis.plan import PLANS
 from neuros_mechint.neuro.dynamics.analysis.result import CAPTIONS, PORTRAIT
-from neuros_mechint.neuro.fractals.comparison.matching import phase_randomised
 
 SEEDS = range(3)
 
@@ -345,3 +347,12 @@ def test_the_analysis_draws_its_portrait(memory, noise):
     )
     with pytest.raises(InputError, match="no phase portrait"):
         alone.plot()
+
+
+def test_a_part_of_a_file_imports_no_module_that_the_file_names(lorenz):
+    data, about = pack({"tangling": lorenz[1].parts["tangling"]})
+    about["tangling"] |= {"module": "this", "class": "Tangling2"}
+    sys.modules.pop("this", None)
+    with pytest.raises(StorageError, match="not known in this session"):
+        unpack(data, about)
+    assert "this" not in sys.modules

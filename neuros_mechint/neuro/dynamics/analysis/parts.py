@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
 
-from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.core.result import Result
+from neuros_mechint.core.result import Result, result_from, result_metadata
 
 
 def pack(parts: Mapping[str, Result]) -> tuple[xr.Dataset, dict[str, Any]]:
@@ -40,13 +38,7 @@ def pack(parts: Mapping[str, Result]) -> tuple[xr.Dataset, dict[str, Any]]:
         joined |= {names[name]: _renamed(variable, names) for name, variable in result.data.variables.items()}
         coordinates += [names[name] for name in result.data.coords]
         about[part] = {
-            "class": type(result).__name__,
-            "module": type(result).__module__,
-            "title": result.title,
-            "attributes": dict(result.attributes),
-            "provenance": result.provenance.to_json(),
-            "citations": list(result.citations),
-            "warnings": list(result.warnings),
+            **result_metadata(result),
             "variables": [str(name) for name in result.data.data_vars],
             "coordinates": [str(name) for name in result.data.coords],
             "data_attributes": dict(result.data.attrs),
@@ -74,15 +66,7 @@ def _unpacked(data: xr.Dataset, part: str, about: Mapping[str, Any]) -> Result:
         dims = [str(dim).removeprefix(prefix) for dim in variable.dims]
         variables[name] = xr.Variable(dims, variable.values, variable.attrs)
     own = xr.Dataset(variables).set_coords(about["coordinates"]).assign_attrs(about["data_attributes"])
-    cls: type[Result] = getattr(importlib.import_module(about["module"]), about["class"])
-    return cls(
-        own,
-        about["title"],
-        attributes=about["attributes"],
-        provenance=Provenance.from_json(about["provenance"]),
-        citations=tuple(about["citations"]),
-        warnings=tuple(about["warnings"]),
-    )
+    return result_from(own, about)
 
 
 def _renamed(variable: xr.Variable, names: Mapping[Any, str]) -> xr.Variable:
