@@ -1,4 +1,4 @@
-"""The one array type that nearly all numbers of this package have."""
+"""The array types that nearly all numbers of this package have."""
 
 from __future__ import annotations
 
@@ -7,3 +7,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 """Real numbers in double precision, of any shape."""
+
+Complexes = npt.NDArray[np.complex128]
+"""Complex numbers in double precision, of any shape."""

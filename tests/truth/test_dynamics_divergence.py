@@ -12,13 +12,13 @@ from scipy.signal import lfilter
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.surrogates import phase_randomised
 from neuros_mechint.neuro.dynamics.embedding.choices import choose_embedding
 from neuros_mechint.neuro.dynamics.embedding.delays import embed
 from neuros_mechint.neuro.dynamics.embedding.neighbours import nearest
 from neuros_mechint.neuro.dynamics.lyapunov.divergence_curves import kantz_divergence, rosenstein_divergence
 from neuros_mechint.neuro.dynamics.lyapunov.divergence_surrogates import compare_with_surrogates, matched_ends
 from neuros_mechint.neuro.dynamics.trajectories import trajectories
-from neuros_mechint.neuro.fractals.comparison.matching import phase_randomised
 
 DT = 0.04
 LORENZ, HENON, LOGISTIC = 0.9056, 0.4192, float(np.log(2))

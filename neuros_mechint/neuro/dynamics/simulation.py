@@ -85,8 +85,19 @@ def _check_finite(system: System, found: torch.Tensor) -> None:
     finite = torch.isfinite(found).all(2)
     if not finite.all():
         first = int((~finite).any(0).nonzero()[0])
-        raise InputError(
-            f"{system.name} leaves all bounds",
-            got=f"{int((~finite).any(1).sum())} of {len(found)} trajectories are infinite or NaN, from step {first} on",
-            fix="start from states within the range of the system, or make dt smaller",
-        )
+        raise left_all_bounds(system, int((~finite).any(1).sum()), len(found), first)
+
+
+def left_all_bounds(system: System, n_lost: int, n_trajectories: int, step: int) -> InputError:
+    """Return the error for trajectories that become infinite or NaN.
+
+    Examples
+    --------
+    >>> left_all_bounds(as_system(lambda state: state, [0.0])[0], 1, 3, 17).problem
+    'step leaves all bounds'
+    """
+    return InputError(
+        f"{system.name} leaves all bounds",
+        got=f"{n_lost} of {n_trajectories} trajectories are infinite or NaN, from step {step} on",
+        fix="start from states within the range of the system, or make dt smaller",
+    )

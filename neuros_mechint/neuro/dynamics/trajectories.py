@@ -105,7 +105,7 @@ def trajectories(
     """
     if isinstance(x, Trajectories):
         found = x
-    elif isinstance(x, list | tuple) and any(np.ndim(trial) > 1 or hasattr(trial, "dims") for trial in x):
+    elif is_list_of_trials(x):
         found = _from_list(x, name)
     else:
         found = _from_one(x, name)
@@ -126,6 +126,17 @@ def trajectories(
             fix="time is the axis before the last: transpose arrays where it is another",
         )
     return found
+
+
+def is_list_of_trials(x: Any) -> bool:
+    """Return whether a list or tuple holds trials rather than numbers.
+
+    Examples
+    --------
+    >>> is_list_of_trials([np.zeros((5, 2))]), is_list_of_trials([1.0, 2.0])
+    (True, False)
+    """
+    return isinstance(x, list | tuple) and any(np.ndim(trial) > 1 or hasattr(trial, "dims") for trial in x)
 
 
 def _from_list(trials: Any, name: str) -> Trajectories:

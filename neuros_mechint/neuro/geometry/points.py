@@ -13,7 +13,8 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.labels import LabelledTensors, as_matrix, as_numpy, refuse_masked
 from neuros_mechint.core.recordings.recording import Recording
-from neuros_mechint.neuro.dynamics.trajectories import Trajectories, trajectories
+from neuros_mechint.neuro.dynamics.embedding.mutual_information import autocorrelation
+from neuros_mechint.neuro.dynamics.trajectories import Trajectories, is_list_of_trials, trajectories
 
 Whole = npt.NDArray[np.intp]
 
@@ -132,9 +133,7 @@ def _are_trajectories(x: Any) -> bool:
         return True
     if isinstance(x, xr.DataArray):
         return "time" in x.dims
-    if isinstance(x, list | tuple):
-        return any(np.ndim(trial) > 1 or hasattr(trial, "dims") for trial in x)
-    return getattr(x, "ndim", 0) == 3
+    return is_list_of_trials(x) or getattr(x, "ndim", 0) == 3
 
 
 def _matrix(x: Any) -> Floats:
@@ -215,10 +214,5 @@ def correlation_time(trials: list[Floats]) -> int:
     20
     """
     most = max(1, max(map(len, trials)) // 10)
-    variance = sum(float((trial**2).sum()) for trial in trials) / sum(map(len, trials))
-    for lag in range(1, most):
-        longer = [trial for trial in trials if len(trial) > lag]
-        product = sum(float((trial[:-lag] * trial[lag:]).sum()) for trial in longer)
-        if product / sum(len(trial) - lag for trial in longer) < variance / np.e:
-            return lag
-    return most
+    below = np.flatnonzero(autocorrelation(trials, most)[1:most] < 1 / np.e)
+    return int(below[0]) + 1 if len(below) else most

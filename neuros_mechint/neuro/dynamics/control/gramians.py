@@ -70,12 +70,7 @@ def reached(jacobians: Floats, driven: Floats, places: Places) -> Floats:
     >>> reached(np.array([[[0.5]]]), np.array([[[1.0]]]), np.zeros((3, 1), dtype=int)).item()
     1.3125
     """
-    gramians = np.zeros((places.shape[1], *jacobians.shape[1:]))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for now in progress_bar(places, description="controllability"):
-            step = jacobians[now]
-            gramians = step @ gramians @ step.swapaxes(1, 2) + driven[now]
-    return _finite(gramians)
+    return _accumulated(jacobians, driven, places, "controllability")
 
 
 def seen(jacobians: Floats, observed: Floats, places: Places) -> Floats:
@@ -97,11 +92,17 @@ def seen(jacobians: Floats, observed: Floats, places: Places) -> Floats:
     >>> seen(np.array([[[0.5]]]), np.array([[1.0]]), np.zeros((3, 1), dtype=int)).item()
     1.3125
     """
-    gramians = np.zeros((places.shape[1], *jacobians.shape[1:]))
+    # the same of the transposed system, backwards in time
+    transposed = jacobians.swapaxes(1, 2)
+    return _accumulated(transposed, np.broadcast_to(observed, jacobians.shape), places[::-1], "observability")
+
+
+def _accumulated(steps: Floats, added: Floats, places: Places, description: str) -> Floats:
+    gramians = np.zeros((places.shape[1], *steps.shape[1:]))
     with np.errstate(over="ignore", invalid="ignore"):
-        for now in progress_bar(places[::-1], description="observability"):
-            step = jacobians[now]
-            gramians = step.swapaxes(1, 2) @ gramians @ step + observed
+        for now in progress_bar(places, description=description):
+            step = steps[now]
+            gramians = step @ gramians @ step.swapaxes(1, 2) + added[now]
     return _finite(gramians)
 
 

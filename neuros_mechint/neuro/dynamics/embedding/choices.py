@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import whole
-from neuros_mechint.neuro.dynamics.embedding.delays import Floats
 from neuros_mechint.neuro.dynamics.embedding.false_neighbours import choose_dimension
 from neuros_mechint.neuro.dynamics.embedding.mutual_information import check_varies, choose_delay
 from neuros_mechint.neuro.dynamics.embedding.neighbours import theiler_window

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 
-Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 ALIKE = 1e-9
 """States nearer than this share of the spread of the data are alike but for rounding."""
@@ -74,10 +74,28 @@ def embed(trials: Sequence[Floats], delay: int, dimension: int) -> States:
             fix="take a shorter delay or a smaller dimension, or leave out the short trials",
         )
     counts = np.array([len(trial) - span for trial in trials])
-    points = [
-        np.concatenate([trial[step * delay : step * delay + count] for step in range(dimension)], axis=1)
-        for trial, count in zip(trials, counts, strict=True)
-    ]
+    points = [delay_vectors(trial, dimension, delay) for trial in trials]
     position = np.concatenate([np.arange(count) for count in counts])
     trial = np.repeat(np.arange(len(counts)), counts)
     return States(np.concatenate(points), trial, position, counts[trial] - 1 - position)
+
+
+def delay_vectors(trial: Floats, dimension: int, delay: int = 1) -> Floats:
+    """Return stretches of ``dimension`` samples that lie ``delay`` apart, the earliest first, one sample after another.
+
+    Parameters
+    ----------
+    trial : numpy.ndarray of shape (n_times, n_units)
+    dimension, delay : int
+
+    Returns
+    -------
+    numpy.ndarray of shape (n_times - (dimension - 1) * delay, dimension * n_units)
+
+    Examples
+    --------
+    >>> delay_vectors(np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]), 2).tolist()
+    [[1.0, 10.0, 2.0, 20.0], [2.0, 20.0, 3.0, 30.0]]
+    """
+    count = len(trial) - (dimension - 1) * delay
+    return np.concatenate([trial[step * delay : step * delay + count] for step in range(dimension)], axis=1)

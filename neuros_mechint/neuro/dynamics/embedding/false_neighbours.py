@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.neuro.dynamics.embedding.delays import ALIKE, Floats, embed
+from neuros_mechint.neuro.dynamics.embedding.delays import ALIKE, embed
 from neuros_mechint.neuro.dynamics.embedding.neighbours import nearest
 
 _MOST_DIMENSIONS = 10

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from neuros_mechint.neuro.dynamics.embedding.delays import Floats, Whole
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.neuro.dynamics.embedding.delays import Whole
 
 
 class Lines(NamedTuple):

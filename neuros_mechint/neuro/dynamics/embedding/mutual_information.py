@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.neuro.dynamics.embedding.delays import Floats, Whole
+from neuros_mechint.neuro.dynamics.embedding.delays import Whole
 
 _SAMPLES_PER_CELL = 5
 _FEWEST_BINS, _MOST_BINS = 4, 64
@@ -179,7 +180,7 @@ def autocorrelation(trials: Sequence[Floats], n_lags: int) -> Floats:
         size = next_fast_len(len(trial) + n_lags + 1, real=True)
         spectrum = np.asarray(rfft(trial - mean, size, axis=0))
         total += np.asarray(irfft((np.abs(spectrum) ** 2).sum(1), size))[: n_lags + 1]
-        count += len(trial) - np.arange(n_lags + 1)
+        count += np.maximum(len(trial) - np.arange(n_lags + 1), 0)
     covariance = total / count
     return covariance / covariance[0] + 0.0
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from neuros_mechint.neuro.dynamics.embedding.delays import Floats, States, Whole
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.neuro.dynamics.embedding.delays import States, Whole
 
 # Whoever has no neighbour among so many is compared with all.
 _NEIGHBOURS_ASKED = (8, 32, 128)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.figures.plotting import SEQUENTIAL
 from neuros_mechint.core.progress import progress_bar
@@ -17,7 +18,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.dynamics.embedding.choices import EmbeddingChoice, choose_embedding
-from neuros_mechint.neuro.dynamics.embedding.delays import Floats, States, Whole, embed
+from neuros_mechint.neuro.dynamics.embedding.delays import States, Whole, embed
 from neuros_mechint.neuro.dynamics.embedding.line_lengths import Lines, diagonal_lines, vertical_lines
 from neuros_mechint.neuro.dynamics.embedding.neighbours import moments
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories

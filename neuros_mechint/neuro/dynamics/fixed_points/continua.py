@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from neuros_mechint.core.arrays import Floats
-from neuros_mechint.neuro.dynamics.fixed_points.linearisation import Complex, nearest_to_one, slow_modes
+from neuros_mechint.core.arrays import Complexes, Floats
+from neuros_mechint.neuro.dynamics.fixed_points.linearisation import nearest_to_one, slow_modes
 
 MOST_SLOW_MODES, SLOWER = 2, 4.0
 """How many modes may be slow, and how much slower than all others they must be."""
@@ -57,7 +57,7 @@ class Continuum(NamedTuple):
         )
 
 
-def find_continua(points: Floats, speeds: Floats, eigenvalues: Complex, jacobians: Floats) -> list[Continuum]:
+def find_continua(points: Floats, speeds: Floats, eigenvalues: Complexes, jacobians: Floats) -> list[Continuum]:
     """Return the lines, rings and surfaces that points lie on, the one with most points first.
 
     Points belong together where one or two of their modes are four times slower than all others, neighbours are no
@@ -98,7 +98,7 @@ def find_continua(points: Floats, speeds: Floats, eigenvalues: Complex, jacobian
     return sorted(found, key=lambda one: -len(one.points))
 
 
-def _among_others(one: Continuum, speeds: Floats, others: Complex) -> Continuum:
+def _among_others(one: Continuum, speeds: Floats, others: Complexes) -> Continuum:
     """Return a continuum with what the other modes of its points do, and how fast it creeps beside them."""
     attracting = bool((np.abs(others[one.points]) < 1).all(1).mean() >= _MOSTLY)
     settling = float(1 / np.median(np.abs(1 - others[one.points, 0])))
@@ -106,12 +106,12 @@ def _among_others(one: Continuum, speeds: Floats, others: Complex) -> Continuum:
     return one._replace(attracting=attracting, steps=one.length / fastest, settling=settling)
 
 
-def _slow_directions(jacobians: Floats, n_modes: int) -> Complex:
+def _slow_directions(jacobians: Floats, n_modes: int) -> Complexes:
     values, vectors = np.linalg.eig(jacobians)
     return np.take_along_axis(vectors.astype(complex), nearest_to_one(values)[:, None, :n_modes], 2)
 
 
-def _of_so_many_modes(points: Floats, modes: Complex) -> list[Continuum]:
+def _of_so_many_modes(points: Floats, modes: Complexes) -> list[Continuum]:
     from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
     from scipy.spatial.distance import pdist, squareform
 
@@ -130,7 +130,7 @@ def _widest_gap(edges: Floats) -> float:
     return max(_GAP * float(np.median(edges)), _GAP_OF_ALL * float(edges.sum()))
 
 
-def _piece(points: Floats, modes: Complex, tree: object, members: npt.NDArray[np.int64]) -> Continuum:
+def _piece(points: Floats, modes: Complexes, tree: object, members: npt.NDArray[np.int64]) -> Continuum:
     """Return what is known of points that hang together."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import shortest_path
@@ -147,7 +147,7 @@ def _piece(points: Floats, modes: Complex, tree: object, members: npt.NDArray[np
     return Continuum("ring" if closed else "line", members, length + closed * gap, aligned, True, 0.0, 0.0)
 
 
-def _along(direction: Floats, modes: Complex) -> float:
+def _along(direction: Floats, modes: Complexes) -> float:
     """Return the cosine between a direction and the space of some modes, of which complex ones come in pairs."""
     basis, size, _ = np.linalg.svd(np.concatenate([modes.real, modes.imag], axis=1), full_matrices=False)
     basis = basis[:, size > _INDEPENDENT * size[0]]

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import OptionError, check_option, number, whole
+from neuros_mechint.core.errors import check_option, number, whole
 from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
@@ -169,8 +169,8 @@ class FixedPointFinder(Parameterised):
         if self.n_starts is not None:
             whole("n_starts", self.n_starts)
         for name, value in (("noise", self.noise), ("slow_speed", self.slow_speed)):
-            if value is not None and (isinstance(value, bool) or not 0 <= value < float("inf")):
-                raise OptionError(f"{name} is out of range", expected="a number of at least 0", got=repr(value))
+            if value is not None:
+                number(name, value, 0, float("inf"), closed="left")
         check_option("progress", self.progress, (True, False))
 
     def _starts(self, system: System, rows: torch.Tensor) -> tuple[Starts, torch.Tensor | None]:

@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.arrays import Complexes, Floats
 from neuros_mechint.neuro.dynamics.fixed_points.newton import blocks, displacement, precision
 from neuros_mechint.neuro.dynamics.systems import System
 
-Complex = npt.NDArray[np.complex128]
 _FAR = 1e150  # further than anything, but of finite length
 KINDS_OF_STABILITY = ("stable", "marginal", "saddle", "unstable")
 
@@ -22,7 +21,7 @@ class Linearisation(NamedTuple):
 
     jacobians: Floats
     """``(n_points, n_states, n_states)``."""
-    eigenvalues: Complex
+    eigenvalues: Complexes
     """``(n_points, n_states)``."""
     steps: Floats
     """``(n_points, n_states)``: Newton's step, which leads to the fixed point if the system is linear."""
@@ -73,7 +72,7 @@ def linearise(system: System, points: torch.Tensor, inputs: torch.Tensor | None 
     )
 
 
-def nearest_to_one(eigenvalues: Complex) -> npt.NDArray[np.int64]:
+def nearest_to_one(eigenvalues: Complexes) -> npt.NDArray[np.int64]:
     """Return the order of eigenvalues ``(n_points, n_states)`` by their distance from 1.
 
     Examples
@@ -84,12 +83,12 @@ def nearest_to_one(eigenvalues: Complex) -> npt.NDArray[np.int64]:
     return np.argsort(np.abs(1 - eigenvalues), axis=1, kind="stable")
 
 
-def n_unstable(eigenvalues: Complex, dtype: torch.dtype) -> npt.NDArray[np.int64]:
+def n_unstable(eigenvalues: Complexes, dtype: torch.dtype) -> npt.NDArray[np.int64]:
     """Return how many directions grow, ``(n_points,)``; eigenvalues of modulus 1 do not, up to rounding."""
     return (np.abs(eigenvalues) > 1 + precision(dtype).marginal).sum(1)
 
 
-def stability(eigenvalues: Complex, dtype: torch.dtype) -> list[str]:
+def stability(eigenvalues: Complexes, dtype: torch.dtype) -> list[str]:
     """Return the kind of each point: stable, marginal, saddle or unstable.
 
     Marginal: no direction grows, but some neither grow nor shrink in the linear system, so that it does not say
@@ -107,7 +106,7 @@ def stability(eigenvalues: Complex, dtype: torch.dtype) -> list[str]:
     return np.select(conditions, ["unstable", "saddle", "marginal"], "stable").tolist()
 
 
-def index(eigenvalues: Complex, dtype: torch.dtype) -> Floats:
+def index(eigenvalues: Complexes, dtype: torch.dtype) -> Floats:
     r"""Return the sign of :math:`\det(I - J)` at each point; NaN where it is zero up to rounding.
 
     Examples
@@ -123,7 +122,7 @@ def index(eigenvalues: Complex, dtype: torch.dtype) -> Floats:
     return np.where((np.abs(1 - eigenvalues) <= marginal).any(1), np.nan, 1.0 - 2 * negative)
 
 
-def rates(eigenvalues: Complex, dt: float) -> Complex:
+def rates(eigenvalues: Complexes, dt: float) -> Complexes:
     r"""Return the rates :math:`\ln(\lambda) / \mathrm{dt}` at which directions grow, in radians for what turns.
 
     Examples
@@ -136,7 +135,7 @@ def rates(eigenvalues: Complex, dt: float) -> Complex:
     return found / dt
 
 
-def time_constants(eigenvalues: Complex, dt: float) -> Floats:
+def time_constants(eigenvalues: Complexes, dt: float) -> Floats:
     r"""Return :math:`-\mathrm{dt} / \ln|\lambda|`: times to fall by a factor e, negative where directions grow.
 
     Examples
@@ -149,7 +148,7 @@ def time_constants(eigenvalues: Complex, dt: float) -> Floats:
         return np.where(growth == 0, np.inf, -dt / growth) + 0.0
 
 
-def slow_modes(eigenvalues: Complex, most: int, gap: float) -> npt.NDArray[np.int64]:
+def slow_modes(eigenvalues: Complexes, most: int, gap: float) -> npt.NDArray[np.int64]:
     r"""Return how many modes are far slower than all others, by :math:`|1 - \lambda|`; 0 where none stands out.
 
     Examples

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.arrays import Complexes, Floats
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.dynamics.fixed_points.continua import Continuum
-from neuros_mechint.neuro.dynamics.fixed_points.linearisation import KINDS_OF_STABILITY, Complex, rates
+from neuros_mechint.neuro.dynamics.fixed_points.linearisation import KINDS_OF_STABILITY, rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,12 +46,12 @@ class FixedPoints(Result):
         return self._of(FIXED, "jacobian")
 
     @property
-    def eigenvalues(self) -> Complex:
+    def eigenvalues(self) -> Complexes:
         """Eigenvalues of the Jacobians, ``(n_points, n_states)``, largest modulus first."""
         return self._of(FIXED, "eigenvalue_real") + 1j * self._of(FIXED, "eigenvalue_imag")
 
     @property
-    def rates(self) -> Complex:
+    def rates(self) -> Complexes:
         """Eigenvalues as rates of continuous time, ``ln(eigenvalue) / dt``, ``(n_points, n_states)``."""
         return rates(self.eigenvalues, self.attributes["dt"])
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.neuro.dynamics.koopman import pydmd_methods
 from neuros_mechint.neuro.dynamics.koopman.forecast import LinearModel
-from neuros_mechint.neuro.dynamics.koopman.observables import Floats, Observables
+from neuros_mechint.neuro.dynamics.koopman.observables import Observables
 from neuros_mechint.neuro.dynamics.koopman.regression import ReducedOperator, factor_pairs, reduced_operator
 
 

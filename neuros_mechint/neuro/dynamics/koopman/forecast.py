@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.neuro.dynamics.koopman.observables import Floats, Observables
+from neuros_mechint.neuro.dynamics.koopman.observables import Observables
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.neuro.dynamics.embedding.delays import delay_vectors
 
-Floats = npt.NDArray[np.float64]
 Dictionary = Callable[[Floats], Floats]
 DICTIONARIES = ("polynomial", "rbf")
 _MOST_FEATURES = 5000
@@ -56,29 +56,6 @@ class Observables(NamedTuple):
         before = np.concatenate([one[:-1] for one in observed])
         after = np.concatenate([one[1:] for one in observed])
         return before, after, np.concatenate([trial[self.delays - 1 : -1] for trial in trials])
-
-
-def delay_vectors(trial: Floats, delays: int) -> Floats:
-    """Return stretches of ``delays`` times, the oldest first, one step apart.
-
-    Parameters
-    ----------
-    trial : numpy.ndarray of shape (n_times, n_units)
-    delays : int
-
-    Returns
-    -------
-    numpy.ndarray of shape (n_times - delays + 1, delays * n_units)
-
-    Examples
-    --------
-    >>> delay_vectors(np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]), 2).tolist()
-    [[1.0, 10.0, 2.0, 20.0], [2.0, 20.0, 3.0, 30.0]]
-    """
-    if delays == 1:
-        return trial
-    windows = np.lib.stride_tricks.sliding_window_view(trial, delays, axis=0)
-    return np.ascontiguousarray(windows.transpose(0, 2, 1).reshape(len(windows), -1))
 
 
 def make_dictionary(dictionary: Any, states: Floats, degree: int, n_centers: int, seed: SeedLike) -> Dictionary:

@@ -9,19 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from neuros_mechint.core.arrays import Complexes, Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
 from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.recordings.recording import Recording
+from neuros_mechint.neuro.dynamics.embedding.delays import delay_vectors
 from neuros_mechint.neuro.dynamics.koopman import pydmd_methods
 from neuros_mechint.neuro.dynamics.koopman.decomposition import decompose, smallest_residuals
 from neuros_mechint.neuro.dynamics.koopman.fitting import FitSettings, fit_model
 from neuros_mechint.neuro.dynamics.koopman.forecast import squared_errors
 from neuros_mechint.neuro.dynamics.koopman.observables import (
-    Floats,
     Observables,
     check_observables,
-    delay_vectors,
     make_dictionary,
 )
 from neuros_mechint.neuro.dynamics.koopman.regression import (
@@ -30,9 +30,8 @@ from neuros_mechint.neuro.dynamics.koopman.regression import (
     optimal_rank,
 )
 from neuros_mechint.neuro.dynamics.koopman.spectrum import KoopmanSpectrum, estimate_spectrum
-from neuros_mechint.neuro.dynamics.trajectories import Trajectories, trajectories
+from neuros_mechint.neuro.dynamics.trajectories import Trajectories, is_list_of_trials, trajectories
 
-Complexes = npt.NDArray[np.complex128]
 METHODS = ("dmd", "hankel", "edmd", *pydmd_methods.METHODS)
 
 
@@ -76,13 +75,13 @@ class KoopmanOperator(Parameterised):
     Attributes
     ----------
     eigenvalues_ : numpy.ndarray of shape (n_modes,)
-        Complex, per step; the strongest in the units first.
+        Complexes, per step; the strongest in the units first.
     continuous_eigenvalues_ : numpy.ndarray of shape (n_modes,)
         ``log(eigenvalues_) / dt``: growth rate, and angular frequency times i.
     frequencies_, decay_rates_ : numpy.ndarray of shape (n_modes,)
         In cycles, and in units of 1 / e, per unit of time.
     modes_ : numpy.ndarray of shape (n_units, n_modes)
-        Complex: the states are eigenfunctions times modes, summed up.
+        Complexes: the states are eigenfunctions times modes, summed up.
     amplitudes_ : numpy.ndarray of shape (n_modes,)
         Root mean square of what each mode adds to the states, over all units.
     residuals_ : numpy.ndarray of shape (n_modes,)
@@ -410,7 +409,7 @@ class KoopmanOperator(Parameterised):
 
 def _as_given(values: list[Any], x: Any) -> Any:
     """Return one array per trial where a list was given, otherwise one array, with an axis of trials if it had one."""
-    if isinstance(x, list | tuple) and any(np.ndim(trial) > 1 or hasattr(trial, "dims") for trial in x):
+    if is_list_of_trials(x):
         return values
     one_trial = len(values) == 1 and np.ndim(x.data if isinstance(x, Recording) else x) < 3
     return values[0] if one_trial else np.stack(values)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.optional import soft_import
-from neuros_mechint.neuro.dynamics.koopman.observables import Floats, delay_vectors
+from neuros_mechint.neuro.dynamics.embedding.delays import delay_vectors
 from neuros_mechint.neuro.dynamics.koopman.regression import principal_directions
 
 METHODS = ("bopdmd", "dmdc", "havok")

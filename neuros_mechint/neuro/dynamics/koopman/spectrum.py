@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from neuros_mechint.core.arrays import Complexes, Floats
 from neuros_mechint.core.errors import InputError, number
 from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.dynamics.koopman.forecast import folds, squared_errors
-from neuros_mechint.neuro.dynamics.koopman.observables import Floats
 from neuros_mechint.neuro.dynamics.koopman.pydmd_methods import ONE_TRIAL
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from neuros_mechint.neuro.dynamics.koopman.operator import KoopmanOperator
     from neuros_mechint.neuro.dynamics.trajectories import Trajectories
 
-Complexes = npt.NDArray[np.complex128]
 _GRID, _REACH, _LARGEST_RANK_WITH_GRID = 41, 1.25, 64
 _MOST_NAMED = 4
 _PARALLEL = 1e8
@@ -54,12 +53,12 @@ class KoopmanSpectrum(Result):
 
     @property
     def eigenvalues(self) -> Complexes:
-        """Complex eigenvalues per step ``(n_modes,)``."""
+        """Complexes eigenvalues per step ``(n_modes,)``."""
         return self.data["eigenvalue_real"].values + 1j * self.data["eigenvalue_imag"].values
 
     @property
     def modes(self) -> Complexes:
-        """Complex modes ``(n_units, n_modes)``."""
+        """Complexes modes ``(n_units, n_modes)``."""
         return self.data["mode_real"].values + 1j * self.data["mode_imag"].values
 
     @property

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.arrays import Complexes, Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.neuro.dynamics.limit_cycles.floquet import Complexes, floquet
+from neuros_mechint.neuro.dynamics.limit_cycles.floquet import floquet
 from neuros_mechint.neuro.dynamics.limit_cycles.results import LimitCycle
 from neuros_mechint.neuro.dynamics.limit_cycles.returns import Guess, returns_of_flow, returns_of_map, returns_to_start
 from neuros_mechint.neuro.dynamics.limit_cycles.shooting import (

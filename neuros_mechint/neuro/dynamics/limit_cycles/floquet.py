@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.arrays import Complexes, Floats
 
-Complexes = npt.NDArray[np.complex128]
 _MOST_TURNS = 12
 _COUPLED = 1e-7
 

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import OptionError, check_option, number, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import SIGNIFICANT, coverage, expanded_percentiles, times_drawn
 from neuros_mechint.neuro.dynamics.embedding.choices import EmbeddingChoice, choose_embedding
-from neuros_mechint.neuro.dynamics.embedding.delays import Floats, States, embed
+from neuros_mechint.neuro.dynamics.embedding.delays import States, embed
 from neuros_mechint.neuro.dynamics.lyapunov.divergence_curves import (
     METHODS,
     Divergence,

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.neuro.dynamics.embedding.delays import ALIKE, Floats, States, Whole
+from neuros_mechint.neuro.dynamics.embedding.delays import ALIKE, States, Whole
 from neuros_mechint.neuro.dynamics.embedding.neighbours import moments, nearest
 
 METHODS = ("rosenstein", "kantz")

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from neuros_mechint.neuro.dynamics.embedding.delays import Floats, Whole
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.neuro.dynamics.embedding.delays import Whole
 
 BELOW_SATURATION = 1.5
 """How far below that of states drawn at random the logarithm of distances must be for growth to be free."""

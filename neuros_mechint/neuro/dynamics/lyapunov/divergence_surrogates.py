@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.surrogates import phase_randomised
 from neuros_mechint.neuro.dynamics.embedding.choices import EmbeddingChoice
-from neuros_mechint.neuro.dynamics.embedding.delays import Floats, embed
+from neuros_mechint.neuro.dynamics.embedding.delays import embed
 from neuros_mechint.neuro.dynamics.lyapunov.divergence_curves import (
     longest_horizon,
     random_log_distance,
     rosenstein_divergence,
 )
-from neuros_mechint.neuro.fractals.comparison.matching import phase_randomised
 
 FEWEST_SURROGATES = 19
 _REFERENCES = 1000

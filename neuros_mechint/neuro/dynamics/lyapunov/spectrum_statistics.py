@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.neuro.dynamics.lyapunov.tangent_growth import Growth
-
-Floats = npt.NDArray[np.float64]
 
 N_BLOCKS = 100
 N_SEGMENTS = 20

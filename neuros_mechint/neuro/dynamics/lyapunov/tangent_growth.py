@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.neuro.dynamics.lyapunov.orthonormal import (
@@ -21,10 +22,10 @@ from neuros_mechint.neuro.dynamics.lyapunov.orthonormal import (
     householder,
     too_close,
 )
-from neuros_mechint.neuro.dynamics.lyapunov.tangent_push import Push, choose_push
+from neuros_mechint.neuro.dynamics.lyapunov.tangent_push import AGREES, Push, agree, choose_push, in_short
+from neuros_mechint.neuro.dynamics.simulation import left_all_bounds
 from neuros_mechint.neuro.dynamics.systems import System
 
-Floats = npt.NDArray[np.float64]
 AdvanceFunction = Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 """``advance(states, tangents[, inputs])``: next states, orthonormal tangents, and their stretch."""
 OrthonormalFunction = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -36,8 +37,6 @@ _FEWEST_ROWS = 16
 _TIMED_CALLS = 3
 _REPEATS = 3
 _AT_REST = 1e-9
-_AGREES = {torch.float64: 1e-7, torch.float32: 1e-3}
-_LONGEST_REASON = 160
 
 
 @dataclass
@@ -135,8 +134,7 @@ class TangentRun:
             else:
                 self._fast = compiled
         except Exception as error:  # compilers raise errors of many classes; the step as it is needs none
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:_LONGEST_REASON]
-            self.compiled, self.not_compiled = False, reason
+            self.compiled, self.not_compiled = False, in_short(error)
 
     def _advance(self, n_steps: int) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
         """Move on; return the stretch ``(step, batch, tangent)``, and which states moved in the last step."""
@@ -172,11 +170,7 @@ class TangentRun:
     def _check(self, states: torch.Tensor, stretch: torch.Tensor, start: torch.Tensor, n_steps: int) -> None:
         if not torch.isfinite(states).all():
             step, n_lost = self._first_not_finite(start, n_steps)
-            raise InputError(
-                f"{self.system.name} leaves all bounds",
-                got=f"{n_lost} of {len(states)} trajectories are infinite or NaN, from step {step} on",
-                fix="start from states within the range of the system, or make dt smaller",
-            )
+            raise left_all_bounds(self.system, n_lost, len(states), step)
         if not torch.isfinite(stretch).all():
             raise InputError(
                 f"the derivative of {self.system.name} is not finite",
@@ -203,7 +197,7 @@ class TangentRun:
         with torch.no_grad():
             expected = self.system(previous, *self._given(self.steps_done + n_steps - 1))
         difference = (expected - states).abs().max()
-        if not difference <= _AGREES[states.dtype] * states.abs().max().clamp_min(1):
+        if not difference <= AGREES[states.dtype] * states.abs().max().clamp_min(1):
             raise InputError(
                 "the step is not the same function at every call",
                 expected="next states that depend on states and inputs only",
@@ -290,7 +284,7 @@ def _compiled_step(
         compiled = torch.compile(advance, fullgraph=True, dynamic=False)
         examples = (states.clone(), tangents.clone(), *inputs)
         for found, expected in zip(compiled(*examples), eager(*examples), strict=True):
-            if not (found - expected).abs().max() <= _AGREES[states.dtype] * expected.abs().max().clamp_min(1):
+            if not agree(found, expected):
                 raise RuntimeError("the compiled step gives another result")
         return compiled if _seconds(compiled, examples) < _seconds(eager, examples) else None
 

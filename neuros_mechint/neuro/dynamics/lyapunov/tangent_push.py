@@ -15,7 +15,8 @@ PushFunction = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 # Without flattening, the whole Jacobian costs less than single directions do.
 _FEW_STATES = 16
-_AGREES = {torch.float64: 1e-7, torch.float32: 1e-3}
+AGREES = {torch.float64: 1e-7, torch.float32: 1e-3}
+"""Of the largest number, or of 1: two ways to compute one step may differ by so much."""
 _LONGEST_REASON = 160
 
 
@@ -68,10 +69,10 @@ def choose_push(
     reason = "the flattened step gave another result"
     try:
         flat = flattened(by_direction, states, tangents, *given).forward
-        if _agree(flat(states, tangents, *given), expected):
+        if _both_agree(flat(states, tangents, *given), expected):
             return Push(flat, "flattened")
     except Exception as error:  # tracing raises errors of many classes; the other ways need no tracing
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:_LONGEST_REASON]
+        reason = in_short(error)
     if system.n_states <= _FEW_STATES or not _directions_work(by_direction, states, tangents, given, expected):
         return Push(by_jacobian, "jacobians", reason)
     return Push(by_direction, "directions", reason)
@@ -85,15 +86,36 @@ def _directions_work(
     expected: tuple[torch.Tensor, torch.Tensor],
 ) -> bool:
     try:
-        return _agree(push(states, tangents, *given), expected)
+        return _both_agree(push(states, tangents, *given), expected)
     except (RuntimeError, NotImplementedError):  # an operation without a forward derivative
         return False
 
 
-def _agree(found: tuple[torch.Tensor, torch.Tensor], expected: tuple[torch.Tensor, torch.Tensor]) -> bool:
-    pairs = ((found[0][:1], expected[0]), (found[1][:, :1], expected[1]))
-    tolerance = _AGREES[expected[0].dtype]
-    return all(bool((a - b).abs().max() <= tolerance * b.abs().max().clamp_min(1)) for a, b in pairs)
+def _both_agree(found: tuple[torch.Tensor, torch.Tensor], expected: tuple[torch.Tensor, torch.Tensor]) -> bool:
+    return agree(found[0][:1], expected[0]) and agree(found[1][:, :1], expected[1])
+
+
+def agree(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Return whether two ways to compute one step gave the same.
+
+    Examples
+    --------
+    >>> agree(torch.tensor([2.0, 1e-5]), torch.tensor([2.0, 0.0]))
+    True
+    """
+    tolerance = AGREES[expected.dtype] * expected.abs().max().clamp_min(1)
+    return bool((found - expected).abs().max() <= tolerance)
+
+
+def in_short(error: Exception) -> str:
+    """Return class and first line of an error, for a reason.
+
+    Examples
+    --------
+    >>> in_short(ValueError("no"))
+    'ValueError: no'
+    """
+    return f"{type(error).__name__}: {error}".splitlines()[0][:_LONGEST_REASON]
 
 
 def direction_push(system: System) -> PushFunction:

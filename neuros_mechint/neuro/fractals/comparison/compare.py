@@ -15,6 +15,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import adjust_p, coverage, interval_warning, mean_of_defined
+from neuros_mechint.core.surrogates import phase_randomised
 from neuros_mechint.neuro.fractals.comparison.effect_sizes import EffectSizes, effect_intervals, effect_sizes
 from neuros_mechint.neuro.fractals.comparison.matching import (
     MATCHES,
@@ -22,7 +23,6 @@ from neuros_mechint.neuro.fractals.comparison.matching import (
     as_rows,
     at_one_rate,
     drawn,
-    phase_randomised,
     signals_of_recording,
     signals_of_site,
     windows,
