@@ -81,8 +81,8 @@ class System:
             Row i, column j: how next state i changes with state j.
         """
         inputs = self.inputs if inputs is None else inputs
-        jacobians = transformed_jacobians if self.transformable else _jacobians_by_rows
-        return jacobians(self.raw, states.detach(), inputs).detach()
+        jacobians = _jacobians_together if self.transformable else _jacobians_of_copies
+        return jacobians(self.raw, states, inputs)
 
 
 def as_system(step: Any, states: Any, inputs: Any = None, differentiable: bool = True) -> tuple[System, torch.Tensor]:
@@ -152,16 +152,26 @@ def transformed_jacobians(raw: RawStep, states: torch.Tensor, inputs: torch.Tens
     return torch.func.vmap(torch.func.jacrev(one), in_dims=(0, None if inputs is None else 0))(states, inputs)
 
 
-def _jacobians_by_rows(raw: RawStep, states: torch.Tensor, inputs: torch.Tensor | None) -> torch.Tensor:
-    """As the rows are independent, the gradient of the sum of a column holds one row of every Jacobian."""
+def _jacobians_together(raw: RawStep, states: torch.Tensor, inputs: torch.Tensor | None) -> torch.Tensor:
+    """As the rows are independent, the gradient of one next state of all of them holds a row of every Jacobian."""
+    batch, n_states = states.shape
     with torch.enable_grad():
-        leaves = states.clone().requires_grad_()
+        leaves = states.detach().clone().requires_grad_()
         after = raw(leaves, inputs)
-        rows = [
-            torch.autograd.grad(column.sum(), leaves, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
-            for column in after.unbind(1)
-        ]
-    return torch.stack(rows, dim=1)
+        each = torch.eye(n_states, dtype=after.dtype, device=after.device)[:, None].expand(n_states, batch, n_states)
+        (rows,) = torch.autograd.grad(after, leaves, each, is_grads_batched=True, allow_unused=True)
+    return states.new_zeros(batch, n_states, n_states) if rows is None else rows.transpose(0, 1)
+
+
+def _jacobians_of_copies(raw: RawStep, states: torch.Tensor, inputs: torch.Tensor | None) -> torch.Tensor:
+    """Each state is stepped once for each row of its Jacobian: slower, and asks nothing of the step but a gradient."""
+    batch, n_states = states.shape
+    with torch.enable_grad():
+        leaves = states.detach().repeat_interleave(n_states, 0).requires_grad_()
+        after = raw(leaves, None if inputs is None else inputs.repeat_interleave(n_states, 0))
+        each = torch.eye(n_states, dtype=after.dtype, device=after.device).repeat(batch, 1)
+        (rows,) = torch.autograd.grad(after, leaves, each, allow_unused=True, materialize_grads=True)
+    return rows.reshape(batch, n_states, n_states)
 
 
 def as_raw_step(step: Any) -> tuple[RawStep, str, float | None]:
@@ -329,4 +339,4 @@ def _is_transformable(raw: RawStep, states: torch.Tensor, inputs: torch.Tensor |
         found = transformed_jacobians(raw, states, inputs)
     except Exception:  # whatever the step does, which torch.func does not know: each has an error of its own
         return False
-    return bool(torch.allclose(found, _jacobians_by_rows(raw, states, inputs), rtol=1e-4, atol=1e-6))
+    return bool(torch.allclose(found, _jacobians_of_copies(raw, states, inputs), rtol=1e-4, atol=1e-6))

@@ -60,8 +60,8 @@ def search_from_many(
     tolerance = precision(states.dtype).speed * size if tolerance is None else tolerance
     one = None if inputs is None else inputs[:1]
     dtype = _dtype_of_jacobians(system, states[:1], one)
-    # evenly spread, as neighbours in a trajectory are alike
-    first = torch.arange(0, len(states), -(-len(states) // _FIRST), device=states.device)
+    # evenly spread, as neighbours in a trajectory are alike; an odd stride, as every other start may lie between two
+    first = torch.arange(0, len(states), -(-len(states) // _FIRST) | 1, device=states.device)
     known = KnownPoints(system, states[:0], one, size, dtype)
     found = newton_search(system, states[first], _rows(inputs, first), tolerance, _FIRST_ITERATIONS, known, dtype)
     found = Search(*(_spread(values, first, len(states)) for values in found))
