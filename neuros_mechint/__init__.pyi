@@ -92,6 +92,9 @@ from .neuro.alignment.searchlight import searchlight_rsa as searchlight_rsa
 from .neuro.alignment.shared_space import SharedSpace as SharedSpace
 from .neuro.alignment.time_resolved import time_resolved_alignment as time_resolved_alignment
 from .neuro.alignment.variance_partitioning import variance_partitioning as variance_partitioning
+from .neuro.circuits.comparison.compare import compare_circuits as compare_circuits
+from .neuro.circuits.diagrams.diagram import circuit_diagram as circuit_diagram
+from .neuro.circuits.motifs.motifs import network_motifs as network_motifs
 from .neuro.criticality.avalanches import detect_avalanches as detect_avalanches
 from .neuro.criticality.branching import branching_ratio as branching_ratio
 from .neuro.criticality.crackling import crackling_relation as crackling_relation

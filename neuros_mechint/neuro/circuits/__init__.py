@@ -1,0 +1,1 @@
+"""Circuits read from activity: convolutional sparse codes, latent circuits, motifs."""

@@ -1,0 +1,1 @@
+"""How alike two circuits are: in their connections, their spectra, and the roles of their nodes."""

@@ -1,0 +1,1 @@
+"""Circuits drawn: who excites and who inhibits whom."""

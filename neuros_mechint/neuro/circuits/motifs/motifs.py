@@ -1,0 +1,236 @@
+"""Motifs: triads that are more, or less, common in a circuit than in random graphs of the same degrees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError, check_option, number, whole
+from neuros_mechint.core.figures.colours import PALE, PALETTE
+from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import adjust_p, share_as_far
+from neuros_mechint.neuro.circuits.motifs.counts import triad_classes, triad_counts
+from neuros_mechint.neuro.circuits.motifs.nulls import switched
+from neuros_mechint.neuro.circuits.wiring import as_wiring, refuse_in_parts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SIGNIFICANT = 0.05
+_MOST_DRAWN = 16
+_FEWEST_EDGES = 10
+_RARE = 5.0
+
+
+class Motifs(Result):
+    """Triads of a circuit beside those of random graphs of the same degrees.
+
+    ``data`` holds over ``(triad,)``: ``z``, ``count``, ``expected`` and ``sd`` of random graphs, ``p`` (two-sided) and
+    ``p_corrected``. The coordinate ``edges`` shows one triad of each kind.
+    """
+
+    @property
+    def z(self) -> xr.DataArray:
+        """Count less its mean in random graphs, in standard deviations of these."""
+        return self.data["z"]
+
+    @property
+    def found(self) -> list[str]:
+        """Triads whose corrected p is below 0.05, the most unlikely first."""
+        chosen = self.data.where(self.data["p_corrected"] < _SIGNIFICANT, drop=True)
+        order = np.argsort(-np.abs(chosen["z"].values), kind="stable")
+        return [str(name) for name in chosen["triad"].values[order]]
+
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches: one row for each triad that is drawn."""
+        return 6.6, round(1.3 + 0.27 * min(self.data.sizes["triad"], _MOST_DRAWN), 1)
+
+    def _drawn(self) -> xr.Dataset:
+        strength = self.data["z"].fillna(0).values
+        kept = np.sort(np.argsort(-np.abs(strength), kind="stable")[:_MOST_DRAWN])
+        return self.data.isel(triad=kept[::-1])
+
+    def _draw(self, ax: Axes) -> None:
+        shown = self._drawn()
+        significant = (shown["p_corrected"] < _SIGNIFICANT).values
+        places = np.arange(shown.sizes["triad"])
+        ax.barh(places, shown["z"].fillna(0), color=[PALETTE[1] if one else PALE for one in significant], height=0.7)
+        signed = self.attributes["signed"]
+        labels = [
+            edges if signed else f"{edges}   {name}"
+            for edges, name in zip(shown["edges"].values, shown["triad"].values, strict=True)
+        ]
+        ax.set_yticks(places, labels)
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.set_xlabel("z: count less that of random graphs (standard deviations)")
+        ax.set_title(f"{self.title}: orange, p < {_SIGNIFICANT:g} corrected")
+
+    def _summary_lines(self) -> Iterator[str]:
+        attributes = self.attributes
+        yield (
+            f"{attributes['n_nodes']} nodes, {attributes['n_edges']} connections between them; beside "
+            f"{attributes['n_nulls']} random graphs in which every node keeps its "
+            f"{'excitatory and inhibitory' if attributes['signed'] else 'incoming and outgoing'} connections"
+        )
+        if not self.found:
+            yield f"no triad is more or less common than in these (all p > {_SIGNIFICANT:g} after correction)"
+        for name in self.found[:_MOST_DRAWN]:
+            row = self.data.sel(triad=name)
+            label = name if attributes["signed"] else f"{name} ({row['edges'].item()})"
+            yield (
+                f"{label}: {int(row['count'])}, expected {float(row['expected']):.4g} ± {float(row['sd']):.3g}; "
+                f"z = {float(row['z']):.1f}, corrected p = {float(row['p_corrected']):.2g}"
+            )
+
+
+def network_motifs(
+    connectivity: Any,
+    signed: bool = False,
+    threshold: float = 0.0,
+    n_nulls: int = 1000,
+    correction: str = "holm",
+    seed: SeedLike = 0,
+    progress: bool = True,
+) -> Motifs:
+    r"""Count the triads of a circuit, and compare with random graphs in which every node keeps its degrees.
+
+    Parameters
+    ----------
+    connectivity : array_like, torch.Tensor, xarray.DataArray, networkx.DiGraph, a fitted latent circuit or a circuit
+        ``(target, source)``; see `neuros_mechint.neuro.circuits.wiring.as_wiring`. Connections of a node to itself are
+        left out.
+    signed : bool
+        Tell excitatory from inhibitory connections, by their sign; random graphs keep the degrees of each kind.
+    threshold : float
+        Weights no larger than this count as no connection. Fitted weights are hardly ever zero: without a threshold
+        every node of a fitted circuit is joined to every other, and there are no motifs to find.
+    n_nulls : int
+        Random graphs.
+    correction : {"holm", "fdr", "none"}
+        Of p values for the number of triads.
+    seed : int or numpy.random.Generator
+    progress : bool
+
+    Returns
+    -------
+    Motifs
+
+    Raises
+    ------
+    InputError
+        No connectivity; fewer than three nodes; fewer than ten connections; all nodes joined; or nodes in parts that
+        nothing joins.
+    OptionError
+        Unknown correction, or a parameter out of range.
+
+    References
+    ----------
+    Milo et al. 2002, Network motifs: simple building blocks of complex networks, doi:10.1126/science.298.5594.824
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> network_motifs(rng.random((30, 30)) < 0.1, n_nulls=99).found
+    []
+    """
+    check_option("signed", signed, (True, False))
+    threshold = number("threshold", threshold, 0, float("inf"), closed="left")
+    n_nulls = whole("n_nulls", n_nulls, least=19)
+    adjust_p([1.0], correction)
+    wiring = as_wiring(connectivity)
+    weights = np.where(np.abs(wiring.weights) > threshold, wiring.weights, 0.0)
+    np.fill_diagonal(weights, 0)
+    _check_size(weights)
+    refuse_in_parts(wiring._replace(weights=weights))
+    # from here on from row to column, as graphs are written
+    states = np.where(weights.T > 0, 1, 2 if signed else 1) * (weights.T != 0)
+    n_states = 3 if signed else 2
+    count = triad_counts(states, n_states)
+    graphs = switched(states, n_nulls, generator(seed), progress)
+    nulls = np.array([triad_counts(graph, n_states) for graph in graphs], dtype=np.float64)
+    data = _table(count, nulls, n_states, correction)
+    return Motifs(
+        data,
+        "Signed motifs" if signed else "Motifs",
+        attributes={
+            "n_nodes": len(weights),
+            "n_edges": int(np.count_nonzero(weights)),
+            "signed": signed,
+            "threshold": threshold,
+            "n_nulls": n_nulls,
+            "correction": correction,
+        },
+        provenance=Provenance.record(seed, arguments={"connectivity": wiring.weights, "threshold": threshold}),
+        citations=("milo2002", "maslov2002"),
+        warnings=_warnings(data, nulls, states),
+    )
+
+
+def _check_size(weights: Floats) -> None:
+    n_nodes, n_edges = len(weights), int(np.count_nonzero(weights))
+    if n_nodes < 3 or n_edges < _FEWEST_EDGES:
+        raise InputError(
+            "this circuit is too small for motifs",
+            expected=f"at least 3 nodes and {_FEWEST_EDGES} connections between them",
+            got=f"{n_nodes} nodes, {n_edges} connections",
+            fix="a lower threshold, where there is one",
+        )
+    if n_edges == n_nodes * (n_nodes - 1):
+        raise InputError(
+            "every node is joined to every other: there is only one such graph",
+            expected="some connections that are zero",
+            got=f"{n_edges} connections between {n_nodes} nodes",
+            fix="pass threshold=: weights up to it count as none",
+        )
+
+
+def _table(count: npt.NDArray[np.int64], nulls: Floats, n_states: int, correction: str) -> xr.Dataset:
+    kinds = triad_classes(n_states)
+    there = kinds.connected & ((count > 0) | nulls.any(0))
+    count, nulls = count[there], nulls[:, there]
+    expected, sd = nulls.mean(0), nulls.std(0, ddof=1)
+    away = nulls - expected
+    p, _ = share_as_far(count - expected, np.abs(expected) + count, [away.T], exact=False)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.where(sd > 0, (count - expected) / sd, np.where(count == expected, 0.0, np.nan))
+    names, edges = (np.array(values, dtype=str)[there] for values in (kinds.names, kinds.edges))
+    columns = {
+        "z": (z, "z", "standard deviations"),
+        "count": (count, "number of triads", "1"),
+        "expected": (expected, "mean number in random graphs", "1"),
+        "sd": (sd, "standard deviation in random graphs", "1"),
+        "p": (p, "p, two-sided", "1"),
+        "p_corrected": (adjust_p(p, correction), f"p, corrected ({correction})", "1"),
+    }
+    variables = {
+        name: ("triad", values, {"long_name": long_name, "units": units})
+        for name, (values, long_name, units) in columns.items()
+    }
+    label = edges if n_states > 2 else names
+    return xr.Dataset(variables, {"triad": label, "edges": ("triad", edges), "class": ("triad", names)})
+
+
+def _warnings(data: xr.Dataset, nulls: Floats, states: npt.NDArray[np.integer]) -> tuple[str, ...]:
+    found = []
+    rare = data["triad"].values[(data["expected"] < _RARE).values & (data["p_corrected"] < _SIGNIFICANT).values]
+    if rare.size:
+        found.append(
+            f"of {', '.join(map(str, rare))} fewer than {_RARE:g} are expected: their numbers are far from normal, "
+            "read p and not z"
+        )
+    least = 1 / (len(nulls) + 1)
+    if least * data.sizes["triad"] >= _SIGNIFICANT:
+        found.append(
+            f"with {len(nulls)} random graphs no p can be below {least:.2g}, or below {_SIGNIFICANT:g} after Holm's "
+            f"correction for {data.sizes['triad']} triads: n_nulls of at least "
+            f"{int(np.ceil(data.sizes['triad'] / _SIGNIFICANT))} would do"
+        )
+    return tuple(found)

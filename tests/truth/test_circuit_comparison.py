@@ -1,0 +1,144 @@
+"""Comparison and diagrams of circuits: renamed circuits are the same, unrelated ones are no more alike than chance."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import neuros_mechint as nm
+from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.result import load_result
+from neuros_mechint.neuro.circuits.comparison.compare import compare_circuits
+from neuros_mechint.neuro.circuits.comparison.matching import best_matching
+from neuros_mechint.neuro.circuits.diagrams.diagram import circuit_diagram
+from neuros_mechint.neuro.circuits.wiring import as_wiring
+
+
+def circuit(seed: int, n_nodes: int = 10) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    weights = random.normal(size=(n_nodes, n_nodes)) * (random.random((n_nodes, n_nodes)) < 0.5)
+    ring = random.permutation(n_nodes)
+    weights[ring, np.roll(ring, 1)] = 1.0  # joins them all
+    return weights
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_renamed_circuit_is_the_same(seed):
+    weights, order = circuit(seed), np.random.default_rng(seed + 100).permutation(10)
+    found = compare_circuits(weights, weights[np.ix_(order, order)], match="best", n_permutations=19)
+    assert found.edit_distance == 0
+    assert np.allclose(found.data["similarity"], 1)
+    assert [order[int(found.partners[str(node)])] for node in range(10)] == list(range(10))
+
+
+def test_names_match_whatever_their_order():
+    weights, order = circuit(0), [4, 2, 0, 1, 3, 9, 8, 7, 6, 5]
+    names = [f"node {index}" for index in range(10)]
+    one = xr.DataArray(weights, {"target": names, "source": names})
+    two = one.isel(target=order, source=order)
+    assert compare_circuits(one, two, n_permutations=19).edit_distance == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_edit_distance_is_that_of_networkx_for_small_graphs(seed):
+    random = np.random.default_rng(seed)
+    one, two = (np.roll(np.eye(5), 1, 0) + (random.random((5, 5)) < 0.3) * (1 - np.eye(5)) > 0 for _ in range(2))
+    graphs = [nx.DiGraph(each.T) for each in (one, two)]
+    exact = nx.graph_edit_distance(*graphs)
+    assert compare_circuits(one, two, match="best", n_permutations=19).edit_distance == exact
+
+
+def test_unrelated_circuits_are_no_more_alike_than_chance():
+    p = [
+        compare_circuits(circuit(seed), circuit(seed + 50), match="best", n_permutations=39).data["p"].values
+        for seed in range(8)
+    ]
+    assert (np.array(p) <= 0.05).mean() < 0.2
+    named = [compare_circuits(circuit(seed), circuit(seed + 50)).data["p"].values[:3] for seed in range(20)]
+    assert (np.array(named) <= 0.05).mean() < 0.15
+
+
+def test_a_changed_edge_is_counted_once():
+    weights = circuit(0)
+    changed = weights.copy()
+    there, missing = np.argwhere(weights), np.argwhere(weights == 0)
+    changed[tuple(there[0])] *= -1
+    changed[tuple(there[1])] *= 2  # of the same sign
+    changed[tuple(missing[0])] = 1.0
+    assert compare_circuits(weights, changed, n_permutations=19).edit_distance == 2
+
+
+def test_a_node_too_few_is_filled_up():
+    weights = circuit(1)
+    found = compare_circuits(weights, weights[:9, :9], match="best", n_permutations=19)
+    assert found.data.sizes["node"] == 10
+    assert "none 1" in found.partners.values()
+
+
+def test_matching_reaches_the_best_of_all_orders():
+    from itertools import permutations
+
+    random = np.random.default_rng(0)
+    one, two = random.normal(size=(2, 6, 6))
+    best = max((one * two[np.ix_(order, order)]).sum() for order in map(list, permutations(range(6))))
+    order = best_matching(one, two, np.random.default_rng(1))
+    assert (one * two[np.ix_(order, order)]).sum() == pytest.approx(best)
+
+
+def test_the_comparison_says_shows_and_keeps(tmp_path):
+    found = compare_circuits(circuit(0), circuit(0) + 0.01, n_permutations=19)
+    assert "weight correlation" in found.summary()
+    assert found.plot().get_xlabel()
+    assert load_result(found.save(tmp_path / "comparison")).data.identical(found.data)
+
+
+def test_what_cannot_be_compared_is_refused():
+    weights = circuit(0)
+    with pytest.raises(InputError, match="different names"):
+        compare_circuits(weights, weights[:9, :9])
+    with pytest.raises(InputError, match="2 parts"):
+        compare_circuits(weights, np.kron(np.eye(2), np.ones((5, 5))))
+    with pytest.raises(InputError, match="too small"):
+        compare_circuits(weights[:3, :3], weights)
+    with pytest.raises(OptionError, match="did you mean 'names'"):
+        compare_circuits(weights, weights, match="name")
+
+
+def test_diagrams_are_drawn_of_all_kinds_of_circuits():
+    weights = np.array([[0.6, -1.1, 0.0], [0.9, -0.5, 0.0], [0.4, 0.0, 0.0]])
+    found = circuit_diagram(weights, names=["E", "I", "out"])
+    assert found.data["kind"].values.tolist() == ["excitatory", "inhibitory", "mixed"]
+    assert len(found.plot().patches) == 5 + 3
+    dale = nm.load_model("decision_dale_rnn").rnn.weight_hh_l0
+    averaged = circuit_diagram(dale)
+    assert averaged.data["n_units"].values.tolist() == [80, 20]
+    matrix = dale.detach().numpy().astype(float)
+    assert averaged.weights.values[0, 1] == pytest.approx(matrix[:80, 80:].mean())
+    assert "excitatory (80)" in [text.get_text() for text in averaged.plot().texts]
+
+
+def test_parts_of_a_node_are_joined_to_it():
+    graph = nx.DiGraph()
+    graph.add_edge("a0.h1", "a1.h3<q>", effect=-0.5, kind="effect")
+    graph.add_edge("a0.h1", "a1.h3<v>", effect=0.2, kind="effect")
+    for part in "qv":
+        graph.add_edge(f"a1.h3<{part}>", "a1.h3", kind="within")
+    graph.add_edge("a1.h3", "logits", effect=1.0, kind="effect")
+    wiring = as_wiring(graph)
+    assert wiring.names == ("a0.h1", "a1.h3", "logits")
+    assert wiring.weights.tolist() == [[0, 0, 0], [pytest.approx(-0.3), 0, 0], [0, 1.0, 0]]
+    assert circuit_diagram(nm.CausalGraph(graph)).weights.sizes == {"target": 3, "source": 3}
+
+
+def test_diagrams_refuse_what_does_not_fit():
+    with pytest.raises(InputError, match="populations do not fit"):
+        circuit_diagram(np.ones((3, 3)), populations=["E"])
+    with pytest.raises(InputError, match="names do not fit"):
+        circuit_diagram(np.ones((3, 3)), names=["E"])
+    with pytest.raises(InputError, match="same name"):
+        circuit_diagram(np.ones((2, 2)), names=["E", "E"])
+    with pytest.raises(InputError, match="no connection to draw"):
+        circuit_diagram(np.ones((3, 3)), threshold=2.0)
+    with pytest.raises(InputError, match="no connectivity"):
+        circuit_diagram(torch.zeros(3))

@@ -1,0 +1,165 @@
+"""Motifs: counts equal networkx's, planted triads are found, random graphs have none."""
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.result import load_result
+from neuros_mechint.neuro.circuits.motifs.counts import triad_classes, triad_counts
+from neuros_mechint.neuro.circuits.motifs.motifs import network_motifs
+from neuros_mechint.neuro.circuits.motifs.nulls import switched
+
+SEEDS = range(20)
+
+
+def random_graph(seed: int, n_nodes: int = 60, density: float = 0.08) -> np.ndarray:
+    graph = np.random.default_rng(seed).random((n_nodes, n_nodes)) < density
+    np.fill_diagonal(graph, False)
+    return graph
+
+
+def with_loops(seed: int) -> np.ndarray:
+    """A sparse random graph into which 80 feed-forward loops were planted, four through each node."""
+    random, graph = np.random.default_rng(seed), random_graph(seed, density=0.03)
+    for _ in range(4):
+        for a, b, c in random.permutation(len(graph)).reshape(-1, 3):
+            graph[a, b] = graph[a, c] = graph[b, c] = True
+    return graph
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_equal_the_census_of_networkx(seed):
+    graph = random_graph(seed, 40, density=0.2)
+    counts = triad_counts(graph.astype(int), 2)
+    assert dict(zip(triad_classes(2).names, counts.tolist(), strict=True)) == nx.triadic_census(nx.DiGraph(graph))
+
+
+def test_signed_counts_equal_a_count_one_by_one():
+    random = np.random.default_rng(0)
+    states = random.integers(0, 3, size=(9, 9))
+    np.fill_diagonal(states, 0)
+    expected = np.zeros(138, dtype=int)
+    kinds = triad_classes(3)
+    alone = {}
+    for a in range(9):
+        for b in range(a + 1, 9):
+            for c in range(b + 1, 9):
+                three = states[np.ix_([a, b, c], [a, b, c])]
+                key = three.tobytes()
+                if key not in alone:
+                    alone[key] = triad_counts(three, 3)
+                expected += alone[key]
+    assert len(kinds.names) == 138
+    assert triad_counts(states, 3).tolist() == expected.tolist()
+    assert expected.sum() == 84
+
+
+def test_a_signed_triad_is_named_by_its_edges():
+    states = np.array([[0, 1, 2], [0, 0, 2], [0, 0, 0]])  # a excites b, a and b inhibit c
+    (kind,) = np.flatnonzero(triad_counts(states, 3))
+    assert triad_classes(3).edges[kind] in ("a→b a⊣c b⊣c", "a⊣b a→c c⊣b")
+    assert triad_classes(3).names[kind] == "030T"
+
+
+def test_large_graphs_are_counted_in_double_precision():
+    graph = random_graph(0, 260, density=0.5)
+    assert triad_counts(graph.astype(int), 2).sum() == 260 * 259 * 258 // 6
+
+
+def test_random_graphs_keep_the_degrees_of_each_sign():
+    states = random_graph(0) * np.random.default_rng(1).integers(1, 3, size=60)[:, None]
+    for graph in switched(states, 5, np.random.default_rng(2)):
+        for state in (1, 2):
+            assert np.array_equal((graph == state).sum(0), (states == state).sum(0))
+            assert np.array_equal((graph == state).sum(1), (states == state).sum(1))
+        assert np.diag(graph).sum() == 0
+        assert (graph != states).mean() > 0.05
+
+
+def test_every_graph_of_the_same_degrees_is_equally_likely():
+    # three nodes that receive from three others, each from one: six graphs
+    states = np.zeros((6, 6), dtype=int)
+    states[[0, 1, 2], [3, 4, 5]] = 1
+    drawn = [tuple(np.nonzero(graph)[1]) for graph in switched(states, 3000, np.random.default_rng(0))]
+    _, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert len(counts) == 6
+    assert ((counts - 500) ** 2 / 500).sum() < 20.5  # chi-square of 5 degrees of freedom, p = 0.001
+
+
+def test_planted_feed_forward_loops_are_found():
+    z = [float(network_motifs(with_loops(seed).T, n_nulls=50).z.sel(triad="030T")) for seed in SEEDS]
+    assert np.median(z) > 3
+    assert min(z) > 0
+
+
+def test_random_graphs_have_no_motifs():
+    results = [network_motifs(random_graph(seed, 30, density=0.2).T, n_nulls=99) for seed in SEEDS]
+    z = np.concatenate([result.z.values for result in results])
+    assert (np.abs(z) < 2).mean() >= 0.85
+    p = np.concatenate([result.data["p"].values for result in results])
+    assert (p <= 0.05).mean() < 0.09
+    assert not any(result.found for result in results)
+
+
+def test_signs_matter():
+    # only feed-forward loops in which both edges into the last node inhibit were planted
+    graph, random = random_graph(3, density=0.03) * 1.0, np.random.default_rng(0)
+    for _ in range(60):
+        a, b, c = random.choice(60, 3, replace=False)
+        graph[a, b], graph[a, c], graph[b, c] = 1, -1, -1
+    found = network_motifs(graph.T, signed=True, n_nulls=199, correction="none")
+    strongest = found.data.isel(triad=int(np.nanargmax(np.where(found.data["expected"] > 5, found.z, 0))))
+    assert strongest["triad"].item() in ("a→b a⊣c b⊣c", "a⊣b a→c c⊣b")
+
+
+def test_rows_are_targets():
+    chain = np.zeros((12, 12))
+    chain[np.arange(1, 12), 0] = 1.0  # the first node feeds all others
+    counts = network_motifs(chain, n_nulls=19).data["count"]
+    assert counts.to_series().to_dict() == {"021D": 55}
+
+
+def test_the_same_seed_gives_the_same_numbers_and_leaves_all_else_alone():
+    graph = with_loops(0)
+    before = graph.copy()
+    first, second = (network_motifs(graph, n_nulls=19, seed=5).data for _ in range(2))
+    assert first.identical(second)
+    assert np.array_equal(graph, before)
+
+
+def test_the_result_says_shows_and_keeps(tmp_path):
+    found = network_motifs(with_loops(1).T, n_nulls=299)
+    assert "030T" in found.found
+    assert "expected" in found.summary()
+    assert "030T" in " ".join(label.get_text() for label in found.plot().get_yticklabels())
+    assert load_result(found.save(tmp_path / "motifs")).data.identical(found.data)
+
+
+def test_few_random_graphs_are_warned_of():
+    assert any("n_nulls" in warning for warning in network_motifs(random_graph(0), n_nulls=19).warnings)
+
+
+@pytest.mark.parametrize(
+    ("connectivity", "words"),
+    [
+        (np.kron(np.eye(2), np.ones((5, 5))), "2 parts"),
+        (np.zeros((5, 5)), "too small"),
+        (np.ones((2, 2)), "too small"),
+        (np.ones((6, 6)), "every node is joined"),
+        (np.ones((3, 4)), "no connectivity"),
+        (np.full((4, 4), np.nan), "not finite"),
+        (nx.Graph([(0, 1), (1, 2)]), "no directions"),
+        ("wires", "no connectivity"),
+    ],
+)
+def test_what_has_no_motifs_is_refused(connectivity, words):
+    with pytest.raises(InputError, match=words):
+        network_motifs(connectivity)
+
+
+def test_unknown_options_are_refused():
+    graph = random_graph(0)
+    for wrong in ({"correction": "bonferoni"}, {"signed": "yes"}, {"n_nulls": 3}, {"threshold": -1}):
+        with pytest.raises(OptionError):
+            network_motifs(graph, **wrong)
