@@ -29,7 +29,9 @@ from .causal.paths.flow import logit_lens as logit_lens
 from .causal.paths.graph import CausalGraph as CausalGraph
 from .causal.timescales.ablation import scale_ablation as scale_ablation
 from .core import errors as errors
+from .causal.visualisation.visualizer import FeatureVisualizer as FeatureVisualizer
 from .core.ablations import Mean as Mean
+from .causal.visualisation.visualizer import FeatureVisualizer as FeatureVisualizer
 from .core.ablations import Resample as Resample
 from .core.activations import Activations as Activations
 from .core.adapter import Adapter as Adapter
@@ -49,6 +51,7 @@ from .core.sites import Site as Site
 from .core.sites import SiteTable as SiteTable
 from .core.statistics import bootstrap_ci as bootstrap_ci
 from .core.stores.store import ActivationStore as ActivationStore
+from .core.surrogates import phase_randomised as phase_randomised
 from .datasets.embedded import load_model as load_model
 from .datasets.images92 import load_92images as load_92images
 from .datasets.systems import duffing as duffing

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError, check_option
+from neuros_mechint.core.labels import refuse_masked
+from neuros_mechint.core.random import SeedLike, generator
 
 
-def phase_randomised(values: Floats, rng: np.random.Generator, together: bool = False) -> Floats:
-    """Return signals with the same power spectra and random phases, each with its own: what is alike in all goes too.
+def phase_randomised(values: Any, seed: SeedLike = 0, together: bool = False) -> Floats:
+    """Return signals with the same power spectra and random phases: linear noise that looks alike.
 
     Parameters
     ----------
-    values : numpy.ndarray of shape (n_windows, n_units, length)
-    rng : numpy.random.Generator
+    values : array_like of shape (..., n_units, n_samples) or (n_samples,)
+        Time is the last axis.
+    seed : int or numpy.random.Generator
     together : bool
-        Shift the phases of all units of a window alike, which keeps the correlations between them at all lags.
+        Shift the phases of all units alike, which keeps the correlations between them at all lags. Otherwise each has
+        phases of its own, and what is alike in all of them goes too.
+
+    Returns
+    -------
+    numpy.ndarray of the same shape
+
+    Raises
+    ------
+    InputError
+        No real numbers, values that are missing or infinite, or fewer than three samples.
 
     References
     ----------
@@ -26,14 +42,23 @@ def phase_randomised(values: Floats, rng: np.random.Generator, together: bool = 
     Examples
     --------
     >>> x = np.random.default_rng(0).normal(size=(1, 2, 64))
-    >>> y = phase_randomised(x, np.random.default_rng(1))
+    >>> y = phase_randomised(x, seed=1)
     >>> np.allclose(abs(np.fft.rfft(x)), abs(np.fft.rfft(y))), np.allclose(x, y)
     (True, False)
     """
-    n_samples = values.shape[-1]
-    spectrum = np.fft.rfft(values)
-    n_windows, n_units, n_waves = spectrum.shape
-    angle = rng.uniform(0, 2 * np.pi, size=(n_windows, 1 if together else n_units, n_waves))
+    check_option("together", together, (True, False))
+    refuse_masked(values, "values")
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf" or not array.ndim or array.shape[-1] < 3 or not np.isfinite(array).all():
+        raise InputError(
+            "these signals have no surrogates",
+            expected="finite real numbers (..., n_units, n_samples), at least 3 samples",
+            got=f"shape {array.shape}, dtype {array.dtype}",
+        )
+    n_samples = array.shape[-1]
+    spectrum = np.fft.rfft(array)
+    shape = spectrum.shape if not together or array.ndim == 1 else (*spectrum.shape[:-2], 1, spectrum.shape[-1])
+    angle = generator(seed).uniform(0, 2 * np.pi, size=shape)
     angle[..., 0] = 0  # the mean
     if n_samples % 2 == 0:
         angle[..., -1] = 0  # the fastest wave has no phase

@@ -128,7 +128,10 @@ def test_parts_of_a_node_are_joined_to_it():
     wiring = as_wiring(graph)
     assert wiring.names == ("a0.h1", "a1.h3", "logits")
     assert wiring.weights.tolist() == [[0, 0, 0], [pytest.approx(-0.3), 0, 0], [0, 1.0, 0]]
-    assert circuit_diagram(nm.CausalGraph(graph)).weights.sizes == {"target": 3, "source": 3}
+    found = circuit_diagram(nm.CausalGraph(graph))
+    assert found.weights.sizes == {"target": 3, "source": 3}
+    assert "a1.h3 → logits helps: 1" in found.summary()
+    assert "excit" not in found.summary()
 
 
 def test_diagrams_refuse_what_does_not_fit():

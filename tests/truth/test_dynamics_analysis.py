@@ -356,3 +356,11 @@ def test_a_part_of_a_file_imports_no_module_that_the_file_names(lorenz):
     with pytest.raises(StorageError, match="not known in this session"):
         unpack(data, about)
     assert "this" not in sys.modules
+
+
+def test_an_adapted_network_is_called_by_its_own_name():
+    network = nm.adapt(nm.load_model("flip_flop_rnn"))
+    states = nm.simulate(network, np.random.default_rng(0).normal(size=(2, 64)), n_steps=20)
+    found = nm.DynamicsAnalyzer(network, parts=["tangling"]).analyze(states)
+    assert found.title == f"Dynamics of {type(network.module).__name__}"
+    assert "Adapter" not in found.summary()

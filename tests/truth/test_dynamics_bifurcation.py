@@ -37,7 +37,7 @@ def brusselator(state, b):
 # Known answers, on grids with and without the place itself
 
 
-@pytest.mark.parametrize("n_values", [9, 10])
+@pytest.mark.parametrize("n_values", [pytest.param(9, marks=pytest.mark.slow), 10])
 def test_pitchfork(n_values):
     scan = nm.bifurcation_scan(flow(lambda x, r: r * x - x**3), np.linspace(-1, 1, n_values), STARTS)
     assert kinds(scan) == ["supercritical pitchfork"]
@@ -50,7 +50,7 @@ def test_pitchfork(n_values):
     assert scan.n_unstable[0, 0] == 0
 
 
-@pytest.mark.parametrize("n_values", [9, 10])
+@pytest.mark.parametrize("n_values", [pytest.param(9, marks=pytest.mark.slow), 10])
 def test_fold(n_values):
     scan = nm.bifurcation_scan(flow(lambda x, r: r + x**2), np.linspace(-1, 1, n_values), STARTS)
     assert kinds(scan) == ["fold"]
@@ -61,7 +61,7 @@ def test_fold(n_values):
     assert np.sort(scan.states[:, :3, 0], axis=0) == pytest.approx(np.stack([-np.sqrt(-r), np.sqrt(-r)]))
 
 
-@pytest.mark.parametrize("n_values", [9, 10])
+@pytest.mark.parametrize("n_values", [pytest.param(9, marks=pytest.mark.slow), 10])
 def test_transcritical(n_values):
     scan = nm.bifurcation_scan(flow(lambda x, r: r * x - x**2), np.linspace(-1, 1, n_values), STARTS)
     assert kinds(scan) == ["transcritical"]
@@ -89,7 +89,7 @@ def test_an_imperfect_pitchfork_is_a_fold():
     assert scan.bifurcations[0].value == pytest.approx(3 * 0.005 ** (2 / 3), abs=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_a_pitchfork_along_any_direction_of_many(seed):
     rng = np.random.default_rng(seed)
     turn = torch.from_numpy(np.linalg.qr(rng.normal(size=(5, 5)))[0])
@@ -183,7 +183,7 @@ def test_a_branch_that_no_initial_state_leads_to_is_found_across_its_fold():
     assert scan.n_branches == 2
 
 
-@pytest.mark.parametrize("scale", [0.05, 1.0, 20.0])
+@pytest.mark.parametrize("scale", [0.05, *(pytest.param(scale, marks=pytest.mark.slow) for scale in (1.0, 20.0))])
 def test_a_pitchfork_and_a_crossing_whose_branches_no_initial_state_leads_to(scale):
     def forks(state, r):
         return r * state - state**3 / scale**2
@@ -203,6 +203,28 @@ def test_inputs_are_held():
 
     scan = nm.bifurcation_scan(make_step, np.linspace(-1, 1, 5), STARTS, inputs=[-0.5])
     assert scan.bifurcations[0].value == pytest.approx(0.5, abs=1e-6)
+
+
+# Whether anything was missed
+
+
+def test_the_index_sum_of_all_points_is_one_and_of_some_is_not():
+    r = [-1, -0.2, 0.3, 1]
+    all_of_them = nm.bifurcation_scan(flow(lambda x, r: r * x - x**3), r, STARTS)
+    assert all_of_them.index_sum.tolist() == [1, 1, 1, 1]
+    assert "index sum 1 at each value: as it must be" in all_of_them.summary()
+    missing = nm.bifurcation_scan(flow(lambda x, r: 9 * (1 - x**2) * x + r * 0), [0.1, 0.2, 0.3], [[0.001]])
+    assert missing.n_branches < 3
+    assert set(missing.index_sum) == {-1}
+    assert "and then fixed points are missing" in missing.summary()
+    folded = nm.bifurcation_scan(flow(lambda x, r: r + x**2), [-1, -0.4, 0.3], STARTS)
+    assert folded.index_sum.tolist() == [0, 0, 0]  # no ball is sent into itself, and pairs come and go
+
+
+def test_the_index_sum_changes_where_a_point_leaves_all_bounds():
+    scan = nm.bifurcation_scan(lambda r: lambda x: x + 0.1 * (1 + r * x), [-1, -0.5, 0.5, 1], STARTS)  # at -1 / r
+    assert scan.index_sum.tolist() == [1, 1, -1, -1]
+    assert "index sums from -1 to 1: where it changes, as between -0.5 and 0.5" in scan.summary()
 
 
 # Negative controls
@@ -306,3 +328,13 @@ def test_bad_input_is_refused(make_step, values, starts, message):
 def test_several_inputs_are_refused():
     with pytest.raises(InputError, match="one input"):
         nm.bifurcation_scan(QUIET["a saddle"], [0.5, 0.6, 0.7], PLANE, inputs=np.zeros((3, 2)))
+
+
+def test_a_value_that_is_moved_is_told_and_a_mask_is_refused():
+    def make(r):
+        return lambda x: x + 0.1 * (r * x - x**3)
+
+    scan = nm.bifurcation_scan(make, [-1.0, 0.0, 1.0, 2.0], [[0.1]])
+    assert any("0 to 0.001" in warning for warning in scan.warnings)
+    with pytest.raises(InputError, match="mask"):
+        nm.bifurcation_scan(make, np.ma.masked_array([-1.0, 0.5, 7.0, 8.0], [0, 0, 0, 1]), [[0.1]])

@@ -162,6 +162,32 @@ def test_generic_systems_are_controllable_from_one_input():
     assert [int(nm.controllability(*linear_system(seed, 20, 1)[:2]).rank) for seed in SEEDS] == [20] * 5
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("horizon", [None, 30])
+def test_what_counts_as_reached_is_what_has_a_finite_energy(seed, horizon):
+    """Three inputs reach all of 64 dimensions by algebra, but the last of them at energies that rounding drowns."""
+    a, b, _ = linear_system(seed, 64, 3, radius=0.5)
+    found = nm.controllability(a, b, horizon=horizon)
+    axes = np.linalg.svd(np.hstack([np.linalg.matrix_power(a, k) @ b for k in range(horizon or 60)]))
+    rank = int((axes[1] > found.attributes["tolerance"] * axes[1][0]).sum())
+    assert found.rank == rank < found.data["controllable_at_any_cost"].item()
+    for number in (0, rank // 4, rank // 2):
+        assert found.minimum_energy(axes[0][:, number]) == pytest.approx(axes[1][number] ** -2, rel=1e-4)
+    assert np.isfinite(found.minimum_energy(axes[0][:, rank - 1]))
+    assert found.minimum_energy(axes[0][:, rank]) == np.inf
+    assert f"inputs reach {rank} of 64 dimensions; " in found.summary()
+    assert "infinite along those not reached" in found.summary()
+    if horizon:
+        with pytest.raises(InputError, match=f"inputs reach {rank} of 64 dimensions; .* by algebra"):
+            found.minimum_energy_inputs(axes[0][:, -1])
+
+
+def test_the_energies_told_are_those_of_the_easiest_and_the_hardest_direction():
+    found = nm.controllability(np.diag([0.5, 0.2]), np.diag([1.0, 1e-9]), horizon=1)
+    assert found.rank == 2
+    assert "1 along the easiest direction, 1e+18 along the hardest" in found.summary()
+
+
 # -- single units ------------------------------------------------------------------------------------------------
 
 
@@ -366,6 +392,14 @@ def test_an_unstable_system_has_no_infinite_gramian_but_a_finite_one():
 def test_what_cannot_be_analysed_is_refused(arguments, options, message):
     with pytest.raises(InputError, match=message):
         nm.controllability(*arguments, **options)
+
+
+def test_states_given_where_the_input_matrix_belongs_are_told_where_they_belong():
+    step = lambda x: 0.5 * x  # noqa: E731
+    visited = np.zeros((8, 3))
+    for keywords in ({}, {"states": visited}):
+        with pytest.raises(InputError, match=r"second argument is the input matrix B(.|\n)*states="):
+            nm.controllability(step, visited, **keywords)
 
 
 def test_options_that_exclude_each_other_are_option_errors():

@@ -350,3 +350,32 @@ def test_single_precision_only_is_said():
     found = nm.FixedPointFinder(lambda x: x @ weights + 1).find([[3.0], [5.0]])
     assert found.states.flatten() == pytest.approx([2], abs=1e-5)
     assert any("single precision" in text for text in found.warnings)
+
+
+def test_the_order_of_the_points_does_not_depend_on_the_starts():
+    step = nm.rk4(nm.duffing, dt=0.1)
+    orders = []
+    for seed in range(5):
+        found = nm.FixedPointFinder(step).find(np.random.default_rng(seed).uniform(-2, 2, size=(40, 2)))
+        orders.append(found.states[:, 0].round(6).tolist())
+        assert (np.diff(found.n_unstable) >= 0).all()
+    assert orders == [[-1.0, 1.0, 0.0]] * 5
+
+
+def test_index_sums_of_several_inputs_are_told():
+    def step(state, inputs):
+        return torch.tanh(2 * state + inputs)
+
+    starts = np.tile(np.linspace(-1.5, 1.5, 9)[:, None], (2, 1))
+    inputs = np.repeat([[0.0], [3.0]], 9, axis=0)
+    told = nm.FixedPointFinder(step).find(starts, inputs).summary()
+    assert "index sum 1 under each of the inputs: as it must be" in told
+    some = nm.FixedPointFinder(step).find([[0.0], [1.0]], [[0.0], [3.0]]).summary()
+    assert "index sums: -1 under 1 input, 1 under 1 input" in some
+
+
+@pytest.mark.parametrize(("dt", "unit"), [(None, "steps"), (1.0, "units of time"), (0.1, "units of time")])
+def test_times_are_told_in_their_units(dt, unit):
+    found = nm.FixedPointFinder(lambda x: 0.5 * x, dt=dt).find([[1.0]])
+    assert found.attributes["time_unit"] == found.data["time_constant"].attrs["units"] == unit
+    assert f"slowest time constant {(dt or 1) / np.log(2):.3g} {unit};" in found.summary()

@@ -106,9 +106,10 @@ def test_estimate_finds_the_oscillations_and_says_so():
         assert sorted(np.abs(rows["frequency"].values)) == pytest.approx([3, 3, 8, 8], abs=0.02)
         assert rows["frequency"].attrs["units"] == "Hz"
         assert found.r2[0] > 0.99
-        assert "4 of 20 eigenvalues confirmed" in found.summary()
+        assert "4 of 20 eigenvalues within tolerance" in found.summary()
+        assert f"residuals: {found.data['residual'].values.min():.2g}, " in found.summary()
         assert "8 Hz" in found.summary().replace("7.99", "8").replace("8.00", "8")
-        assert "16 of 20 eigenvalues are not confirmed" in found.warnings[0]
+        assert "16 of 20 eigenvalues have a residual above the tolerance" in found.warnings[0]
         clean = nm.KoopmanOperator("hankel", rank="optimal", delays=10).estimate(oscillations(seed), progress=False)
         assert clean.confirmed.all()
         assert clean.confirmed.size == 4
@@ -229,3 +230,39 @@ def test_tensors_and_recordings_are_taken_too():
     first = nm.KoopmanOperator(rank=4).fit(data).eigenvalues_
     for same in (data.values, torch.from_numpy(data.values), nm.Recording(data), list(data.values)):
         np.testing.assert_array_equal(nm.KoopmanOperator(rank=4).fit(same).eigenvalues_, first)
+
+
+def test_a_rich_dictionary_has_spurious_eigenvalues_within_the_tolerance_and_the_summary_lists_residuals():
+    """Of polynomials to degree 4 on the slow manifold nine eigenvalues are true."""
+    a, b = 0.95, 0.6
+    states = [np.random.default_rng(0).uniform(-2, 2, size=(20, 2))]
+    for _ in range(30):
+        x, y = states[-1].T
+        states.append(np.stack([a * x, b * y + (a**2 - b) * x**2], axis=1))
+    found = nm.KoopmanOperator("edmd", degree=4).estimate(np.stack(states, axis=1))
+    residuals = found.data["residual"].values
+    exact = residuals < 1e-9
+    true = [1, a, a**2, a**3, a**4, b, a * b, a**2 * b, b**2]
+    assert np.sort(found.eigenvalues[exact].real) == pytest.approx(np.sort(true), abs=1e-7)
+    assert (found.confirmed & ~exact).any()  # within the tolerance, and no eigenvalue of the system
+    assert "residuals: " in found.summary()
+    assert "confirmed" not in found.summary()
+
+
+def test_points_of_a_pseudospectrum_are_complex_numbers() -> None:
+    operator = nm.KoopmanOperator().fit(np.random.default_rng(0).normal(size=(5, 40, 2)))
+    with pytest.raises(InputError, match="no complex numbers"):
+        operator.pseudospectrum(["one"])
+
+
+def test_units_of_unlike_size_are_told() -> None:
+    random = np.random.default_rng(0)
+    trials = random.normal(size=(4, 30, 3)).cumsum(1)
+    assert not any("like sizes" in doubt for doubt in nm.KoopmanOperator().fit(trials).doubts())
+    operator = nm.KoopmanOperator().fit(trials * [1e6, 1, 1e-6])
+    assert any("like sizes" in doubt for doubt in operator.doubts())
+
+
+def test_seeds_are_checked_where_nothing_is_drawn() -> None:
+    with pytest.raises(InputError, match="seed"):
+        nm.KoopmanOperator(seed=-1).fit(np.random.default_rng(0).normal(size=(40, 2)))

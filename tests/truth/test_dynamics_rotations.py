@@ -231,6 +231,10 @@ def test_results_say_show_and_keep(tmp_path):
     assert tested.data.identical(nm.RotationalDynamics(4).test(activity, 19).data)
     assert "plane 2: 0.02" in found.result_.summary()
     assert "more than in surrogates" in tested.summary()
+    effect = tested.summary().splitlines()[1]  # the size first, p after it
+    assert effect.startswith("rotations explain")
+    assert "in surrogates" in effect
+    assert "p =" not in effect
     assert found.result_.plot(Figure().subplots()).get_ylabel() == "jPC 2"
     assert "rotations" in tested.plot(Figure().subplots()).get_xlabel()
     for result in (found.result_, tested):

@@ -129,3 +129,9 @@ def test_the_result_says_shows_and_keeps(tmp_path):
     assert "3 of 3 features are slower" in found.summary()
     assert found.plot(Figure().subplots()).get_ylabel() == "equivalent frequency (cycles per sample)"
     assert nm.load_result(found.save(tmp_path / "slow.nc")) == found
+
+
+def test_trials_that_differ_and_do_not_move_have_no_slow_features():
+    still = np.repeat(np.random.default_rng(0).normal(size=(3, 1, 4)), 40, axis=1)
+    with pytest.raises(InputError, match="does not vary"):
+        nm.SlowFeatureAnalysis().fit(still)

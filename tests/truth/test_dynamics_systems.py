@@ -114,6 +114,12 @@ def test_nothing_of_the_caller_changes() -> None:
         (lambda s: torch.from_numpy(np.sin(s.numpy())), "differentiated"),
         (lambda s: torch.from_numpy(np.sin(s.detach().numpy())), "differentiated"),
         (lambda s: s @ torch.eye(2), "cannot be called"),
+        (lambda s: s.half(), "does not return states"),
+        (lambda s: s.long(), "does not return states"),
+        (lambda s: s + 0j, "does not return states"),
+        # torch sees the first term only
+        (lambda s: s + 0.5 * s.detach().sin(), "is not how it changes"),
+        (nm.rk4(lambda s: torch.from_numpy(np.sin(s.detach().numpy())), 0.5), "is not how it changes"),
     ],
 )
 def test_steps_that_are_none(step: Any, says: str) -> None:
@@ -137,6 +143,21 @@ def test_steps_that_are_none(step: Any, says: str) -> None:
 def test_states_and_inputs_that_are_none(states: Any, inputs: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
         as_system(lambda s, *u: s, states, inputs)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_rows_and_chance_are_seen_whatever_the_size_of_states(size: float) -> None:
+    states = STATES * size
+    assert as_system(lambda s: 0.5 * s, states)[0].n_states == 3
+    with pytest.raises(InputError, match="depend on each other"):
+        as_system(lambda s: 0.5 * s + 0.4 * s.mean(0), states)
+    with pytest.raises(InputError, match="random"):
+        as_system(lambda s: 0.5 * s + 0.1 * size * torch.randn_like(s), states)
+
+
+@pytest.mark.parametrize("step", [torch.relu, torch.abs, lambda s: (s.float() * 0.5).double(), lambda s: 0.5 * s])
+def test_kinks_and_single_precision_inside_are_no_wrong_gradients(step: Any) -> None:
+    assert as_system(step, np.zeros((3, 2)))[0].n_states == 2
 
 
 def test_runge_kutta_is_of_fourth_order() -> None:
@@ -169,6 +190,17 @@ def test_simulation_is_the_step_repeated() -> None:
         nm.simulate(lambda s: s**3, [[3.0]], 100)
     with pytest.raises(InputError, match="number of steps"):
         nm.simulate(lambda s, u: s + u, [[0.0]], 4, inputs=[[[1.0], [2.0], [3.0]]])
+
+
+@pytest.mark.parametrize("inputs", ["abc", [[1.0], [1.0, 2.0]], object(), np.ones((1, 5, 2)) * 1j, np.ones((1, 0, 2))])
+def test_inputs_of_steps_that_are_none(inputs: Any) -> None:
+    with pytest.raises(InputError, match="inputs"):
+        nm.simulate(lambda s, u: s, STATES, n_steps=5, inputs=inputs)
+
+
+def test_a_masked_input_is_refused() -> None:
+    with pytest.raises(InputError, match="mask"):
+        nm.simulate(lambda s, u: s, STATES, 5, inputs=np.ma.masked_array(np.ones((1, 5, 2)), np.eye(5, 2)[None]))
 
 
 def test_trajectories_from_whatever_holds_them() -> None:
@@ -205,6 +237,15 @@ def test_trajectories_from_whatever_holds_them() -> None:
         (np.zeros((5, 2)) + 1j, {}, "real numbers"),
         (xr.DataArray(np.zeros((5, 2)), dims=("a", "unit")), {}, "axis of time"),
         (np.ma.masked_array(STATES, STATES > 0), {}, "mask"),
+        ([[[1.0, 2.0], [1.0]], [[1.0]]], {}, "no array"),
+        (STATES * 1e200, {}, "too large"),
+        (STATES * 1e-200, {}, "too small"),
+        (xr.DataArray(np.zeros((5, 2)), dims=("time", "unit"), attrs={"sampling_rate": 0}), {}, "out of range"),
+        (
+            [xr.DataArray(np.zeros((5, 2)), {"unit": order}, ("time", "unit")) for order in (["a", "b"], ["b", "a"])],
+            {},
+            "label their units differently",
+        ),
     ],
 )
 def test_trajectories_that_are_none(x: Any, options: dict[str, Any], says: str) -> None:

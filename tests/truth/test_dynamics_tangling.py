@@ -119,3 +119,9 @@ def test_the_result_says_shows_and_keeps(tmp_path):
     assert nm.load_result(found.save(tmp_path / "tangling.nc")) == found
     many = nm.trajectory_tangling(np.stack([CIRCLE[:50] + 0.01 * trial for trial in range(12)]))
     assert many.plot(Figure().subplots()).get_xlabel() == "time (samples)"
+
+
+def test_trials_that_differ_and_do_not_move_have_no_tangling():
+    still = np.repeat(np.random.default_rng(0).normal(size=(3, 1, 4)), 40, axis=1)
+    with pytest.raises(InputError, match="does not vary"):
+        nm.trajectory_tangling(still)

@@ -96,7 +96,7 @@ def test_noise_fills_the_space(dimension):
         assert found.estimates[method] == pytest.approx(dimension, rel=0.08)
     # larger distances than those of neighbours: edges count
     assert 0.88 * dimension < found.estimates["correlation"] < 1.02 * dimension
-    assert "the data fill the space they are in" in found.summary()
+    assert "the data fill all" in found.summary()
 
 
 def test_noise_raises_the_dimension_at_small_scales_only():
@@ -322,3 +322,16 @@ def test_the_result_says_shows_and_keeps(tmp_path):
         ax = nm.intrinsic_dimension(x, method=method).plot(Figure().subplots())
         assert ax.get_xlabel() == "distance between neighbours (units of the data)"
     assert nm.intrinsic_dimension(x, method="pca").plot(Figure().subplots()).get_ylabel() == "dimension"
+
+
+@pytest.mark.parametrize(
+    ("window", "told"),
+    [
+        (0, "all other samples count as neighbours"),
+        (1, "that are one sample apart"),
+        (5, "that are up to 5 samples apart"),
+    ],
+)
+def test_the_window_is_told_in_words(window, told):
+    walks = np.random.default_rng(0).normal(size=(4, 100, 3))
+    assert told in nm.intrinsic_dimension(walks, theiler_window=window).summary()

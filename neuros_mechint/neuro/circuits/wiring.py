@@ -27,6 +27,8 @@ class Wiring(NamedTuple):
         Row: target. Column: source. Zero: no connection.
     names : tuple of str
         One for each node.
+    effects : bool
+        Weights are effects on what a model does, measured along connections, and no excitation or inhibition.
 
     Examples
     --------
@@ -37,6 +39,7 @@ class Wiring(NamedTuple):
 
     weights: Floats
     names: tuple[str, ...]
+    effects: bool = False
 
     @property
     def n_nodes(self) -> int:
@@ -87,13 +90,14 @@ def as_wiring(connectivity: Any, names: Sequence[str] | None = None) -> Wiring:
     """
     held = _held(connectivity)
     found, own = _from_graph(held) if isinstance(held, nx.Graph) else _from_array(held)
+    effects = isinstance(held, nx.Graph) and _has_effects(held)
     if names is not None:
         own = tuple(str(name) for name in names)
     if len(own) != len(found):
         raise InputError("names do not fit the nodes", expected=f"{len(found)} names", got=f"{len(own)}")
     if len(set(own)) < len(own):
         raise InputError("two nodes have the same name", expected="a name for each node", got=", ".join(own))
-    return Wiring(found, own)
+    return Wiring(found, own, effects)
 
 
 def refuse_in_parts(wiring: Wiring, name: str = "the circuit") -> None:
@@ -135,10 +139,14 @@ def _held(connectivity: Any) -> Any:
     return connectivity
 
 
+def _has_effects(graph: nx.Graph) -> bool:
+    return any("effect" in data for *_, data in graph.edges(data=True))
+
+
 def _from_graph(graph: nx.Graph) -> tuple[Floats, tuple[str, ...]]:
     if not graph.is_directed() or graph.is_multigraph():
         raise InputError("this graph has no directions", expected="a networkx.DiGraph", got=type(graph).__name__)
-    effects = any("effect" in data for *_, data in graph.edges(data=True))
+    effects = _has_effects(graph)
     owners = {part: owner for part, owner, data in graph.edges(data=True) if effects and "effect" not in data}
     names = [node for node in graph if node not in owners]
     place = {node: index for index, node in enumerate(names)}

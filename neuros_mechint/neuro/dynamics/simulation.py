@@ -8,7 +8,7 @@ import torch
 
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.neuro.dynamics.systems import System, as_system
+from neuros_mechint.neuro.dynamics.systems import System, as_system, real_tensor
 
 
 def simulate(
@@ -50,7 +50,13 @@ def simulate(
     [4.0, 2.0, 1.0]
     """
     n_steps, discard = whole("n_steps", n_steps), whole("discard", discard, least=0)
-    varying = _inputs_of_steps(inputs, n_steps)
+    varying = inputs_of_steps(inputs)
+    if varying is not None and varying.shape[1] != n_steps:
+        raise InputError(
+            "inputs do not fit the number of steps",
+            expected=f"(batch, {n_steps}, n_inputs), or (batch, n_inputs) held",
+            got=tuple(varying.shape),
+        )
     system, now = as_system(step, states, inputs if varying is None else varying[:, 0], differentiable=False)
     found = now.new_empty(len(now), n_steps, system.n_states)
     with torch.no_grad():
@@ -63,21 +69,26 @@ def simulate(
     return found
 
 
-def _inputs_of_steps(inputs: Any, n_steps: int) -> torch.Tensor | None:
-    """Return inputs ``(batch, n_steps, n_inputs)``, or None where they are held."""
+def inputs_of_steps(inputs: Any) -> torch.Tensor | None:
+    """Return inputs for each step ``(batch, n_steps, n_inputs)``, or None where they are held.
+
+    Raises
+    ------
+    InputError
+        Inputs that are no finite real numbers, or none at all for each step.
+
+    Examples
+    --------
+    >>> inputs_of_steps([0.5, 0.5]) is None, tuple(inputs_of_steps([[[0.5], [0.7]]]).shape)
+    (True, (1, 2, 1))
+    """
     if inputs is None:
         return None
-    given = torch.as_tensor(inputs)
+    given = real_tensor(inputs, "inputs")
     if given.ndim != 3:
         return None
-    if given.shape[1] != n_steps:
-        raise InputError(
-            "inputs do not fit the number of steps",
-            expected=f"(batch, {n_steps}, n_inputs), or (batch, n_inputs) held",
-            got=tuple(given.shape),
-        )
-    if not torch.isfinite(given).all():
-        raise InputError("inputs are not finite", got=f"{int((~torch.isfinite(given)).sum())} NaN or infinite values")
+    if not given.numel():
+        raise InputError("inputs are empty", expected="(batch, n_steps, n_inputs)", got=tuple(given.shape))
     return given
 
 
@@ -99,5 +110,6 @@ def left_all_bounds(system: System, n_lost: int, n_trajectories: int, step: int)
     return InputError(
         f"{system.name} leaves all bounds",
         got=f"{n_lost} of {n_trajectories} trajectories are infinite or NaN, from step {step} on",
-        fix="start from states within the range of the system, or make dt smaller",
+        fix="start from states within the range of the system, or make dt smaller; of a differential equation, "
+        "rk4(f, dt) makes a step",
     )

@@ -18,7 +18,10 @@ RawStep = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 # Rows computed together and alone differ by rounding, which nonlinear steps make a little larger.
 _SAME = {torch.float64: 1e-8, torch.float32: 1e-3}
+_SMALLEST = 1e-6  # of states whose size is that of their differences
 
+_PLACES, _NEAR, _WRONG = 4, 1e-4, 0.01
+_IN_TORCH = "replace NumPy and .detach() in it by torch; what is a recording can be analysed as trajectories"
 _FOR_ROWS = "write it for rows, states[:, 0] rather than state[0]; or wrap it: torch.vmap(step)"
 
 
@@ -109,7 +112,8 @@ def as_system(step: Any, states: Any, inputs: Any = None, differentiable: bool =
     ------
     InputError
         States or inputs that are no finite numbers or of the wrong shape; a step that changes the shape, is not
-        finite, changes its argument, is random, mixes rows or cannot be differentiated.
+        finite, changes its argument, is random, mixes rows or cannot be differentiated. What the step itself raises
+        later on comes through as it is.
 
     Examples
     --------
@@ -216,8 +220,19 @@ def as_raw_step(step: Any) -> tuple[RawStep, str, float | None]:
     return raw, "step" if name == "<lambda>" else name, None if dt is None else float(dt)
 
 
-def _as_rows(values: Any, name: str) -> torch.Tensor:
-    """Return finite numbers as a fresh batch of rows, floats as they are and all else in float64."""
+def real_tensor(values: Any, name: str) -> torch.Tensor:
+    """Return a fresh tensor of finite real numbers, floats as they are and all else in float64.
+
+    Raises
+    ------
+    InputError
+        Masked, complex, or no numbers at all; missing or infinite values.
+
+    Examples
+    --------
+    >>> real_tensor([[1, 2]], "states").dtype
+    torch.float64
+    """
     if not isinstance(values, torch.Tensor):
         refuse_masked(values, name)
         try:
@@ -232,6 +247,14 @@ def _as_rows(values: Any, name: str) -> torch.Tensor:
             raise InputError(f"{name} are no real numbers", got=f"dtype {values.dtype}")
         tensor = values.detach().clone()
         tensor = tensor if tensor.is_floating_point() else tensor.double()
+    if not torch.isfinite(tensor).all():
+        missing = int((~torch.isfinite(tensor)).sum())
+        raise InputError(f"{name} are not finite", got=f"{missing} of {tensor.numel()} are NaN or infinite")
+    return tensor
+
+
+def _as_rows(values: Any, name: str) -> torch.Tensor:
+    tensor = real_tensor(values, name)
     if not 1 <= tensor.ndim <= 2 or not tensor.numel():
         raise InputError(
             f"{name} of the wrong shape",
@@ -239,9 +262,6 @@ def _as_rows(values: Any, name: str) -> torch.Tensor:
             got=tuple(tensor.shape),
             fix="flatten trials and times into rows: x.reshape(-1, x.shape[-1])" if tensor.ndim > 2 else None,
         )
-    if not torch.isfinite(tensor).all():
-        missing = int((~torch.isfinite(tensor)).sum())
-        raise InputError(f"{name} are not finite", got=f"{missing} of {tensor.numel()} are NaN or infinite")
     return torch.atleast_2d(tensor)
 
 
@@ -284,8 +304,11 @@ def _check_step(raw: RawStep, states: torch.Tensor, inputs: torch.Tensor | None)
             raise InputError("the step fails on a single row", got=str(error), fix=_FOR_ROWS) from error
     if not torch.equal(given, states):
         raise InputError("the step changes the states it is given", fix="return new states: state + change")
-    _check_same(after, again, "the step is random: two calls on one state differ", "switch noise and dropout off")
     _check_same(
+        states, after, again, "the step is random: two calls on one state differ", "switch noise and dropout off"
+    )
+    _check_same(
+        states,
         after[-1:],
         alone,
         "rows of a batch depend on each other",
@@ -301,6 +324,13 @@ def _check_states(states: torch.Tensor, after: Any) -> None:
             got=tuple(after.shape) if isinstance(after, torch.Tensor) else type(after).__name__,
             fix=_FOR_ROWS,
         )
+    if after.dtype not in _SAME:
+        raise InputError(
+            "the step does not return states",
+            expected="real numbers of single or double precision",
+            got=f"dtype {after.dtype}",
+            fix="return them in the dtype of the states that come in",
+        )
     finite = torch.isfinite(after).all(1)
     if not finite.all():
         row = int((~finite).nonzero()[0])
@@ -311,8 +341,8 @@ def _check_states(states: torch.Tensor, after: Any) -> None:
         )
 
 
-def _check_same(expected: torch.Tensor, found: torch.Tensor, problem: str, fix: str) -> None:
-    size = expected.abs().max().clamp_min(1)
+def _check_same(states: torch.Tensor, expected: torch.Tensor, found: torch.Tensor, problem: str, fix: str) -> None:
+    size = torch.maximum(expected.abs().max(), states.abs().max()).clamp_min(_SMALLEST)
     difference = (expected - found).abs().max() if found.shape == expected.shape else torch.tensor(float("inf"))
     if not difference <= _SAME[expected.dtype] * size:
         raise InputError(problem, expected="equal states", got=f"differences up to {difference:.3g}", fix=fix)
@@ -330,7 +360,37 @@ def _check_differentiable(raw: RawStep, states: torch.Tensor, inputs: torch.Tens
             "the step cannot be differentiated",
             expected="a step in torch, from states to states",
             got=failure,
-            fix="replace NumPy and .detach() in it by torch; what is a recording can be analysed as trajectories",
+            fix=_IN_TORCH,
+        )
+    _check_gradient(raw, states, inputs)
+
+
+def _check_gradient(raw: RawStep, states: torch.Tensor, inputs: torch.Tensor | None) -> None:
+    """Refuse a step part of which torch does not see, so that its gradient is finite and wrong.
+
+    Differences tell, at one of a few places at least: at a kink both may be right.
+    """
+    if states.dtype != torch.float64:
+        return
+    rng = np.random.default_rng(0)
+    size = float(states.abs().max()) or 1.0
+    places = states + 0.01 * size * torch.from_numpy(rng.normal(size=(_PLACES, states.shape[1]))).to(states)
+    along, weights = (torch.from_numpy(rng.normal(size=places.shape)).to(states) for _ in range(2))
+    given = None if inputs is None else inputs.expand(_PLACES, -1)
+    with torch.enable_grad():
+        leaves = places.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad((raw(leaves, given) * weights).sum(), leaves)
+    slope = (gradient * along).sum(1)
+    with torch.no_grad():
+        before, after = (raw(places + sign * _NEAR * size * along, given) for sign in (-1, 1))
+    change = ((after - before) * weights).sum(1) / (2 * _NEAR * size)
+    scale = (gradient.norm(dim=1) * along.norm(dim=1)).clamp_min(change.abs())
+    if ((slope - change).abs() > _WRONG * scale).all():
+        raise InputError(
+            "the gradient of the step is not how it changes",
+            expected=f"changes by {float(change[0]):.4g}, as differences show",
+            got=f"{float(slope[0]):.4g} by its gradient",
+            fix=_IN_TORCH,
         )
 
 

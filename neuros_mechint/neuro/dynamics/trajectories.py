@@ -10,10 +10,12 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, number
 from neuros_mechint.core.labels import as_numpy, refuse_masked
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.trials import by_trial_and_time
+
+_LARGEST = 1e100
 
 
 class Trajectories(NamedTuple):
@@ -136,7 +138,31 @@ def is_list_of_trials(x: Any) -> bool:
     >>> is_list_of_trials([np.zeros((5, 2))]), is_list_of_trials([1.0, 2.0])
     (True, False)
     """
-    return isinstance(x, list | tuple) and any(np.ndim(trial) > 1 or hasattr(trial, "dims") for trial in x)
+    return isinstance(x, list | tuple) and any(hasattr(trial, "dims") or _n_axes(trial) > 1 for trial in x)
+
+
+def _n_axes(trial: Any) -> int:
+    try:
+        return np.ndim(trial)
+    except ValueError:  # rows of different lengths, of which the check of trials tells more
+        return 2
+
+
+def as_given(trials: list[Any], x: Any, tensors: bool = True) -> Any:
+    """Return one array per trial in the form in which the trials came: a list, one trial, or one array of them.
+
+    With ``tensors``, arrays become tensors where trials came as one.
+
+    Examples
+    --------
+    >>> as_given([np.zeros((5, 2))], np.zeros((5, 3))).shape
+    (5, 2)
+    """
+    if isinstance(x, Trajectories) or is_list_of_trials(x):
+        return trials
+    one_trial = len(trials) == 1 and np.ndim(x.data if isinstance(x, Recording) else x) < 3
+    array = trials[0] if one_trial else np.stack(trials)
+    return torch.from_numpy(array) if tensors and isinstance(x, torch.Tensor) else array
 
 
 def _from_list(trials: Any, name: str) -> Trajectories:
@@ -147,6 +173,14 @@ def _from_list(trials: Any, name: str) -> Trajectories:
     rates = {one.sampling_rate for one in found}
     if len(rates) > 1:
         raise InputError(f"trials of {name} differ in their sampling rate", got=f"{sorted(map(str, rates))} Hz")
+    labels = {one.units for one in found}
+    if len(labels) > 1:
+        raise InputError(
+            f"trials of {name} label their units differently",
+            expected="the same labels in the same order",
+            got=" and ".join(str(list(units or ())[:4]) for units in list(labels)[:2]),
+            fix="bring them in one order: trial.sel(unit=labels)",
+        )
     return Trajectories(tuple(trial for one in found for trial in one.trials), rates.pop(), found[0].units)
 
 
@@ -157,7 +191,8 @@ def _from_one(x: Any, name: str) -> Trajectories:
     values, axes = by_trial_and_time(labelled, name)
     units = tuple(labelled[axes[0]].values.tolist()) if len(axes) == 1 and axes[0] in labelled.coords else None
     rate = labelled.attrs.get("sampling_rate")
-    return Trajectories(_checked(values, name), None if rate is None else float(rate), units)
+    rate = None if rate is None else number("sampling_rate", rate, 0, float("inf"))
+    return Trajectories(_checked(values, name), rate, units)
 
 
 def _by_position(array: Any, name: str) -> npt.NDArray[Any]:
@@ -190,5 +225,13 @@ def _checked(values: npt.NDArray[Any], name: str) -> tuple[Floats, ...]:
             expected="finite numbers",
             got=f"{missing} of {values.size}",
             fix="trials that end early: pass a list of trials (time, unit), each as long as it is",
+        )
+    largest = float(np.abs(values.astype(np.float64)).max())
+    if largest and not 1 / _LARGEST < largest < _LARGEST:
+        raise InputError(
+            f"{name} are too {'large' if largest > 1 else 'small'} for their squares to be numbers",
+            expected=f"a largest absolute value between {1 / _LARGEST:g} and {_LARGEST:g}",
+            got=f"{largest:.3g}",
+            fix="take other units",
         )
     return tuple(np.array(trial, dtype=np.float64) for trial in values)

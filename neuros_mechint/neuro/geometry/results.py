@@ -86,9 +86,11 @@ class IntrinsicDimension(Result):
         several = f"{about['n_points']} points in {about['n_features']} features"
         lines = [f"dimension {self.dimension:.3g} ({NAMES[method]}; {error}), from {several}"]
         others = [f"{NAMES[name]} {found[name]:.3g}" for name in found if name not in (method, "pca")]
-        lines.append(f"beside it: {', '.join(others)}; {found['pca']:.0f} components hold 95% of the variance")
+        lines.append(f"other estimates: {', '.join(others)}; {found['pca']:.0f} components hold 95% of the variance")
         if self.dimension > _FULL * about["n_features"]:
-            lines.append("the data fill the space they are in: as noise does, or as there are few features")
+            lines.append(
+                f"the data fill all {about['n_features']} features, as noise does, and as anything does in few of them"
+            )
         if method in self.data["local_estimator"].values:
             lines.append(self._across_scales(method))
         if about["n_duplicates"]:
@@ -96,10 +98,7 @@ class IntrinsicDimension(Result):
                 f"{about['n_duplicates']} points repeat another one: they count in PCA and participation ratio only"
             )
         if about["theiler_window"] is not None:
-            lines.append(
-                f"samples of one trial up to {about['theiler_window']} apart are no neighbours; "
-                f"errors from {about['n_blocks']} stretches of trials"
-            )
+            lines.append(_neighbours_in_time(about["theiler_window"], about["n_blocks"]))
         return lines
 
     def _across_scales(self, method: str) -> str:
@@ -107,6 +106,14 @@ class IntrinsicDimension(Result):
         seen = np.isfinite(curve["scale_estimate"].values)
         distance, value = curve["scale_distance"].values[seen], curve["scale_estimate"].values[seen]
         return (
-            f"from {value[0]:.3g} between points {distance[0]:.3g} apart to {value[-1]:.3g} at {distance[-1]:.3g}: "
-            "noise adds dimensions to small scales, edges and curvature change large ones"
+            f"by scale: {value[0]:.3g} where neighbours are {distance[0]:.3g} apart, {value[-1]:.3g} where they are "
+            f"{distance[-1]:.3g} apart; noise adds dimensions at small scales, edges and curvature change large ones"
         )
+
+
+def _neighbours_in_time(window: int, n_blocks: int) -> str:
+    errors = f"errors are those of {n_blocks} stretches of trials"
+    if window == 0:
+        return f"all other samples count as neighbours, also the next one in time; {errors}"
+    apart = "one sample apart" if window == 1 else f"up to {window} samples apart"
+    return f"samples of one trial that are {apart} do not count as neighbours; {errors}"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MOST_NODES = 24
 _MOST_LINES = 12
+_VERBS = {False: ("excites", "inhibits"), True: ("helps", "hinders")}
 
 
 class CircuitDiagram(Result):
@@ -52,7 +53,8 @@ class CircuitDiagram(Result):
         kinds = [str(kind) for kind in self.data["kind"].values]
         draw_circuit(ax, weights, places(weights, populations), names, kinds)
         shown = {EXCITATORY: (weights > 0).any(), INHIBITORY: (weights < 0).any(), MIXED: MIXED in kinds}
-        words = {EXCITATORY: "excites", INHIBITORY: "inhibits", MIXED: "node that does both, or has no targets"}
+        more, less = _VERBS[self.attributes["effects"]]
+        words = {EXCITATORY: more, INHIBITORY: less, MIXED: "node that does both, or has no targets"}
         lines = [Line2D([], [], color=COLOURS[kind], label=words[kind]) for kind, there in shown.items() if there]
         if lines:
             ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3)
@@ -63,13 +65,17 @@ class CircuitDiagram(Result):
         counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in COLOURS if kind in kinds)
         what = "populations" if attributes["averaged"] else "nodes"
         left = f"; connections up to {attributes['threshold']:.3g} are not drawn" if attributes["threshold"] else ""
-        yield f"{len(kinds)} {what} ({counts}), {int(np.count_nonzero(weights))} connections{left}"
+        counts = "" if attributes["effects"] else f" ({counts})"
+        yield f"{len(kinds)} {what}{counts}, {int(np.count_nonzero(weights))} connections{left}"
         names = [str(name) for name in self.data["target"].values]
+        more, less = _VERBS[attributes["effects"]]
         order = np.argsort(-np.abs(weights), axis=None)[:_MOST_LINES]
         for target, source in zip(*np.unravel_index(order, weights.shape), strict=True):
             weight = float(weights[target, source])
             if weight:
-                yield f"{names[source]} {'excites' if weight > 0 else 'inhibits'} {names[target]}: {weight:.3g}"
+                does, to = more if weight > 0 else less, names[target]
+                does = f"→ {to} {does}" if attributes["effects"] else f"{does} {to}"
+                yield f"{names[source]} {does}: {weight:.3g}"
 
 
 def circuit_diagram(
@@ -80,6 +86,9 @@ def circuit_diagram(
     title: str = "Circuit",
 ) -> CircuitDiagram:
     """Draw a circuit: arrows excite, bars inhibit, and width is strength.
+
+    Of a graph of effects, such as a circuit discovered in a transformer, arrows are connections that help what the
+    model was asked for, and bars those that hinder it.
 
     Parameters
     ----------
@@ -146,7 +155,7 @@ def circuit_diagram(
     return CircuitDiagram(
         data,
         title,
-        attributes={"threshold": threshold, "averaged": averaged},
+        attributes={"threshold": threshold, "averaged": averaged, "effects": wiring.effects},
         provenance=Provenance.record(arguments={"connectivity": wiring.weights, "threshold": threshold}),
     )
 
@@ -167,4 +176,4 @@ def _averaged(wiring: Wiring, member: Sequence[str]) -> tuple[Wiring, npt.NDArra
     belongs: Floats = (np.array(member)[:, None] == np.array(names)).astype(np.float64)
     sizes = belongs.sum(0)
     means = belongs.T @ wiring.weights @ belongs / np.outer(sizes, sizes)
-    return Wiring(means, tuple(names)), sizes.astype(np.int64)
+    return Wiring(means, tuple(names), wiring.effects), sizes.astype(np.int64)

@@ -43,6 +43,12 @@ _MOST_ROTATING, _SURROGATES = 6, 99
 _OTHER_STEPS = 0.01
 
 
+def _model_name(step: Any, name: str) -> str:
+    """Return the name of the network that an adapter holds, else that of the step."""
+    module = getattr(step, "module", None)
+    return name if module is None else type(module).__name__
+
+
 @dataclass
 class Material:
     """What the parts of an analysis work on.
@@ -80,7 +86,7 @@ class Material:
     @property
     def name(self) -> str:
         """What is analysed, in a few words."""
-        return "recorded trajectories" if self.system is None else self.system.name
+        return "recorded trajectories" if self.system is None else _model_name(self.step, self.system.name)
 
     @property
     def about_model(self) -> str:
@@ -88,7 +94,7 @@ class Material:
         if self.system is None:
             return "no model: recorded trajectories only"
         held = "no inputs" if self.inputs is None else f"inputs held at {np.round(self.inputs[:8], 4).tolist()}"
-        return f"model: {self.system.name}, {self.system.n_states} states, {held}"
+        return f"model: {self.name}, {self.system.n_states} states, {held}"
 
     @property
     def about_trajectories(self) -> str:

@@ -79,7 +79,8 @@ def follow(family: Family, values: Floats, progress: bool) -> list[Found]:
         one = family.points(value, starts)
         if np.isnan(one.index).any():
             one = family.points(value + _MOVED * spacing, starts)
-        family.n_singular += bool(np.isnan(one.index).any())
+        if np.isnan(one.index).any():
+            family.singular.add(one.value)
         found.append(one.isolated())
     complete(family, found)
     return found
@@ -113,9 +114,10 @@ def joined(family: Family, found: list[Found], progress: bool = False) -> tuple[
     """
     branches = [Branch(0, [point]) for point in range(len(found[0].states))]
     ends: list[End] = []
-    for place in progress_bar(range(len(found) - 1), description="branches", enabled=progress):
+    for place in range(len(found) - 1):
         taken: set[int] = set()
-        for number, branch in enumerate(branches):
+        told = f"branches, {place + 1} of {len(found) - 1} steps"
+        for number, branch in progress_bar(list(enumerate(branches)), description=told, enabled=progress):
             if branch.last == place:
                 start = found[place].only(branch.at(place))
                 after = family.advance(start, found[place + 1].value)

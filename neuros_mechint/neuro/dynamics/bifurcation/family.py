@@ -73,8 +73,9 @@ class Family:
         self._like: System | None = None
         self.starts: torch.Tensor = torch.zeros(0, 0)
         self.size = 1.0
-        self.n_singular = 0
-        """At how many values points were left out that are not isolated."""
+        self.singular: set[float] = set()
+        """Values at which points were left out that are not isolated."""
+        self._followed: dict[tuple[float, float], list[tuple[torch.Tensor, Found]]] = {}
 
     def check(self, value: float) -> None:
         """Check the step at a value on the initial states.
@@ -123,7 +124,20 @@ class Family:
         return after if (after.states - state - there).norm() <= allowed else None
 
     def advance(self, point: Found, target: float) -> Found:
-        """Follow one point towards a value in steps as short as needed; return it at the last value reached."""
+        """Follow one point towards a value in steps as short as needed; return it at the last value reached.
+
+        This is nearly all that a scan computes, and is asked again in each of its rounds: answers are kept.
+        """
+        known = self._followed.setdefault((point.value, target), [])
+        same = precision(point.states.dtype).settled * self.size
+        for start, end in known:
+            if (start - point.states).norm() <= same:
+                return end
+        end = self._advanced(point, target)
+        known.append((point.states, end))
+        return end
+
+    def _advanced(self, point: Found, target: float) -> Found:
         whole = target - point.value
         step = whole
         while point.value != target and abs(step) >= _SHORTEST_STEP * abs(whole):

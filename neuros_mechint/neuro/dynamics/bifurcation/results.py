@@ -12,6 +12,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.figures.plotting import INK, PALETTE
 from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.dynamics.bifurcation.critical import Bifurcation
+from neuros_mechint.neuro.dynamics.fixed_points.results import index_told
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,8 @@ class BifurcationScan(Result):
     ``n_unstable``, and over ``mode``, by falling modulus, ``eigenvalue_real`` and ``eigenvalue_imag`` of the step. Over
     ``bifurcation``, in the order of the parameter: ``kind``, ``value``, ``place`` (over ``unit``), ``critical_real``
     and ``critical_imag`` of the eigenvalue that crosses the unit circle, ``frequency``, and ``concerns``, which
-    branches meet there. The parameter is a thousandth of a step off the value asked for where that is a bifurcation.
+    branches meet there. Over ``parameter``: ``index_sum``, NaN where points are not isolated. The
+    parameter is a thousandth of a step off the value asked for where that is a bifurcation.
     """
 
     @property
@@ -55,6 +57,15 @@ class BifurcationScan(Result):
     def n_unstable(self) -> Floats:
         """How many directions grow, ``(n_branches, n_values)``, NaN where a branch is not."""
         return self.data["n_unstable"].values
+
+    @property
+    def index_sum(self) -> Floats:
+        """Sum of the signs of det(I - J) over the fixed points at each value, ``(n_values,)``; NaN where one is 0.
+
+        It is 1 if the system sends some ball of states into itself, and changes only where points are missing or leave
+        all bounds.
+        """
+        return self.data["index_sum"].values
 
     @property
     def bifurcations(self) -> list[Bifurcation]:
@@ -130,10 +141,27 @@ class BifurcationScan(Result):
             f"{self.n_branches} {plural} of fixed points at {len(self.values)} values of the parameter, "
             f"{self.values[0]:.6g} to {self.values[-1]:.6g}"
         ]
+        if self.n_branches:
+            lines.append(self._completeness())
         lines += [self._line(row, one) for row, one in enumerate(told[:_MOST_TOLD])]
         if len(told) > _MOST_TOLD:
             lines.append(f"and {len(told) - _MOST_TOLD} more")
         return lines if told else [*lines, "no bifurcation was found: no branch begins, ends or changes its stability"]
+
+    def _completeness(self) -> str:
+        known = self.index_sum[np.isfinite(self.index_sum)].astype(int)
+        if not known.size:
+            return index_told(None)
+        if (known == known[0]).all():
+            return index_told(
+                int(known[0]), " at each value" if known.size == self.index_sum.size else " where there is one"
+            )
+        at = int(np.flatnonzero(np.diff(known))[0])
+        values = self.values[np.isfinite(self.index_sum)]
+        return (
+            f"index sums from {known.min()} to {known.max()}: where it changes, as between {values[at]:.4g} and "
+            f"{values[at + 1]:.4g}, fixed points are missing or leave all bounds"
+        )
 
     def _line(self, row: int, one: Bifurcation) -> str:
         frequency = self.data["frequency"]

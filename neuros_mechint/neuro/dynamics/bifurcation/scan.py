@@ -10,6 +10,7 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.labels import refuse_masked
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.neuro.dynamics.bifurcation.branches import Branch, End, complete, follow, joined
 from neuros_mechint.neuro.dynamics.bifurcation.critical import Bifurcation, bifurcations
@@ -49,7 +50,9 @@ def bifurcation_scan(
         ``make_step(value)`` returns a step, ``step(states)`` or ``step(states, inputs)``; it is also called between the
         values. For orbits of period p of a map, return its p-th iterate.
     parameter_values : array_like of shape (n_values,)
-        Increasing, at least 3. Two bifurcations of one branch between two neighbours may cancel and be missed.
+        Increasing, at least 3. A value at which fixed points are not isolated, as at a bifurcation, is moved by a
+        thousandth of the distance to the next, which a warning tells. Two bifurcations of one branch between two
+        neighbours may cancel and be missed.
     initial_states : array_like or torch.Tensor of shape (batch, n_states)
         Where fixed points are looked for.
     inputs : array_like or torch.Tensor of shape (n_inputs,), optional
@@ -60,6 +63,8 @@ def bifurcation_scan(
     Returns
     -------
     BifurcationScan
+        Its ``index_sum`` at each value is evidence of whether fixed points were missed: it is 1 if the system sends
+        some ball of states into itself, and changes only where points were missed or leave all bounds.
 
     Raises
     ------
@@ -104,11 +109,12 @@ def bifurcation_scan(
             arguments={"parameter_values": values, "initial_states": initial_states, "inputs": inputs}
         ),
         citations=("kuznetsov2004",),
-        warnings=_warnings(family, found, lost),
+        warnings=_warnings(family, values, found, lost),
     )
 
 
 def _increasing(parameter_values: Any) -> Floats:
+    refuse_masked(parameter_values, "values of the parameter")
     try:
         values = np.asarray(parameter_values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -139,13 +145,16 @@ def _one_row(inputs: Any) -> Any:
     return inputs
 
 
-def _warnings(family: Family, found: list[Found], lost: list[End]) -> tuple[str, ...]:
+def _warnings(family: Family, values: Floats, found: list[Found], lost: list[End]) -> tuple[str, ...]:
     told = []
+    moved = [f"{value:g} to {one.value:g}" for value, one in zip(values, found, strict=True) if one.value != value]
+    if moved:
+        told.append(f"values at which fixed points are not isolated were moved a little: {', '.join(moved)}")
     if not any(len(one.states) for one in found):
         told.append("no isolated fixed point was found at any value: try other initial states")
-    if family.n_singular:
+    if family.singular:
         told.append(
-            f"at {family.n_singular} values there were fixed points that are not isolated (a line or ring, or an "
+            f"at {len(family.singular)} values there were fixed points that are not isolated (a line or ring, or an "
             "eigenvalue of exactly 1): those were left out"
         )
     for end in lost:
@@ -167,6 +176,7 @@ def _dataset(family: Family, found: list[Found], branches: list[Branch], told: l
             one, row = found[place], branch.at(place)
             states[number, place] = one.states[row].double().cpu().numpy()
             eigenvalues[number, place], unstable[number, place] = one.eigenvalues[row], one.n_unstable[row]
+    sums = [np.nan if one.value in family.singular else np.sum(one.index) for one in found]
     critical = np.array([one.eigenvalue for one in told], dtype=complex)
     places = np.array([one.state for one in told]).reshape(len(told), n_states)
     turning = np.abs(np.angle(critical)) / (family.dt or 1)
@@ -185,6 +195,7 @@ def _dataset(family: Family, found: list[Found], branches: list[Branch], told: l
             np.imag(eigenvalues),
             {"long_name": "eigenvalue, imaginary part", "units": "1"},
         ),
+        "index_sum": ("parameter", np.array(sums, dtype=float), {"long_name": "sum of indices", "units": "1"}),
         "kind": (of_all, np.array([one.kind for one in told], dtype=str)),
         "value": (of_all, np.array([one.value for one in told], dtype=float), {"long_name": "parameter"}),
         "place": ((of_all, "unit"), places, {"long_name": "state at the bifurcation"}),

@@ -13,10 +13,11 @@ from neuros_mechint.core.errors import InputError, OptionError, check_option, wh
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.neuro.dynamics.control.gramians import (
     Places,
+    Reach,
     impulse_energies,
     infinite_gramian,
     modal_controllability,
-    reachable_dimensions,
+    reach,
     reached,
     seen,
     spectral_radii,
@@ -44,7 +45,9 @@ def controllability(
     For :math:`x_{t+1} = A x_t + B u_t`, :math:`y_t = C x_t`: the controllability Gramian
     :math:`W = \sum_k A^k B B^\top A^{\top k}` and the observability Gramian
     :math:`\sum_k A^{\top k} C^\top C A^k`, over ``horizon`` steps or all; the number of dimensions that the inputs
-    reach; the energy :math:`d^\top W^{-1} d` it takes at least to move by d (`Controllability.minimum_energy`). For
+    reach; the energy :math:`d^\top W^{-1} d` it takes at least to move by d (`Controllability.minimum_energy`). One
+    rule for both: a direction counts as reached where a unit of energy moves the state along it at least
+    ``attributes["tolerance"]`` times as far as along the easiest one (4e-11 in double precision). For
     each unit i, as in Gu et al. 2015: its average controllability, the trace of W where this unit alone is driven, and
     its modal controllability :math:`\sum_j (1 - |\lambda_j|^2) |w_{ij}|^2`, large where the unit moves modes that
     decay fast; here w are left eigenvectors, which are theirs where A is symmetric.
@@ -187,24 +190,30 @@ def _dataset(linear: Linear, radii: Floats, places: Places | None, horizon: int 
     jacobians, driven = linear.jacobians, linear.inputs @ linear.inputs.swapaxes(1, 2)
     observed = linear.outputs.T @ linear.outputs
     if places is None:
-        reach = np.stack([infinite_gramian(a, b) for a, b in zip(jacobians, driven, strict=True)])
+        driving = np.stack([infinite_gramian(a, b) for a, b in zip(jacobians, driven, strict=True)])
         tell = np.stack([infinite_gramian(a.T, observed) for a in jacobians])
         alone = np.stack([np.diag(infinite_gramian(a.T, np.eye(len(a)))) for a in jacobians])
     else:
-        reach, tell = reached(jacobians, driven, places), seen(jacobians, observed, places)
+        driving, tell = reached(jacobians, driven, places), seen(jacobians, observed, places)
         alone = impulse_energies(jacobians, places)
     modal = np.full(jacobians.shape[:2], np.nan)
     for index in np.flatnonzero(stable(radii)):
         modal[index] = modal_controllability(jacobians[index])
     inputs_seen = np.broadcast_to(linear.outputs.T, (len(jacobians), *linear.outputs.T.shape))
+    reachable = _spaces(jacobians, linear.inputs, places, tolerance)
+    # what outputs tell of a state is what the transposed system reaches, in the opposite order of time
+    observable = _spaces(jacobians.swapaxes(1, 2), inputs_seen, _reversed(places), tolerance)
     data = {
         "average_controllability": ((window, "unit"), alone),
         "modal_controllability": ((place, "unit"), modal),
-        "controllability_gramian": ((window, "unit", "other_unit"), reach),
+        "controllability_gramian": ((window, "unit", "other_unit"), driving),
         "observability_gramian": ((window, "unit", "other_unit"), tell),
-        "controllable_dimensions": (window, _ranks(jacobians, linear.inputs, places, tolerance)),
-        # what outputs tell of a state is what the transposed system reaches, in the opposite order of time
-        "observable_dimensions": (window, _ranks(jacobians.swapaxes(1, 2), inputs_seen, _reversed(places), tolerance)),
+        "controllable_dimensions": (window, [one.basis.shape[1] for one in reachable]),
+        "observable_dimensions": (window, [one.basis.shape[1] for one in observable]),
+        "controllable_at_any_cost": (window, [one.at_any_cost for one in reachable]),
+        "observable_at_any_cost": (window, [one.at_any_cost for one in observable]),
+        "easiest_energy": (window, [one.easiest for one in reachable]),
+        "hardest_energy": (window, [one.hardest for one in reachable]),
         "spectral_radius": (place, radii),
         "state": ((place, "unit"), linear.states),
         "drift": ((place, "unit"), linear.drifts),
@@ -224,10 +233,10 @@ def _dataset(linear: Linear, radii: Floats, places: Places | None, horizon: int 
     return xr.Dataset(named, coords)
 
 
-def _ranks(jacobians: Floats, inputs: Floats, places: Places | None, tolerance: float) -> list[int]:
+def _spaces(jacobians: Floats, inputs: Floats, places: Places | None, tolerance: float) -> list[Reach]:
     if places is None:
-        return [reachable_dimensions(a[None], b[None], None, tolerance) for a, b in zip(jacobians, inputs, strict=True)]
-    return [reachable_dimensions(jacobians, inputs, window, tolerance) for window in places.T]
+        return [reach(a[None], b[None], None, tolerance) for a, b in zip(jacobians, inputs, strict=True)]
+    return [reach(jacobians, inputs, window, tolerance) for window in places.T]
 
 
 def _reversed(places: Places | None) -> Places | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.neuro.dynamics.control.gramians import Reach
 
 _MISSED = 1e-6
+_ROUNDING = float(np.finfo(float).eps)
 
 
 class Steering(NamedTuple):
@@ -27,7 +29,7 @@ class Steering(NamedTuple):
 
 
 def cheapest(
-    jacobians: Floats, inputs: Floats, drifts: Floats, start: Floats, target: Floats, tolerance: float
+    jacobians: Floats, inputs: Floats, drifts: Floats, start: Floats, target: Floats, basis: Floats
 ) -> Steering:
     r"""Return the inputs of least energy with :math:`x_{t+1} = A_t x_t + B_t u_t + c_t` from ``start`` to ``target``.
 
@@ -36,17 +38,15 @@ def cheapest(
     jacobians, inputs, drifts : numpy.ndarray
         :math:`A_t` ``(step, unit, unit)``, :math:`B_t` ``(step, unit, input)`` and :math:`c_t` ``(step, unit)``.
     start, target : numpy.ndarray of shape (unit,)
-    tolerance : float
-        Directions reached less than this, as a share of the best reached, count as not reached.
+    basis : numpy.ndarray of shape (unit, n_reached)
+        Of what inputs reach, see `reach`.
 
     Examples
     --------
     >>> one = np.ones((2, 1, 1))
-    >>> cheapest(one, one, np.zeros((2, 1)), np.zeros(1), np.ones(1), 1e-10).inputs.round(9).tolist()
+    >>> cheapest(one, one, np.zeros((2, 1)), np.zeros(1), np.ones(1), np.ones((1, 1))).inputs.round(9).tolist()
     [[0.5], [0.5]]
     """
-    from scipy.linalg import lstsq
-
     horizon, n_units, n_inputs = inputs.shape
     arrival, later = start, np.eye(n_units)
     effects = np.empty((n_units, horizon, n_inputs))
@@ -56,31 +56,29 @@ def cheapest(
         effects[:, step] = later @ inputs[step]
         later = later @ jacobians[step]
     missing = target - arrival
-    flat = effects.reshape(n_units, -1)
-    solved: Any = lstsq(flat, missing, cond=tolerance)
-    found: Floats = solved[0]
-    if _misses(flat @ found, missing):
+    if _misses(basis, missing):
         return Steering(np.inf, None)
+    solved = np.linalg.lstsq(basis.T @ effects.reshape(n_units, -1), basis.T @ missing, rcond=_ROUNDING)[0]
+    found = np.asarray(solved, dtype=np.float64)
     return Steering(float(found @ found), found.reshape(horizon, n_inputs))
 
 
-def cheapest_ever(gramian: Floats, missing: Floats, tolerance: float) -> Steering:
+def cheapest_ever(space: Reach, missing: Floats) -> Steering:
     r"""Return the energy :math:`d^\top W^{-1} d` over infinite time of a target d away from where the system rests.
 
     Examples
     --------
-    >>> cheapest_ever(np.diag([4.0, 0.0]), np.array([2.0, 0.0]), 1e-10).energy
+    >>> space = Reach(1, np.array([[1.0], [0.0]]), np.array([[2.0]]))
+    >>> cheapest_ever(space, np.array([2.0, 0.0])).energy
     1.0
-    >>> cheapest_ever(np.diag([4.0, 0.0]), np.array([0.0, 1.0]), 1e-10).energy
+    >>> cheapest_ever(space, np.array([0.0, 1.0])).energy
     inf
     """
-    values, vectors = np.linalg.eigh(gramian)
-    kept = values > tolerance**2 * values[-1] + np.finfo(float).eps * values.size * values[-1]
-    along = vectors[:, kept].T @ missing
-    if _misses(vectors[:, kept] @ along, missing):
+    if _misses(space.basis, missing):
         return Steering(np.inf, None)
-    return Steering(float(along @ (along / values[kept])), None)
+    found = np.linalg.lstsq(space.factor, space.basis.T @ missing, rcond=_ROUNDING)[0]
+    return Steering(float(found @ found), None)
 
 
-def _misses(reached: Floats, missing: Floats) -> bool:
-    return bool(np.linalg.norm(reached - missing) > _MISSED * np.linalg.norm(missing))
+def _misses(basis: Floats, missing: Floats) -> bool:
+    return bool(np.linalg.norm(missing - basis @ (basis.T @ missing)) > _MISSED * np.linalg.norm(missing))

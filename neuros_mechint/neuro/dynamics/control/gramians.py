@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,7 @@ Places = npt.NDArray[np.intp]
 
 _AT_THE_EDGE = 1e-10
 _SAME_EIGENVALUE = 1e-7
+_MOST_DOUBLINGS = 60
 
 
 def spectral_radii(jacobians: Floats) -> Floats:
@@ -156,11 +159,92 @@ def modal_controllability(jacobian: Floats) -> Floats:
     return np.abs(vectors) ** 2 @ (1 - np.abs(values) ** 2)
 
 
-def reachable_dimensions(jacobians: Floats, inputs: Floats, places: Places | None, tolerance: float) -> int:
-    """Return the number of dimensions that inputs reach within the steps of one window.
+class Reach(NamedTuple):
+    """The space that inputs reach within the steps of one window.
 
-    The space that is reached is carried along as an orthonormal basis, as in the staircase algorithm, because the
-    rank of a Gramian, or of [B, AB, ...], is lost in rounding.
+    Parameters
+    ----------
+    at_any_cost : int
+        Its dimensions as algebra has them, whatever it costs to go there.
+    basis : numpy.ndarray of shape (unit, n_reached)
+        Orthonormal: the directions that a unit of energy moves the state along at least ``tolerance`` times as far as
+        along the easiest. What costs more is lost in rounding, and does not count as reached.
+    factor : numpy.ndarray of shape (n_reached, column)
+        A root of the Gramian in this basis, which keeps twice the digits that the Gramian does.
+    """
+
+    at_any_cost: int
+    basis: Floats
+    factor: Floats
+
+    @property
+    def easiest(self) -> float:
+        """Energy that it takes to move by one along the easiest direction; infinite where inputs reach nothing."""
+        return 1 / self._sizes.max() ** 2 if self._sizes.size else np.inf
+
+    @property
+    def hardest(self) -> float:
+        """The same along the hardest; infinite unless inputs reach all dimensions."""
+        return 1 / self._sizes.min() ** 2 if self._sizes.size == len(self.basis) else np.inf
+
+    @property
+    def _sizes(self) -> Floats:
+        return np.linalg.norm(self.factor, axis=1)
+
+
+def reach(jacobians: Floats, inputs: Floats, places: Places | None, tolerance: float) -> Reach:
+    """Return the space that inputs reach; ranks and energies both rest on it.
+
+    Parameters
+    ----------
+    jacobians, inputs, places, tolerance
+        As for `staircase`; without ``places`` the first matrix acts for ever, and is stable.
+
+    Examples
+    --------
+    >>> found = reach(np.array([np.diag([0.5, 0.2])]), np.array([[[1.0], [1e-12]]]), np.zeros(5, dtype=int), 1e-10)
+    >>> found.at_any_cost, found.basis.shape
+    (1, (2, 1))
+    """
+    space = staircase(jacobians, inputs, places, tolerance)
+    root = _infinite_root(jacobians[0], inputs[0]) if places is None else _finite_root(jacobians, inputs, places)
+    left, sizes, right = np.linalg.svd(space.T @ root, full_matrices=False)
+    kept = sizes > tolerance * sizes.max(initial=0.0)
+    return Reach(space.shape[1], space @ left[:, kept], sizes[kept, None] * right[kept])
+
+
+def _finite_root(jacobians: Floats, inputs: Floats, places: Places) -> Floats:
+    """Return a matrix whose product with its transpose is the Gramian."""
+    root = np.zeros((jacobians.shape[1], 0))
+    for now in places:
+        root = _compressed(np.concatenate([jacobians[now] @ root, inputs[now]], axis=1))
+    return root
+
+
+def _infinite_root(jacobian: Floats, inputs: Floats) -> Floats:
+    """Return the same of a stable system for all steps, of which each round doubles the number."""
+    root, power = inputs, jacobian
+    for _ in range(_MOST_DOUBLINGS):
+        root = _compressed(np.concatenate([root, power @ root], axis=1))
+        power = power @ power
+        if np.abs(power).max() < np.finfo(float).tiny:
+            break
+    return root
+
+
+def _compressed(root: Floats) -> Floats:
+    """Return at most as many columns as rows, with the same Gramian."""
+    if root.shape[1] <= root.shape[0]:
+        return root
+    triangle: Floats = np.asarray(np.linalg.qr(root.T, mode="r"), dtype=np.float64)
+    return triangle.T
+
+
+def staircase(jacobians: Floats, inputs: Floats, places: Places | None, tolerance: float) -> Floats:
+    """Return an orthonormal basis of what inputs reach within the steps of one window, at any cost.
+
+    It is carried along from step to step, as in the staircase algorithm, because the rank of [B, AB, ...] is lost in
+    rounding.
 
     Parameters
     ----------
@@ -174,8 +258,8 @@ def reachable_dimensions(jacobians: Floats, inputs: Floats, places: Places | Non
     Examples
     --------
     >>> chain = np.array([[[0.0, 0.0], [1.0, 0.0]]])
-    >>> reachable_dimensions(chain, np.array([[[1.0], [0.0]]]), None, 1e-10)
-    2
+    >>> staircase(chain, np.array([[[1.0], [0.0]]]), None, 1e-10).shape
+    (2, 2)
     """
     n_units = jacobians.shape[1]
     basis = np.zeros((n_units, 0))
@@ -188,7 +272,7 @@ def reachable_dimensions(jacobians: Floats, inputs: Floats, places: Places | Non
         if constant and new.shape[1] == basis.shape[1]:
             break
         basis = new
-    return basis.shape[1]
+    return basis
 
 
 def _relative(matrix: Floats) -> Floats:

@@ -12,6 +12,8 @@ from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.labels import as_numpy, refuse_masked
 from neuros_mechint.neuro.dynamics.systems import System, as_system
 
+_SECOND = "the second argument is the input matrix B, not the states as in nm.simulate"
+
 
 class Linear(NamedTuple):
     """A linear system, or one linearised at each of several places.
@@ -78,8 +80,10 @@ def from_step(step: Any, input_matrix: Any, output_matrix: Any, states: Any, inp
     if states is None:
         raise InputError(
             "a step is linearised at states, and there are none",
-            expected="states (point, n_units)",
-            fix="pass fixed points, for instance nm.FixedPointFinder(step).find(initial_states).states",
+            expected="states=..., (point, n_units)",
+            got=None if input_matrix is None else _SECOND,
+            fix="pass states by name, fixed points for instance: "
+            "nm.controllability(step, states=nm.FixedPointFinder(step).find(initial_states).states)",
         )
     system, at = as_system(step, states, inputs)
     if trajectory and len(at) < 2:
@@ -111,12 +115,14 @@ def _input_jacobians(system: System, at: torch.Tensor) -> Floats:
     """Return the derivative of the next state with respect to the inputs, ``(place, unit, input)``."""
     assert system.inputs is not None
 
-    def of_inputs(inputs: torch.Tensor, states: torch.Tensor | None) -> torch.Tensor:
-        assert states is not None
-        return system.raw(states, inputs)
+    n_states, given = system.n_states, system.inputs.to(at.dtype)
 
-    swapped = System(of_inputs, at, system.inputs.shape[1], system.name, transformable=system.transformable)
-    return swapped.jacobians(system.inputs).double().numpy()
+    def together(states: torch.Tensor, inputs: torch.Tensor | None) -> torch.Tensor:
+        return torch.cat([system.raw(states[:, :n_states], states[:, n_states:]), states[:, n_states:]], dim=1)
+
+    joint = torch.cat([at, given], dim=1)
+    both = System(together, None, joint.shape[1], system.name, transformable=system.transformable)
+    return both.jacobians(joint)[:, :n_states, n_states:].double().numpy()
 
 
 def _input_matrix(values: Any, n_units: int) -> Floats:
@@ -125,7 +131,13 @@ def _input_matrix(values: Any, n_units: int) -> Floats:
     found = _matrix("input_matrix", values)
     found = found[:, None] if found.ndim == 1 else found
     if len(found) != n_units:
-        raise InputError("input_matrix does not fit", expected=f"({n_units}, n_inputs)", got=found.shape)
+        states = found.ndim == 2 and found.shape[1] == n_units
+        raise InputError(
+            "input_matrix does not fit",
+            expected=f"({n_units}, n_inputs)",
+            got=f"{found.shape}, {_SECOND}" if states else found.shape,
+            fix="pass states by name: states=..." if states else None,
+        )
     return found
 
 

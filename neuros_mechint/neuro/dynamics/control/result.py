@@ -13,7 +13,7 @@ from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.figures.plotting import bars, heat_map
 from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.dynamics.control.energy import Steering, cheapest, cheapest_ever
-from neuros_mechint.neuro.dynamics.control.gramians import stable
+from neuros_mechint.neuro.dynamics.control.gramians import Reach, reach, stable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +25,10 @@ class Controllability(Result):
     """How well inputs steer a linear or linearised system, and how well outputs show its state.
 
     ``data`` holds ``average_controllability`` of each unit, the ``controllability_gramian`` and
-    ``observability_gramian`` ``(unit, other_unit)``, and the ``controllable_dimensions`` and
-    ``observable_dimensions``, each over ``point`` (one for a matrix; one for each state; or over ``start``, for each
+    ``observability_gramian`` ``(unit, other_unit)``, and the ``controllable_dimensions`` and ``observable_dimensions``
+    (beside ``controllable_at_any_cost`` and ``observable_at_any_cost``, which also count what is lost in rounding), and
+    the energies ``easiest_energy`` and ``hardest_energy`` that it takes to move by one along the directions of the
+    largest and smallest Gramian, each over ``point`` (one for a matrix; one for each state; or over ``start``, for each
     window of a trajectory); ``modal_controllability`` of each unit, ``spectral_radius``, ``state``, ``jacobian``,
     ``input_matrix`` and ``drift``, how far the state moves in one step by itself, over ``point`` (or over ``time``,
     along a trajectory); and the ``output_matrix``.
@@ -54,7 +56,11 @@ class Controllability(Result):
 
     @property
     def rank(self) -> npt.NDArray[np.int64]:
-        """Number of dimensions that inputs reach within the horizon, ``()`` or ``(point,)``."""
+        """Number of dimensions that inputs reach within the horizon, ``()`` or ``(point,)``.
+
+        Those along which a unit of energy moves the state at least ``attributes["tolerance"]`` times as far as along
+        the easiest: `minimum_energy` is finite there, and nowhere else.
+        """
         return self._values("controllable_dimensions")
 
     def minimum_energy(self, target: Any, start: Any = None, point: int = 0) -> float:
@@ -73,7 +79,8 @@ class Controllability(Result):
         Returns
         -------
         float
-            Sum of squared inputs over all steps; infinite where the inputs cannot reach the target.
+            Sum of squared inputs over all steps; infinite where the target has a part outside of the dimensions that
+            count as reached, see ``rank``.
 
         Raises
         ------
@@ -115,11 +122,11 @@ class Controllability(Result):
             raise InputError("inputs over an infinite horizon have no end", fix="give controllability(..., horizon=20)")
         found = self._steering(target, start, point)
         if found.inputs is None:
-            reached = int(self.data["controllable_dimensions"].values[point])
             raise InputError(
                 "the inputs cannot reach this target within the horizon",
-                got=f"{reached} of {self.data.sizes['unit']} dimensions can be reached",
-                fix="make the horizon longer, or control other units",
+                got=self._reach("controllable", [point]).removeprefix("controllable: "),
+                fix="make the horizon longer (shorter, where an unstable system drowns what is small), or control "
+                "other units",
             )
         steps = xr.Variable("step", np.arange(len(found.inputs)), {"long_name": "time", "units": "steps"})
         return xr.DataArray(found.inputs, {"step": steps}, ("step", "input"), attrs={"long_name": "input"})
@@ -128,16 +135,28 @@ class Controllability(Result):
         windows, states = self.main.sizes[self.main.dims[0]], self.data["state"].values
         if not 0 <= point < windows:
             raise InputError("no such point", expected=f"0 to {windows - 1}", got=point)
-        horizon, tolerance = self.attributes["horizon"], self.attributes["tolerance"]
+        horizon = self.attributes["horizon"]
         goal = self._state("target", target) - states[point + horizon if self._moves else point]
         if horizon is None:
             jacobian, drift = self.data["jacobian"].values[point], self.data["drift"].values[point]
             rest = np.linalg.solve(np.eye(len(jacobian)) - jacobian, drift)
-            return cheapest_ever(self.data["controllability_gramian"].values[point], goal - rest, tolerance)
+            return cheapest_ever(self._space(point), goal - rest)
         begin = np.zeros_like(goal) if start is None else self._state("start", start) - states[point]
-        steps = point + np.arange(horizon) if self._moves else np.full(horizon, point)
+        steps = self._steps(point)
         jacobians, inputs, drifts = (self.data[name].values[steps] for name in ("jacobian", "input_matrix", "drift"))
-        return cheapest(jacobians, inputs, drifts, begin, goal, tolerance)
+        return cheapest(jacobians, inputs, drifts, begin, goal, self._space(point).basis)
+
+    def _steps(self, point: int) -> npt.NDArray[np.intp]:
+        """Return which place acts at each step of a window of finite length."""
+        horizon = self.attributes["horizon"]
+        return point + np.arange(horizon) if self._moves else np.full(horizon, point)
+
+    def _space(self, point: int) -> Reach:
+        jacobians, inputs = self.data["jacobian"].values, self.data["input_matrix"].values
+        tolerance = self.attributes["tolerance"]
+        if self.attributes["horizon"] is None:
+            return reach(jacobians[point][None], inputs[point][None], None, tolerance)
+        return reach(jacobians, inputs, self._steps(point), tolerance)
 
     @property
     def _moves(self) -> bool:
@@ -175,25 +194,25 @@ class Controllability(Result):
         horizon = "infinite horizon" if about["horizon"] is None else f"horizon of {about['horizon']} steps"
         return [
             f"{about['about']}: {sizes['unit']} units, {sizes['input']} inputs, {horizon}",
-            self._reach("controllable", "controllable_dimensions", "inputs reach"),
-            self._reach("observable", "observable_dimensions", "outputs tell"),
-            f"energy per squared unit of distance: {self._energies()}",
             f"average controllability: {_range(self.data['average_controllability'])}",
+            self._reach("controllable"),
+            self._reach("observable"),
+            f"energy per squared unit of distance: {self._energies()}",
             f"modal controllability: {self._modal()}",
             *(["numbers of a linearised system hold for small displacements"] if about["kind"] != "matrix" else []),
         ]
 
-    def _reach(self, name: str, variable: str, verb: str) -> str:
-        found, n_units = self.data[variable].values, self.data.sizes["unit"]
-        span = f"{found.min()}" if found.min() == found.max() else f"{found.min()} to {found.max()}"
-        return f"{name}: {verb} {span} of {n_units} dimensions"
+    def _reach(self, name: str, points: Any = slice(None)) -> str:
+        verb = {"controllable": "inputs reach", "observable": "outputs tell"}[name]
+        found, at_any_cost = (self.data[f"{name}_{one}"].values[points] for one in ("dimensions", "at_any_cost"))
+        told = f"{name}: {verb} {_span(found)} of {self.data.sizes['unit']} dimensions"
+        if (found == at_any_cost).all():
+            return told
+        return f"{told}; {_span(at_any_cost)} by algebra, but the others are lost in rounding"
 
     def _energies(self) -> str:
-        values = np.linalg.eigvalsh(self.data["controllability_gramian"].values)
-        easiest = 1 / values[:, -1].max() if values[:, -1].max() > 0 else np.inf
-        hardest = values[:, 0].min()
-        rounding = np.finfo(float).eps * values.shape[1] * values[:, -1].max()
-        most = f"{1 / hardest:.3g} along the hardest" if hardest > rounding else "beyond rounding along the hardest"
+        easiest, hardest = self.data["easiest_energy"].values.min(), self.data["hardest_energy"].values.max()
+        most = f"{hardest:.3g} along the hardest" if np.isfinite(hardest) else "infinite along those not reached"
         return f"{easiest:.3g} along the easiest direction, {most}"
 
     def _modal(self) -> str:
@@ -205,6 +224,10 @@ class Controllability(Result):
             )
         missing = f", without {unstable} of {len(modal)} that are unstable" if unstable else ""
         return _range(modal) + missing
+
+
+def _span(counts: npt.NDArray[np.int64]) -> str:
+    return f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
 
 
 def _range(values: xr.DataArray) -> str:

@@ -15,7 +15,15 @@ from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.dynamics.fixed_points.continua import Continuum, find_continua
-from neuros_mechint.neuro.dynamics.fixed_points.gather import Points, Starts, fixed_points, search, slow_points, subset
+from neuros_mechint.neuro.dynamics.fixed_points.gather import (
+    Points,
+    Starts,
+    fixed_points,
+    search,
+    slow_points,
+    subset,
+    taken,
+)
 from neuros_mechint.neuro.dynamics.fixed_points.linearisation import index, n_unstable, stability, time_constants
 from neuros_mechint.neuro.dynamics.fixed_points.newton import displacement, precision, typical_size
 from neuros_mechint.neuro.dynamics.fixed_points.results import FIXED, MINIMUM, SLOW, FixedPoints
@@ -53,7 +61,8 @@ class FixedPointFinder(Parameterised):
         :math:`I - J` at some of them: of the speed in a typical direction.
     n_starts : int, optional
         Draw so many initial states: every other one as it is, the rest halfway between two of them, since saddles lie
-        between the states that trajectories visit. By default every initial state is taken, once.
+        between the states that trajectories visit. By default every initial state is taken, once; of thousands,
+        1000 will do.
     noise : float
         Standard deviation of Gaussian noise added to each unit of initial states, in units of the state.
     seed : int or numpy.random.Generator
@@ -105,7 +114,9 @@ class FixedPointFinder(Parameterised):
         ----------
         initial_states : array_like, torch.Tensor, xarray.DataArray or Recording
             ``(batch, unit)``, ``(trial, time, unit)``, a list of trials, or one state ``(unit,)``; never changed.
-            States that the system visits are a good choice: the points found are those that matter there.
+            States that the system visits are a good choice: the points found are those that matter there. But a
+            whole recording holds thousands that lead to the same few points: give the finder ``n_starts=1000`` then,
+            which is sooner and also begins between them, where saddles lie.
         inputs : array_like or torch.Tensor, optional
             Held: ``(n_inputs,)``, or one row for each initial state. Points are kept apart by their inputs.
 
@@ -125,7 +136,7 @@ class FixedPointFinder(Parameterised):
         --------
         >>> finder = FixedPointFinder(lambda x: torch.tanh(2 * x))
         >>> finder.find(np.linspace(-1, 1, 9)[:, None]).states.round(3).flatten().tolist()
-        [0.0, -0.958, 0.958]
+        [-0.958, 0.958, 0.0]
         """
         self._check()
         states, given = as_states(initial_states, "initial states"), as_states(inputs, "inputs")
@@ -134,21 +145,22 @@ class FixedPointFinder(Parameterised):
         starts, conditions = self._starts(system, rows)
         found = search(system, starts, self.progress)
         fixed, found = fixed_points(system, starts, found)
-        fixed, minima, slow = slow_points(system, starts, found, fixed)
+        fixed, minima, slow = (_ordered(part, starts) for part in slow_points(system, starts, found, fixed))
         continua, member = _continua(system, starts, [fixed, minima, slow])
         n_others = len(fixed.rows) + len(minima.rows)
         # what is slow near an isolated point only says that the point has a slow mode
         slow, keep = subset(slow, torch.from_numpy(member[n_others:] >= 0)), member >= 0
         keep[:n_others] = True
         kinds = {FIXED: fixed, MINIMUM: minima, SLOW: slow}
-        data = _dataset(system, starts, kinds, member[keep], conditions, dt)
+        in_steps = self.dt is None and system.dt is None
+        data = _dataset(system, starts, kinds, member[keep], conditions, None if in_steps else dt)
         n_converged = int(found.converged.sum())
         return FixedPoints(
             data,
             "Fixed points",
             attributes={
                 "dt": dt,
-                "time_unit": "steps" if self.dt is None and system.dt is None else "of the time of dt",
+                "time_unit": "steps" if in_steps else "units of time",
                 "tolerance": starts.tolerance,
                 "slow_speed": starts.slow_speed,
                 "n_starts": len(starts.states),
@@ -168,9 +180,9 @@ class FixedPointFinder(Parameterised):
                 number(name, getattr(self, name), 0, float("inf"))
         if self.n_starts is not None:
             whole("n_starts", self.n_starts)
-        for name, value in (("noise", self.noise), ("slow_speed", self.slow_speed)):
-            if value is not None:
-                number(name, value, 0, float("inf"), closed="left")
+        number("noise", self.noise, 0, float("inf"), closed="left")
+        if self.slow_speed is not None:
+            number("slow_speed", self.slow_speed, 0, float("inf"), closed="left")
         check_option("progress", self.progress, (True, False))
 
     def _starts(self, system: System, rows: torch.Tensor) -> tuple[Starts, torch.Tensor | None]:
@@ -187,6 +199,16 @@ class FixedPointFinder(Parameterised):
     def _arguments(self, states: Any, inputs: Any) -> dict[str, Any]:
         own = {name: value for name, value in self.get_params().items() if name not in ("step", "seed", "progress")}
         return {"step": repr(self.step), **own, "initial_states": np.asarray(states), "inputs": inputs}
+
+
+def _ordered(points: Points, starts: Starts) -> Points:
+    """Return points by inputs, growing directions and coordinates, which do not depend on what was found first."""
+    grid = precision(points.states.dtype).apart * starts.size
+    coordinates = np.round(points.states.double().cpu().numpy() / grid)
+    growing = n_unstable(points.linear.eigenvalues, points.states.dtype)
+    conditions = starts.conditions[points.rows].cpu().numpy()
+    order = np.lexsort((*coordinates.T[::-1], growing, conditions))
+    return taken(points, torch.from_numpy(order).to(points.rows.device))
 
 
 def _typical_speed(system: System, states: torch.Tensor) -> float:
@@ -224,9 +246,9 @@ def _dataset(
     kinds: dict[str, Points],
     member: npt.NDArray[np.int64],
     conditions: torch.Tensor | None,
-    dt: float,
+    dt: float | None,
 ) -> xr.Dataset:
-    """Return all points with what is known of each."""
+    """Return all points with what is known of each; without ``dt``, times are in steps."""
     parts = list(kinds.values())
     states, rows = torch.cat([part.states for part in parts]), torch.cat([part.rows for part in parts])
     dtype = states.dtype
@@ -239,13 +261,18 @@ def _dataset(
     sums = [signs[fixed & (condition == one)].sum() for one in range(n_conditions)]
     order = np.argsort(-np.abs(values), axis=1, kind="stable")
     values = np.take_along_axis(values, order, 1)
-    time = "steps" if dt == 1 else "unit of dt"
+    time, dt = ("step", 1.0) if dt is None else ("unit of time", dt)
     data: dict[str, Any] = {
         "state": (("point", "unit"), states.double().cpu().numpy(), "state", ""),
         "jacobian": (("point", "unit", "from_unit"), np.concatenate([p.linear.jacobians for p in parts]), "", ""),
         "eigenvalue_real": (("point", "mode"), values.real, "real part of the eigenvalue", "1"),
         "eigenvalue_imag": (("point", "mode"), values.imag, "imaginary part of the eigenvalue", "1"),
-        "time_constant": (("point", "mode"), time_constants(values, dt), "time constant", time),
+        "time_constant": (
+            ("point", "mode"),
+            time_constants(values, dt),
+            "time constant",
+            time.replace("step", "steps").replace("unit", "units"),
+        ),
         "frequency": (("point", "mode"), np.angle(values) / (2 * np.pi * dt), "frequency", f"1 / {time}"),
         "kind": ("point", kind.astype(str), "kind of point", ""),
         "speed": ("point", _speeds(system, starts, states, rows), "speed", "units of the state per step"),

@@ -116,7 +116,7 @@ def fixed_points(system: System, starts: Starts, found: Search) -> tuple[Points,
     chosen, member = distinct(points, speeds, starts.conditions[rows], zero.apart * starts.size)
     counts = torch.zeros_like(chosen).index_add_(0, member, counts)
     settled = settled[chosen]
-    found_here = _taken(found_here, chosen)._replace(n_starts=counts)
+    found_here = taken(found_here, chosen)._replace(n_starts=counts)
     points, rows = found_here.states, found_here.rows
     found = _without(found, starts, points[~settled], rows[~settled])
     if not settled.all():
@@ -206,10 +206,11 @@ def _joined(first: Points, second: Points) -> Points:
 
 def subset(points: Points, keep: torch.Tensor) -> Points:
     """Return some of the points, chosen by a mask."""
-    return _taken(points, keep.nonzero()[:, 0])
+    return taken(points, keep.nonzero()[:, 0])
 
 
-def _taken(points: Points, index: torch.Tensor) -> Points:
+def taken(points: Points, index: torch.Tensor) -> Points:
+    """Return some of the points, chosen by their numbers, in the order of these."""
     jacobians, values, steps = points.linear
     own = index.cpu().numpy()
     linear = Linearisation(jacobians[own], values[own], steps[own])

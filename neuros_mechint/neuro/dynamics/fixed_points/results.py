@@ -31,6 +31,9 @@ class FixedPoints(Result):
     ``mode``, largest eigenvalue first: ``eigenvalue_real``, ``eigenvalue_imag``, ``time_constant`` and ``frequency``;
     and over ``held``, the conditions: ``index_sum`` and, where there are inputs, ``inputs``.
 
+    Fixed points come first, then minima, then slow points; each ordered by ``condition``, then ``n_unstable``, then the
+    first, second, ... coordinate: the same points come in the same order, whichever starts led there.
+
     The properties ``states``, ``jacobians``, ``eigenvalues``, ``n_unstable``, ``speed``, ``stability`` and
     ``time_constants`` are of the fixed points only.
     """
@@ -111,8 +114,8 @@ class FixedPoints(Result):
         n_conditions = self.data.sizes["held"]
         under = f" under {n_conditions} inputs" if n_conditions > 1 else ""
         lines = [f"{_number(kinds[FIXED], 'fixed point')} of {self.data.sizes['unit']} units{under}{self._by_kind()}"]
-        if kinds[FIXED] and n_conditions == 1:
-            lines.append(_index_told(self.index_sum))
+        if kinds[FIXED]:
+            lines.append(self._index_sums())
         if kinds[MINIMUM]:
             slowest = self._of(MINIMUM, "speed").min()
             lines.append(
@@ -134,6 +137,19 @@ class FixedPoints(Result):
             )
         lines.append(f"{about['n_converged']:,} of {about['n_starts']:,} states led to fixed points")
         return lines
+
+    def _index_sums(self) -> str:
+        """Return the index sum, or those under several inputs, in words."""
+        if not isinstance(self.index_sum, list):
+            return index_told(self.index_sum)
+        counts = Counter(self.index_sum)
+        if set(counts) == {1}:
+            return index_told(1, " under each of the inputs")
+        told = ", ".join(
+            f"{'none' if total is None else total} under {_number(counts[total], 'input')}"
+            for total in sorted(counts, key=lambda total: (total is None, total or 0))
+        )
+        return f"index sums: {told}; each is 1 if the system sends some ball of states into itself"
 
     def _by_kind(self) -> str:
         counts = Counter(self.stability)
@@ -176,7 +192,14 @@ def _number(count: int, name: str, plural: str | None = None) -> str:
     return f"{count or 'no'} {name if count == 1 else plural or name + 's'}"
 
 
-def _index_told(total: Any) -> str:
+def index_told(total: int | None, where: str = "") -> str:
+    """Return what an index sum says of missing fixed points.
+
+    Examples
+    --------
+    >>> index_told(3)
+    'index sum 3: it is 1 if the system sends some ball of states into itself, and then fixed points are missing'
+    """
     if total is None:
         return "no index sum: an eigenvalue is 1, so that a fixed point is not isolated or about to split or vanish"
     says = (
@@ -184,7 +207,7 @@ def _index_told(total: Any) -> str:
         if total == 1
         else "it is 1 if the system sends some ball of states into itself, and then fixed points are missing"
     )
-    return f"index sum {total}: {says}"
+    return f"index sum {total}{where}: {says}"
 
 
 def _plane(states: Floats, units: npt.NDArray[Any]) -> tuple[Floats, tuple[str, str], float | None]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from neuros_mechint.core.recordings.recording import Recording
-from neuros_mechint.neuro.dynamics.trajectories import trajectories
+from neuros_mechint.neuro.dynamics.trajectories import is_list_of_trials, trajectories
 
 
 def as_states(values: Any, name: str) -> Any:
@@ -19,11 +19,10 @@ def as_states(values: Any, name: str) -> Any:
     >>> as_states(np.zeros((2, 5, 3)), "initial states").shape
     (10, 3)
     """
-    several = isinstance(values, list | tuple) and any(np.ndim(trial) > 1 for trial in values)
-    if several or isinstance(values, Recording) or hasattr(values, "dims"):
+    if is_list_of_trials(values) or isinstance(values, Recording) or hasattr(values, "dims"):
         return trajectories(values, least=1, name=name).joined()
     if isinstance(values, np.ndarray | torch.Tensor) and values.ndim == 3:
-        return values.reshape(-1, values.shape[-1])
+        return values.reshape(values.shape[0] * values.shape[1], values.shape[2])
     return values
 
 

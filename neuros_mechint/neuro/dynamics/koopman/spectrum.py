@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _GRID, _REACH, _LARGEST_RANK_WITH_GRID = 41, 1.25, 64
 _MOST_NAMED = 4
+_MOST_RESIDUALS = 12
 _PARALLEL = 1e8
 _STEADY = 1e-6
 _CITATIONS = {
@@ -45,10 +46,12 @@ class KoopmanSpectrum(Result):
     """Eigenvalues of a Koopman operator, the strongest in the units first.
 
     ``data`` holds over ``mode``: ``eigenvalue_real`` and ``eigenvalue_imag`` per step, ``frequency``, ``decay_rate``,
-    ``amplitude``, ``residual`` and whether it is ``confirmed``; over ``unit`` and ``mode``: ``mode_real`` and
-    ``mode_imag``; over ``fold`` and ``step``, the number of steps ahead: ``r2`` on held-out data against the mean of
-    the fitted ones, and ``r2_no_change``, of the present state as prediction; and ``smallest_residual`` on a grid of
-    the complex plane, for ranks of at most 64.
+    ``amplitude``, ``residual`` and whether it is ``confirmed``, which says no more than that the residual is at most
+    the tolerance: how wrong the eigenfunction is over one step, on the data it was fitted to. An eigenvalue in a rich
+    dictionary may be spurious with a residual of a few percent; look for the gap among all residuals, and at held-out
+    R2. Over ``unit`` and ``mode``: ``mode_real`` and ``mode_imag``; over ``fold`` and ``step``, the number of steps
+    ahead: ``r2`` on held-out data against the mean of the fitted ones, and ``r2_no_change``, of the present state as
+    prediction; and ``smallest_residual`` on a grid of the complex plane, for ranks of at most 64.
     """
 
     @property
@@ -63,7 +66,7 @@ class KoopmanSpectrum(Result):
 
     @property
     def confirmed(self) -> npt.NDArray[np.bool_]:
-        """Whether the residual of each is at most the tolerance."""
+        """Whether the residual of each is at most the tolerance, which is no proof that the system has it."""
         return self.data["confirmed"].values
 
     @property
@@ -74,7 +77,7 @@ class KoopmanSpectrum(Result):
     @property
     def figure_size(self) -> tuple[float, float]:
         """Width and height in inches: the plane is drawn to scale, with room for the legend beside it."""
-        return 7.4, 4.2
+        return 6.6, 3.8
 
     def _draw(self, ax: Axes) -> None:
         data, tolerance = self.data, self.attributes["tolerance"]
@@ -89,7 +92,7 @@ class KoopmanSpectrum(Result):
         size = 20 + 60 * np.sqrt(data["amplitude"].values / (data["amplitude"].values.max() or 1.0))
         for chosen, face, label in (
             (confirmed, PALETTE[0], f"residual at most {tolerance:g}"),
-            (~confirmed, "none", "not confirmed"),
+            (~confirmed, "none", "larger residual"),
         ):
             if chosen.any():
                 edge = PALETTE[0] if face != "none" else PALETTE[1]
@@ -103,20 +106,31 @@ class KoopmanSpectrum(Result):
         ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
 
     def _summary_lines(self) -> list[str]:
-        """Return what was found in words: which modes are real, and what they predict."""
+        """Return what was found in words: which modes fit the data how well, and what they predict."""
         about, confirmed = self.attributes, self.confirmed
         trials = "1 trial" if about["n_trials"] == 1 else f"{about['n_trials']} trials"
         lines = [
             f"{about['method']}, rank {about['rank']} of {about['n_features']} observations, from {about['n_pairs']} "
             f"pairs of states in {trials}",
-            f"{int(confirmed.sum())} of {confirmed.size} eigenvalues confirmed: residual at most "
+            f"{int(confirmed.sum())} of {confirmed.size} eigenvalues within tolerance: residual at most "
             f"{about['tolerance']:g}",
+            self._residuals_in_words(),
         ]
         strong = [index for index in np.flatnonzero(confirmed) if self.eigenvalues[index].imag >= 0]
         lines += [f"- {self._in_words(index)}" for index in strong[:_MOST_NAMED]]
         if len(strong) > _MOST_NAMED:
             lines.append(f"- and {len(strong) - _MOST_NAMED} weaker ones (conjugates not counted)")
         return [*lines, self._prediction_in_words()]
+
+    def _residuals_in_words(self) -> str:
+        """Return all residuals, smallest first, or the ends where they are many."""
+        found = self.data["residual"].values
+        told = [f"{value:.2g}" for value in np.sort(found[np.isfinite(found)])]
+        if not told:
+            return "residuals are not known"
+        if len(told) > _MOST_RESIDUALS:
+            told = [*told[: _MOST_RESIDUALS // 2], "...", *told[-_MOST_RESIDUALS // 2 :]]
+        return f"residuals: {', '.join(told)}; small ones may be spurious too, up to a gap among them"
 
     def _in_words(self, index: int) -> str:
         row = self.data.isel(mode=index)
@@ -175,7 +189,8 @@ def estimate_spectrum(
     >>> print(found.summary())
     Koopman spectrum
     dmd, rank 1 of 1 observations, from 33 pairs of states in 3 trials
-    1 of 1 eigenvalues confirmed: residual at most 0.1
+    1 of 1 eigenvalues within tolerance: residual at most 0.1
+    residuals: ...; small ones may be spurious too, up to a gap among them
     - no oscillation, falls to 1/e in 10 steps; amplitude 1.44, residual ...
     held-out R2 (3 folds of trials): 1 step ahead 1.000 ± ... (s.e.), no change 0.9...
     """
@@ -308,7 +323,9 @@ def _warnings(fitted: KoopmanOperator, r2: Floats, still: Floats, tolerance: flo
     n_confirmed = int((fitted.residuals_ <= tolerance).sum())
     if predictable and n_confirmed < fitted.rank_ / 2:
         fix = ": rank='optimal' may leave out what is noise" if fitted.rank is None else ""
-        found.append(f"{fitted.rank_ - n_confirmed} of {fitted.rank_} eigenvalues are not confirmed{fix}")
+        found.append(
+            f"{fitted.rank_ - n_confirmed} of {fitted.rank_} eigenvalues have a residual above the tolerance{fix}"
+        )
     if fitted.condition_ > _PARALLEL:
         found.append(
             f"eigenvectors are almost parallel (condition number {fitted.condition_:.1g}): predictions hold, single "

@@ -17,6 +17,7 @@ _MOST_BLOCKS = 50
 _MOST_KANTZ_REFERENCES = 2000
 _HAVE_A_NEIGHBOUR = 0.75
 _MOST_PAIRS = 2_000_000
+_DISTANCES_AT_ONCE = 16_384
 _RANDOM_PAIRS = 20_000
 FEWEST_REFERENCES = 30
 
@@ -106,13 +107,16 @@ def rosenstein_divergence(
     _check_references(len(rows), states, horizon, theiler)
     starts, sums, counts = _blocks(states, rows, theiler), [], []
     least = ALIKE * _spread(states.points)
-    for step in progress_bar(range(horizon + 1), horizon + 1, "following neighbours", progress):
-        squares = _squared_distances(states.points, rows + step, neighbours + step)
+    several = max(_DISTANCES_AT_ONCE // len(rows), 1)
+    firsts = range(0, horizon + 1, several)
+    for first in progress_bar(firsts, len(firsts), "following neighbours", progress):
+        steps = np.arange(first, min(first + several, horizon + 1))[:, None]
+        squares = _squared_distances(states.points, rows + steps, neighbours + steps)
         apart = squares > least**2
-        logarithms = np.log(squares, out=np.zeros(len(rows)), where=apart) / 2
-        sums.append(np.add.reduceat(logarithms, starts))
-        counts.append(np.add.reduceat(apart.astype(np.float64), starts))
-    return Divergence(np.stack(sums, 1), np.stack(counts, 1), len(rows), len(rows), np.inf)
+        logarithms = np.log(squares, out=np.zeros(squares.shape), where=apart) / 2
+        sums.append(np.add.reduceat(logarithms, starts, axis=1))
+        counts.append(np.add.reduceat(apart.astype(np.float64), starts, axis=1))
+    return Divergence(np.concatenate(sums).T, np.concatenate(counts).T, len(rows), len(rows), np.inf)
 
 
 def kantz_divergence(
@@ -209,7 +213,7 @@ def _spread(points: Floats) -> float:
 
 def _squared_distances(points: Floats, first: Whole, second: Whole) -> Floats:
     difference = points.take(first, axis=0) - points.take(second, axis=0)
-    return np.einsum("ij,ij->i", difference, difference)
+    return np.einsum("...i,...i->...", difference, difference)
 
 
 def _spread_out(rows: Whole, n_rows: int | None) -> Whole:

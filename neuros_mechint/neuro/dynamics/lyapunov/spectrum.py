@@ -29,6 +29,7 @@ from neuros_mechint.neuro.dynamics.lyapunov.spectrum_statistics import (
     verdict,
 )
 from neuros_mechint.neuro.dynamics.lyapunov.tangent_growth import Growth, TangentRun, joined, tangent_runs
+from neuros_mechint.neuro.dynamics.simulation import inputs_of_steps
 from neuros_mechint.neuro.dynamics.systems import System, as_system
 
 _SHORTEST_WARMUP = 1000
@@ -195,12 +196,12 @@ def _inputs_and_warmup(inputs: Any, n_steps: int, warmup: int | None) -> tuple[t
     if warmup is not None:
         warmup = whole("warmup", warmup, least=0)
     usual = max(_SHORTEST_WARMUP, n_steps // _WARMUP_SHARE)
-    given = None if inputs is None else torch.as_tensor(inputs)
-    if given is None or given.ndim != 3:
+    given = inputs_of_steps(inputs)
+    if given is None:
         return None, usual if warmup is None else warmup
     spare = given.shape[1] - n_steps
     wrong = spare < 1 if warmup is None else spare != warmup
-    if wrong or not given.numel():
+    if wrong:
         wanted = f"more than {n_steps}" if warmup is None else f"{warmup} + {n_steps}"
         raise InputError(
             "inputs do not fit the number of steps",
@@ -208,8 +209,6 @@ def _inputs_and_warmup(inputs: Any, n_steps: int, warmup: int | None) -> tuple[t
             got=tuple(given.shape),
             fix=f"measure fewer: n_steps={given.shape[1] * 3 // 4}; or warmup=0 if the states are those at the time",
         )
-    if given.is_complex() or not torch.isfinite(given).all():
-        raise InputError("inputs are not finite real numbers", expected="real numbers without gaps", got=given.dtype)
     return given, spare
 
 

@@ -95,11 +95,13 @@ class RotationTest(Result):
         """Return whether activity rotates more than its surrogates, in words."""
         data = self.data
         surrogate = data["surrogate_r2"].values
-        more = "more than" if self.p < SIGNIFICANT else "not more than"
+        more, passed = "not more than", ""
+        if self.p < SIGNIFICANT:
+            more, passed = "more than", "; so can be sequences of responses that do not rotate (Lebedev et al. 2019)"
         return [
-            f"rotations explain {100 * self.main.item():.0f}% of the changes, {more} in surrogates with the same "
-            f"covariances of times, units and conditions ({100 * surrogate.mean():.0f} ± {100 * surrogate.std():.0f}%; "
-            f"p = {self.p:.2g}, {surrogate.size} surrogates)",
+            f"rotations explain {100 * self.main.item():.0f}% of the changes, in surrogates with the same covariances "
+            f"of times, units and conditions {100 * surrogate.mean():.0f} ± {100 * surrogate.std():.0f}%",
+            f"that is {more} in surrogates (p = {self.p:.2g}, {surrogate.size} surrogates){passed}",
             f"ratio to free linear dynamics {data['ratio'].item():.2f}, in surrogates "
             f"{data['surrogate_ratio'].values.mean():.2f} (p = {data['ratio_p'].item():.2g})",
         ]

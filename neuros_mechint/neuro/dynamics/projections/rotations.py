@@ -16,8 +16,8 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.dynamics.projections.rotation_results import Rotations, RotationTest
 from neuros_mechint.neuro.dynamics.projections.skew import fit_free, fit_skew, rotation_planes, steps, turning_angle
 from neuros_mechint.neuro.dynamics.projections.tensor_entropy import maximum_entropy
-from neuros_mechint.neuro.dynamics.projections.trials import as_given, stacked
-from neuros_mechint.neuro.dynamics.trajectories import Trajectories, trajectories
+from neuros_mechint.neuro.dynamics.projections.trials import stacked
+from neuros_mechint.neuro.dynamics.trajectories import Trajectories, as_given, trajectories
 
 _FEWEST_TIMES = 3
 # of 100 runs of smooth noise with 3, 4, 5, 6, 8 and 10 conditions 90, 40, 15, 10, 2 and 4 had p of .05 and less
@@ -214,7 +214,7 @@ class RotationalDynamics(Parameterised):
         if count > rank:
             raise OptionError(
                 f"{count} components are more than the activity has",
-                expected=f"at most {rank // 2 * 2}: its rank, without the mean over conditions, is {rank}",
+                expected=f"at most {rank // 2 * 2}, even: its rank, without the mean over conditions, is {rank}",
                 got=count,
             )
         n_steps = normal.shape[0] * (normal.shape[1] - 1)

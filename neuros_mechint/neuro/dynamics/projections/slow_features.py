@@ -16,8 +16,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT
-from neuros_mechint.neuro.dynamics.projections.trials import as_given
-from neuros_mechint.neuro.dynamics.trajectories import Trajectories, trajectories
+from neuros_mechint.neuro.dynamics.trajectories import Trajectories, as_given, trajectories
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -207,6 +206,8 @@ class SlowFeatureAnalysis(Parameterised):
         self.mean_, self.scale_ = joined.mean(0), joined.std(0)
         constant = (joined == joined[0]).all(0)
         self.scale_[constant] = 1.0
+        if all((trial == trial[0]).all() for trial in found.trials):
+            raise InputError("the activity does not vary", expected="units that change in time")
         functions = self._functions(joined)
         if len(functions) < _FEWEST_TIMES_PER_FEATURE * functions.shape[1]:
             raise InputError(
@@ -218,7 +219,7 @@ class SlowFeatureAnalysis(Parameterised):
         self.function_mean_ = functions.mean(0)
         left, sizes, axes = np.linalg.svd(functions - self.function_mean_, full_matrices=False)
         rank = int((sizes > sizes[0] * max(functions.shape) * np.finfo(float).eps).sum())
-        if constant.all() or not rank:
+        if not rank:
             raise InputError("the activity does not vary", expected="units that change in time")
         root = len(functions) ** 0.5
         white = left[:, :rank] * root

@@ -131,7 +131,7 @@ def trajectory_tangling(
     joined = found.joined()
     centred = joined - joined.mean(0)
     variance = float((centred**2).sum(1).mean())
-    if (joined == joined[0]).all():
+    if all((trial == trial[0]).all() for trial in found.trials):
         raise InputError("the activity does not vary", expected="trajectories that move")
     states = _reduced(centred, n_components)
     ends = np.cumsum(found.lengths)[:-1]

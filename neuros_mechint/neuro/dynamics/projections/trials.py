@@ -1,11 +1,8 @@
-"""Trials of one length as one array, and results in the form that came in."""
+"""Trials of one length as one array."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
@@ -33,17 +30,3 @@ def stacked(found: Trajectories, why: str) -> Floats:
             fix="cut the trials to their common times",
         )
     return np.stack(found.trials)
-
-
-def as_given(trials: list[Floats], x: Any) -> Any:
-    """Return one array per trial in the form in which the trials came: a list, one trial, or one array of them.
-
-    Examples
-    --------
-    >>> as_given([np.zeros((5, 2))], np.zeros((5, 3))).shape
-    (5, 2)
-    """
-    if isinstance(x, list | tuple):  # a NamedTuple of trials, too
-        return trials
-    array = trials[0] if getattr(x, "ndim", 3) <= 2 and len(trials) == 1 else np.stack(trials)
-    return torch.from_numpy(array) if isinstance(x, torch.Tensor) else array

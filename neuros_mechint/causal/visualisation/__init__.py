@@ -1,0 +1,1 @@
+"""Which stimulus drives a unit most."""
