@@ -53,6 +53,7 @@ from .core.statistics import bootstrap_ci as bootstrap_ci
 from .core.stores.store import ActivationStore as ActivationStore
 from .core.surrogates import phase_randomised as phase_randomised
 from .datasets.embedded import load_model as load_model
+from .datasets.event_trains import planted_events as planted_events
 from .datasets.images92 import load_92images as load_92images
 from .datasets.latent_circuits import planted_latent_circuit as planted_latent_circuit
 from .datasets.systems import duffing as duffing
@@ -98,6 +99,8 @@ from .neuro.alignment.time_resolved import time_resolved_alignment as time_resol
 from .neuro.alignment.variance_partitioning import variance_partitioning as variance_partitioning
 from .neuro.circuits.comparison.compare import compare_circuits as compare_circuits
 from .neuro.circuits.diagrams.diagram import circuit_diagram as circuit_diagram
+from .neuro.circuits.dunl.estimator import DUNL as DUNL
+from .neuro.circuits.dunl.mixed import mixed_selectivity as mixed_selectivity
 from .neuro.circuits.latent.model import LatentCircuitModel as LatentCircuitModel
 from .neuro.circuits.latent.selection import select_latent_size as select_latent_size
 from .neuro.circuits.motifs.motifs import network_motifs as network_motifs
