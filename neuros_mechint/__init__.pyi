@@ -28,10 +28,9 @@ from .causal.paths.flow import direct_logit_attribution as direct_logit_attribut
 from .causal.paths.flow import logit_lens as logit_lens
 from .causal.paths.graph import CausalGraph as CausalGraph
 from .causal.timescales.ablation import scale_ablation as scale_ablation
+from .causal.visualisation.visualizer import FeatureVisualizer as FeatureVisualizer
 from .core import errors as errors
-from .causal.visualisation.visualizer import FeatureVisualizer as FeatureVisualizer
 from .core.ablations import Mean as Mean
-from .causal.visualisation.visualizer import FeatureVisualizer as FeatureVisualizer
 from .core.ablations import Resample as Resample
 from .core.activations import Activations as Activations
 from .core.adapter import Adapter as Adapter
@@ -102,7 +101,10 @@ from .neuro.circuits.diagrams.diagram import circuit_diagram as circuit_diagram
 from .neuro.circuits.dunl.estimator import DUNL as DUNL
 from .neuro.circuits.dunl.mixed import mixed_selectivity as mixed_selectivity
 from .neuro.circuits.latent.model import LatentCircuitModel as LatentCircuitModel
+from .neuro.circuits.latent.perturbation import changed_run as changed_run
+from .neuro.circuits.latent.perturbation import latent_perturbation_test as latent_perturbation_test
 from .neuro.circuits.latent.selection import select_latent_size as select_latent_size
+from .neuro.circuits.latent.validation import compare_with_pca as compare_with_pca
 from .neuro.circuits.motifs.motifs import network_motifs as network_motifs
 from .neuro.criticality.avalanches import detect_avalanches as detect_avalanches
 from .neuro.criticality.branching import branching_ratio as branching_ratio
@@ -158,4 +160,5 @@ from .neuro.fractals.stimuli.weierstrass import weierstrass as weierstrass
 from .neuro.geometry.dimension import intrinsic_dimension as intrinsic_dimension
 from .report.report import Report as Report
 from .workflows.induction import induction_check as induction_check
+from .workflows.latent_circuit import decision_circuit as decision_circuit
 from .workflows.quickstart import quickstart as quickstart

@@ -16,6 +16,7 @@ from neuros_mechint.neuro.circuits.dunl.estimator import DUNL
 from neuros_mechint.neuro.circuits.dunl.kernel_steps import Kernels, fit_kernels
 from neuros_mechint.neuro.circuits.dunl.links import link_of
 from neuros_mechint.neuro.circuits.dunl.mixed import mixed_selectivity
+from neuros_mechint.neuro.circuits.dunl.observations import event_mask
 from neuros_mechint.neuro.circuits.dunl.repairs import random_kernels
 from neuros_mechint.neuro.circuits.dunl.score import largest_cosines
 from neuros_mechint.neuro.circuits.dunl.unrolled import Encoder
@@ -430,3 +431,11 @@ def test_other_neurons_and_unfitted_models_are_refused():
 def test_variables_that_will_not_do_are_refused(codes, variables):
     with pytest.raises(InputError):
         mixed_selectivity(codes, variables)
+
+
+def test_events_are_given_as_they_are_returned():
+    train = planted_events(n_trials=20, n_times=100, kernel_length=20, seed=0)
+    mask = event_mask(train.event_times, 2, 20, 100)
+    assert np.array_equal(mask.numpy(), train.codes > 0)
+    with pytest.raises(InputError, match="outside of its trial"):
+        event_mask(train.event_times + np.array([0, 2, 0]), 2, 20, 100)

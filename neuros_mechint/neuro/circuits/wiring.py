@@ -130,9 +130,10 @@ def _held(connectivity: Any) -> Any:
     """Return the array or graph of an object that holds one."""
     if isinstance(connectivity, nx.Graph | xr.DataArray | np.ndarray | torch.Tensor):
         return connectivity
-    for name in ("connectivity_", "connectivity"):
-        if hasattr(connectivity, name):
-            return getattr(connectivity, name)
+    for holder in (getattr(connectivity, "result_", None), connectivity):  # labelled, where it is
+        for name in ("connectivity", "connectivity_"):
+            if hasattr(holder, name):
+                return getattr(holder, name)
     graph = getattr(connectivity, "graph", None)
     if graph is not None:  # a graph of effects, or a circuit that makes one
         return graph if isinstance(graph, nx.Graph) else _held(graph())

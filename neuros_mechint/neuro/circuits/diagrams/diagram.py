@@ -54,7 +54,7 @@ class CircuitDiagram(Result):
         draw_circuit(ax, weights, places(weights, populations), names, kinds)
         shown = {EXCITATORY: (weights > 0).any(), INHIBITORY: (weights < 0).any(), MIXED: MIXED in kinds}
         more, less = _VERBS[self.attributes["effects"]]
-        words = {EXCITATORY: more, INHIBITORY: less, MIXED: "node that does both, or has no targets"}
+        words = {EXCITATORY: more, INHIBITORY: less, MIXED: "both, or no targets"}
         lines = [Line2D([], [], color=COLOURS[kind], label=words[kind]) for kind, there in shown.items() if there]
         if lines:
             ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3)

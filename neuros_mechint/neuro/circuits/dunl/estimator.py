@@ -168,7 +168,8 @@ class DUNL(Parameterised):
             are never joined.
         events : array_like of bool, or list, optional
             Where events may begin: ``(n_kernels, trial, time)``, or ``(trial, time)`` for all kernels; or for each
-            kernel a list over trials of bins. All neurons share them.
+            kernel a list over trials of bins; or whole numbers ``(n_events, 3)``: trial, kernel and bin, as in
+            ``event_times_``. All neurons share them.
 
         Returns
         -------

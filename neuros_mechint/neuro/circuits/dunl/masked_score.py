@@ -94,7 +94,8 @@ def masked_score(
     """Return what events, found without a quarter of the bins, say about these bins.
 
     Unlike spikes that are drawn from the same bins as those that are shown, hidden bins can only be predicted from
-    others: by kernels that extend in time. So they can by a slow drift, with which events are compared too.
+    others: by kernels that extend in time. So they can by a slow drift, with which events are compared too. A
+    prediction goes no further than what the same events say about shown bins.
 
     Parameters
     ----------
@@ -131,7 +132,10 @@ def masked_score(
         codes = decode(values, kernels, weights)
         rivals = rival_means(values, weights, kernels.shapes.shape[-1], link)
         known = [float(link.loss(values, link.drive(means))[hidden].sum()) for means in rivals]
-        gain += np.array([known[0], min(known[1:])]) - float(link.loss(values, kernels.drive(codes))[hidden].sum())
+        drive = kernels.drive(codes)
+        shown = drive[~hidden]  # events next to a hidden bin say nothing of it beyond what they say elsewhere
+        told = float(link.loss(values, drive.clamp(shown.min(), shown.max()))[hidden].sum())
+        gain += np.array([known[0], min(known[1:])]) - told
         amount += float(hidden.sum() if link.name == "gaussian" else values[hidden].sum())
     return Score(*(gain / amount).tolist()) if amount else Score(0.0, 0.0)
 

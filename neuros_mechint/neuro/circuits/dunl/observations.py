@@ -165,7 +165,8 @@ def event_mask(events: Any, n_kernels: int, n_trials: int, n_times: int) -> torc
     ----------
     events : array_like of bool, or list
         ``(n_kernels, trial, time)``, or ``(trial, time)`` for all kernels alike; or a list over kernels of lists over
-        trials of times in bins (with one kernel, a list over trials will do).
+        trials of times in bins (with one kernel, a list over trials will do); or whole numbers ``(n_events, 3)``, as
+        ``event_times_`` has them: trial, kernel and bin of each event.
     n_kernels, n_trials, n_times : int
 
     Returns
@@ -182,8 +183,11 @@ def event_mask(events: Any, n_kernels: int, n_trials: int, n_times: int) -> torc
     >>> event_mask([[[2], [0, 4]]], 1, 2, 5).nonzero().tolist()
     [[0, 0, 2], [1, 0, 0], [1, 0, 4]]
     """
-    if isinstance(events, xr.DataArray | torch.Tensor | np.ndarray):
-        mask = _from_booleans(np.asarray(events), (n_kernels, n_trials, n_times))
+    given = np.asarray(events) if isinstance(events, xr.DataArray | torch.Tensor | np.ndarray) else None
+    if given is not None and given.dtype.kind in "iu" and given.ndim == 2 and given.shape[1] == 3 != n_times:
+        mask = _from_rows(given, n_kernels, n_trials, n_times)
+    elif given is not None:
+        mask = _from_booleans(given, (n_kernels, n_trials, n_times))
     else:
         mask = _from_times(events, n_kernels, n_trials, n_times)
     for kernel, its_own in enumerate(mask):
@@ -205,6 +209,19 @@ def _from_booleans(values: npt.NDArray[Any], shape: tuple[int, int, int]) -> npt
             "events do not fit the counts", expected=f"shape {shape} or {shape[1:]}", got=f"shape {values.shape}"
         )
     return np.broadcast_to(values.astype(bool), shape)
+
+
+def _from_rows(rows: npt.NDArray[np.integer], n_kernels: int, n_trials: int, n_times: int) -> npt.NDArray[np.bool_]:
+    beyond = ((rows < 0) | (rows >= (n_trials, n_kernels, n_times))).any(1)
+    if beyond.any():
+        raise InputError(
+            "an event lies outside of its trial",
+            expected=f"trial, kernel and bin, below {n_trials}, {n_kernels} and {n_times}",
+            got=f"{rows[beyond][0].tolist()}",
+        )
+    mask: npt.NDArray[np.bool_] = np.zeros((n_kernels, n_trials, n_times), dtype=bool)
+    mask[rows[:, 1], rows[:, 0], rows[:, 2]] = True
+    return mask
 
 
 def _from_times(events: Any, n_kernels: int, n_trials: int, n_times: int) -> npt.NDArray[np.bool_]:

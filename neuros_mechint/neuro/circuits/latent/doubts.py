@@ -23,7 +23,7 @@ def doubts(found: Fitted, seen: Observations) -> tuple[str, ...]:
     -------
     tuple of str
     """
-    told = [_loose(found), _disagreement(found), *_silences(found), _unrest(seen)]
+    told = [_loose(found), _disagreement(found), _sharing(found), *_silences(found), _unrest(seen)]
     return tuple(text for text in told if text)
 
 
@@ -44,6 +44,16 @@ def _disagreement(found: Fitted) -> str | None:
     if found.agreed or len(found.costs) == 1:
         return None
     return f"no two of {len(found.costs)} descents led to the same circuit; raise n_starts, or take fewer nodes"
+
+
+def _sharing(found: Fitted) -> str | None:
+    n_nodes, n_inputs, n_outputs = len(found.circuit.connectivity), len(found.driven), len(found.heard)
+    if n_nodes >= n_inputs + n_outputs:
+        return None
+    return (
+        f"{n_nodes} nodes are shared by {n_inputs} inputs and {n_outputs} outputs: some receive an input and are read "
+        "out as well; take more nodes unless this is meant"
+    )
 
 
 def _silences(found: Fitted) -> list[str]:

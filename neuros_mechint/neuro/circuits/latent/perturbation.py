@@ -1,0 +1,349 @@
+"""Whether a latent circuit tells what changes of a network's recurrent weights do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import CapabilityError, InputError, number, whole
+from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
+from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.result import Result
+from neuros_mechint.neuro.circuits.latent.dynamics import simulate
+from neuros_mechint.neuro.circuits.latent.matching import correlation
+from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
+from neuros_mechint.neuro.circuits.latent.observations import trials_of
+from neuros_mechint.neuro.circuits.latent.result import node_names
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.axes import Axes
+
+ChangedRun = Callable[[Floats], Floats]
+"""From what is added to a network's recurrent weights, ``(n_units, n_units)``, to its outputs."""
+
+_CONTROLS = ("random", "turned")
+_PAIR = ("target", "source")
+
+
+class PerturbationTest(Result):
+    """How well a circuit predicts what changes of single connections do to the network it was found in.
+
+    ``data`` holds the ``correlation`` ``(target, source)`` of predicted and true changes of the outputs, over trials,
+    times and outputs; how large both are (``predicted_size``, ``network_size``, root mean square); ``overall``, the
+    correlation over all connections at once, and ``sign_agreement``, the share of the stronger half of all predicted
+    changes that have the right sign. Controls, ``(control,)``: ``random``, the overall correlation where the network
+    is changed along random directions, and ``turned``, along directions that span the circuit's own space.
+    """
+
+    @property
+    def overall(self) -> float:
+        """Correlation of all predicted changes with the network's."""
+        return float(self.data["overall"])
+
+    @property
+    def controls(self) -> dict[str, Floats]:
+        """Overall correlation with networks that were changed along other directions."""
+        return {name: self.data[name].values for name in _CONTROLS}
+
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches."""
+        return 6.6, 3.6
+
+    def _draw(self, ax: Axes) -> None:
+        found = self.data["correlation"].values
+        ax.hist(
+            found[np.isfinite(found)],
+            bins=np.linspace(-1, 1, 41).tolist(),
+            color=PALETTE[0],
+            label="single connections",
+        )
+        ax.axvline(self.overall, color=PALETTE[1], label="all at once")
+        for name, dashes in zip(_CONTROLS, ("--", ":"), strict=True):
+            label = f"all at once, {name} directions"
+            for index, value in enumerate(self.controls[name]):
+                ax.axvline(value, color=MUTED_INK, ls=dashes, lw=1, label="" if index else label)
+        ax.set(xlim=(-1.02, 1.02), xlabel="correlation of predicted and true changes", ylabel="connections")
+        ax.grid(axis="y")
+        ax.legend(loc="upper left")
+
+    def _summary_lines(self) -> Iterator[str]:
+        found = self.data["correlation"].values
+        found = found[np.isfinite(found)]
+        low, middle, high = np.quantile(found, (0.25, 0.5, 0.75)) if found.size else (np.nan,) * 3
+        yield f"all changes at once: correlation {self.overall:.2f}, over {self.data['correlation'].size} connections"
+        yield f"single connections: correlation {middle:.2f} (quartiles {low:.2f} and {high:.2f})"
+        yield f"sign right in {float(self.data['sign_agreement']):.0%} of the stronger half of changes"
+        for name, told in zip(_CONTROLS, ("random directions", "directions within the circuit's space"), strict=True):
+            values = self.controls[name]
+            yield f"control, {told}: {values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
+
+
+def latent_perturbation_test(
+    model: LatentCircuitModel,
+    run: ChangedRun,
+    inputs: Any,
+    size: float = 0.02,
+    network_alpha: float = 1.0,
+    n_controls: int = 5,
+    seed: SeedLike = 0,
+    progress: bool = True,
+) -> PerturbationTest:
+    r"""Change each connection of a circuit, and the network's recurrent weights accordingly; compare what outputs do.
+
+    A connection from node j to node i of a circuit with the embedding Q stands for the change
+    :math:`q_i q_j^\top` of the recurrent weights. Controls change the network along other directions than those of the
+    circuit: random ones, and a random rotation of the circuit's own. They are the harder to beat: they change the
+    network within the same space.
+
+    Parameters
+    ----------
+    model : LatentCircuitModel
+        Fitted.
+    run : callable
+        Takes a change ``(n_units, n_units)`` of the recurrent weights, target first; returns the network's outputs
+        ``(n_trials, n_times, n_outputs)``, in the order and at the times of the fit. For torch modules see
+        `changed_run`.
+    inputs : array_like of shape (n_trials, n_times, n_inputs)
+        What the circuit is given; the network is to run the same trials.
+    size : float
+        Change of a connection, times ``alpha``: of what it adds in one step. Where a circuit holds its state for long,
+        larger changes make it explode. Negative ones inhibit.
+    network_alpha : float
+        Time step divided by the time constant of the network's units; 1 for torch's recurrent layers.
+    n_controls : int
+        Of either kind.
+    seed : int or numpy.random.Generator
+        For the controls.
+    progress : bool
+        Show a bar where it takes longer than two seconds.
+
+    Returns
+    -------
+    PerturbationTest
+
+    Raises
+    ------
+    InputError
+        A model that is not fitted, or outputs of another shape than the circuit's or that are not finite.
+    OptionError
+        A number out of range.
+
+    References
+    ----------
+    Langdon & Engel 2025, Latent circuit inference from heterogeneous neural responses during cognitive tasks,
+    doi:10.1038/s41593-025-01869-7
+
+    Examples
+    --------
+    A network that is the circuit, embedded in 10 units:
+
+    >>> random = np.random.default_rng(0)
+    >>> wiring = np.array([[0.0, 0.5, 0.0], [0.0, 0.0, -0.8], [0.9, 0.0, 0.4]])
+    >>> inputs = random.uniform(0, 1, (20, 5, 2)).repeat(6, axis=1)
+    >>> embedding = np.linalg.qr(random.standard_normal((10, 3)))[0]
+    >>> states = simulate(wiring, np.eye(3, 2), inputs, alpha=0.2)
+    >>> model = LatentCircuitModel(n_nodes=3).fit(inputs, states @ embedding.T, states[:, :, 2:])
+    >>> def run(change):
+    ...     return simulate(wiring + embedding.T @ change @ embedding, np.eye(3, 2), inputs, alpha=0.2)[:, :, 2:]
+    >>> test = latent_perturbation_test(model, run, inputs, network_alpha=0.2)
+    >>> round(test.overall, 3), bool(abs(test.controls["random"]).max() < 0.9)
+    (1.0, True)
+    """
+    driven = trials_of(inputs, "inputs")
+    before = model.predict(driven).outputs
+    size = float(number("size", size, -1, 1, closed="both"))
+    n_controls, random = whole("n_controls", n_controls), generator(seed)
+    strength = size / number("network_alpha", network_alpha, 0, 1)
+    n_units = len(model.embedding_)
+    network = _Network(run, _checked(run(np.zeros((n_units, n_units))), before.shape))
+    predicted = _predicted(model, driven, size / model.alpha_) - before
+    true = network.changes(model.embedding_, strength)
+    others = _other_directions(model.embedding_, n_controls, random)
+    controls = [
+        correlation(predicted, network.changes(directions, strength))
+        for directions in progress_bar(others, description="changing along other directions", enabled=progress)
+    ]
+    arguments = {"size": size, "network_alpha": network_alpha, "n_controls": n_controls, "inputs": driven}
+    return _judged(model, predicted, true, controls, Provenance.record(seed, arguments=arguments))
+
+
+def changed_run(
+    module: torch.nn.Module,
+    inputs: Any,
+    read: Callable[[Floats], Floats] | None = None,
+    weight: str | None = None,
+) -> ChangedRun:
+    """Return a function that runs a torch module with changed recurrent weights; the module stays as it is.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        With a simple recurrent layer, ``nn.RNN`` or ``nn.RNNCell``, or recurrent weights of another name. It returns
+        its outputs, or a tuple whose first entry they are, ``(n_trials, n_times, n_outputs)``.
+    inputs : array_like of shape (n_trials, n_times, n_inputs)
+        Of the module, which may be others than those of the circuit.
+    read : callable, optional
+        What takes the module's outputs to those of the circuit.
+    weight : str, optional
+        Name of the recurrent weights among ``named_parameters()``, target first. By default the only square
+        ``weight_hh`` there is.
+
+    Returns
+    -------
+    callable
+        As `latent_perturbation_test` takes it. Outputs are those before the input of the same time, as a circuit has
+        them: 0 at first, then what the module returned one step earlier.
+
+    Raises
+    ------
+    CapabilityError
+        A module without recurrent weights that are one square matrix, such as a GRU.
+
+    Examples
+    --------
+    >>> import torch
+    >>> run = changed_run(torch.nn.RNN(2, 5, batch_first=True), np.ones((3, 4, 2)))
+    >>> run(np.zeros((5, 5))).shape
+    (3, 4, 5)
+    """
+    import torch
+    from torch.func import functional_call
+
+    name, weights = _recurrent_weights(module, weight)
+    given = torch.as_tensor(trials_of(inputs, "inputs"), dtype=weights.dtype, device=weights.device)
+
+    def run(change: Floats) -> Floats:
+        changed = weights + torch.as_tensor(change, dtype=weights.dtype, device=weights.device)
+        with torch.no_grad():
+            output = functional_call(module, {name: changed}, (given,))
+        found = (output[0] if isinstance(output, tuple) else output).double().cpu().numpy()
+        late = np.zeros_like(found)
+        late[:, 1:] = found[:, :-1]
+        if read is None:
+            return late
+        taken = np.array(read(late), dtype=np.float64)
+        taken[:, 0] = 0
+        return taken
+
+    return run
+
+
+def _recurrent_weights(module: torch.nn.Module, weight: str | None) -> tuple[str, torch.Tensor]:
+    parameters = dict(module.named_parameters())
+    if weight is None:
+        names = [name for name in parameters if name.rpartition(".")[2].startswith("weight_hh")]
+    else:
+        names = [weight] if weight in parameters else []
+    found = [(name, parameters[name].detach()) for name in names]
+    if len(found) != 1 or found[0][1].ndim != 2 or len(set(found[0][1].shape)) != 1:
+        raise CapabilityError(
+            "the recurrent weights of this module are not one square matrix",
+            expected="one simple recurrent layer (nn.RNN, nn.RNNCell), or the name of a square parameter as weight=",
+            got=", ".join(f"{name} {tuple(values.shape)}" for name, values in found) or f"{', '.join(parameters)}",
+            fix="write a function of your own: change -> outputs",
+        )
+    return found[0]
+
+
+class _Network(NamedTuple):
+    """A network that may be changed, and its outputs as it is."""
+
+    run: ChangedRun
+    before: Floats
+
+    def changes(self, directions: Floats, strength: float) -> Floats:
+        """Return by how much the change of each connection changes the outputs, ``(connection, trial, time, output)``.
+
+        Connections lie between directions, the columns of an orthonormal matrix, and are ordered by their target.
+        """
+        return np.stack(
+            [self._after(strength * np.outer(*pair)) - self.before for pair in product(directions.T, repeat=2)]
+        )
+
+    def _after(self, change: Floats) -> Floats:
+        return _checked(self.run(change), self.before.shape)
+
+
+def _checked(outputs: Any, shape: tuple[int, ...]) -> Floats:
+    found = np.asarray(outputs, dtype=np.float64)
+    if found.shape != shape or not np.isfinite(found).all():
+        raise InputError(
+            "the network has other outputs than the circuit",
+            expected=f"finite numbers of shape {shape}: trials, times, outputs",
+            got=f"shape {found.shape}, {np.isfinite(found).mean():.0%} finite",
+            fix="run the trials of `inputs`, and return what the circuit was fitted to; or take a smaller size",
+        )
+    return found
+
+
+def _other_directions(embedding: Floats, n_controls: int, random: np.random.Generator) -> list[Floats]:
+    n_nodes = embedding.shape[1]
+    anywhere = [np.linalg.qr(random.standard_normal(embedding.shape))[0] for _ in range(n_controls)]
+    turned = [np.linalg.qr(random.standard_normal((n_nodes, n_nodes)))[0] for _ in range(n_controls)]
+    return [*anywhere, *(embedding @ turn for turn in turned)]
+
+
+def _predicted(model: LatentCircuitModel, inputs: Floats, change: float) -> Floats:
+    """Return the circuit's outputs after each change, ``(connection, trial, time, output)``."""
+    found = []
+    for target, source in np.ndindex(model.connectivity_.shape):
+        connectivity = model.connectivity_.copy()
+        connectivity[target, source] += change
+        states = simulate(connectivity, model.input_weights_, inputs, model.alpha_)
+        found.append(states @ model.output_weights_.T)
+    return np.stack(found)
+
+
+def _judged(
+    model: LatentCircuitModel, predicted: Floats, true: Floats, controls: list[float], provenance: Provenance
+) -> PerturbationTest:
+    n_nodes, n_inputs = model.input_weights_.shape
+    names = node_names(n_nodes, n_inputs, len(model.output_weights_))
+    square = (n_nodes, n_nodes)
+
+    def sized(values: Floats) -> Floats:
+        return np.sqrt(np.square(values).mean((1, 2, 3))).reshape(square)
+
+    single = np.array([correlation(*pair) for pair in zip(predicted, true, strict=True)]).reshape(square)
+    single[(sized(predicted) == 0) | (sized(true) == 0)] = np.nan
+    strong = np.abs(predicted) > np.median(np.abs(predicted[predicted != 0]))
+    agreement = float((np.sign(predicted) == np.sign(true))[strong].mean()) if strong.any() else float("nan")
+
+    alike = {"long_name": "correlation of predicted and true changes", "units": "1"}
+    large = {"long_name": "root mean square change of the outputs", "units": "units of the outputs"}
+    data = xr.Dataset(
+        {
+            "correlation": (_PAIR, single, alike),
+            "predicted_size": (_PAIR, sized(predicted), large),
+            "network_size": (_PAIR, sized(true), large),
+            "overall": ((), correlation(predicted, true), alike),
+            "sign_agreement": ((), agreement, {"long_name": "share of changes of the right sign", "units": "1"}),
+            "random": ("control", controls[: len(controls) // 2], alike),
+            "turned": ("control", controls[len(controls) // 2 :], alike),
+        },
+        {"target": names, "source": names},
+    )
+    return PerturbationTest(
+        data,
+        "Changes of single connections, predicted by the circuit",
+        attributes={"alpha": model.alpha_, "r2": model.r2_},
+        provenance=provenance,
+        citations=("langdon2025",),
+        warnings=_doubts(data),
+    )
+
+
+def _doubts(data: xr.Dataset) -> tuple[str, ...]:
+    overall, best = float(data["overall"]), float(np.abs(data["random"]).max())
+    if not overall > best:
+        return (f"the circuit (correlation {overall:.2f}) predicts no better than random directions ({best:.2f})",)
+    return ()
