@@ -31,7 +31,7 @@ def check_recovery(n_kernels, seed):
     return found.result_.attributes["start_score"], found.result_.attributes["trained_score"]
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_two_kernels_are_found_from_random_ones(seed):
     check_recovery(2, seed)
 

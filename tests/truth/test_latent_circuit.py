@@ -42,7 +42,7 @@ def loose(model):
     return any("do not pin" in doubt for doubt in model.doubts_)
 
 
-@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("noise", [0.0, 0.1])  # 0.3 takes longer: below
 def test_the_wiring_is_recovered(noise):
     found = [recovery(*planted(noise, seed)) for seed in SEEDS]
     assert np.median(found) >= NOISES[noise]
@@ -200,7 +200,8 @@ def test_a_circuit_of_the_wrong_size_does_visibly_worse():
     data, right = planted(0.1, 0)
     without_noise = planted_latent_circuit(seed=0)
     missed = 1 - right.score(without_noise.inputs, without_noise.activity)
-    smaller = LatentCircuitModel(6, n_starts=1).fit(data.inputs, data.activity, data.outputs, data.conditions)
+    with pytest.warns(UserWarning, match="6 nodes are shared by 6 inputs and 2 outputs"):
+        smaller = LatentCircuitModel(6, n_starts=1).fit(data.inputs, data.activity, data.outputs, data.conditions)
     assert 1 - smaller.score(without_noise.inputs, without_noise.activity) > 3 * missed
     with pytest.warns(UserWarning, match="do not pin"):
         larger = LatentCircuitModel(9, n_starts=1).fit(data.inputs, data.activity, data.outputs, data.conditions)

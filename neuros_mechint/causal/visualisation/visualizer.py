@@ -175,7 +175,7 @@ class FeatureVisualizer(Parameterised):
             provenance=Provenance.record(
                 self.seed, model=response.model.fingerprint(), arguments=self._arguments(site, like, at, reduce)
             ),
-            citations=("erhan2009", "olah2017", "walker2019"),
+            citations=("olah2017", "walker2019"),
             warnings=_warnings(data, climb, n_silent),
         )
 

@@ -46,7 +46,7 @@ def draw_circuit(ax: Axes, weights: Floats, at: Floats, names: Sequence[str], ki
     loops = np.diag(weights) != 0
     for place, name, kind, loop in zip(at, names, kinds, loops, strict=True):
         _node(ax, place, name, COLOURS[kind], 2.2 * _LOOP if loop else 0.0)
-    ax.set(xlim=(-1.5, 1.5), ylim=(-1.45, 1.45))
+    ax.set(xlim=(-1.5, 1.5), ylim=(-1.6, 1.6))
     ax.set_aspect("equal")
     ax.set_axis_off()
 
