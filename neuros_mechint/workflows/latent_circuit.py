@@ -106,10 +106,13 @@ class GatingTest(Result):
         wirings, systems = (list(influence[name].values) for name in ("wiring", "system"))
         for index, name in enumerate(("counts", "does not count")):
             values = np.abs(influence.values)
-            means = [np.mean([values[s, w, c, c ^ index] for c in (0, 1)]) for s in range(2) for w in range(3)]
-            ax.bar(
-                np.arange(6) + 0.38 * index - 0.19, means, width=0.36, color=PALETTE[index], label=f"evidence {name}"
-            )
+            means = [
+                np.mean([values[s, w, c, c ^ index] for c in (0, 1)])
+                for s in range(len(systems))
+                for w in range(len(wirings))
+            ]
+            places = np.arange(len(means)) + 0.38 * index - 0.19
+            ax.bar(places, means, width=0.36, color=PALETTE[index], label=f"evidence {name}")
         names = [f"{system}\n{wiring}" for system in systems for wiring in wirings]
         ax.set_xticks(np.arange(len(names)), names, fontsize=8)
         ax.set_ylabel("influence on the choice\n(output per unit of evidence)")

@@ -93,6 +93,13 @@ def test_the_comparison_says_shows_and_keeps(tmp_path):
     assert load_result(found.save(tmp_path / "comparison")).data.identical(found.data)
 
 
+def test_a_measure_that_is_not_defined_has_no_p():
+    found = compare_circuits(np.ones((6, 6)), np.ones((6, 6)), n_permutations=19).data
+    undefined = np.isnan(found["similarity"].values)
+    assert undefined.any()
+    assert np.isnan(found["p"].values[undefined]).all()
+
+
 def test_what_cannot_be_compared_is_refused():
     weights = circuit(0)
     with pytest.raises(InputError, match="different names"):

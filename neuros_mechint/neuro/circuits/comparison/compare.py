@@ -156,7 +156,7 @@ def compare_circuits(
             )
         ]
     )
-    p = ((nulls >= found - 1e-12).sum(0) + 1) / (n_permutations + 1)
+    p = np.where(np.isnan(found), np.nan, ((nulls >= found - 1e-12).sum(0) + 1) / (n_permutations + 1))
     if match == "names":
         p[list(_MEASURES).index("spectral similarity")] = np.nan
     names = one.names if match == "names" else _filled_names(one.names, len(own))

@@ -274,7 +274,7 @@ class _Network(NamedTuple):
 
 
 def _checked(outputs: Any, shape: tuple[int, ...]) -> Floats:
-    found = np.asarray(outputs, dtype=np.float64)
+    found = np.array(outputs, dtype=np.float64)  # a copy: a run may fill one array again and again
     if found.shape != shape or not np.isfinite(found).all():
         raise InputError(
             "the network has other outputs than the circuit",
