@@ -234,7 +234,7 @@ def _cautions(found: _Found, method: str, data: Points, n_distinct: int) -> tupl
     if method in LOCAL and value > 2 * np.log10(n_distinct):
         texts.append(
             f"{n_distinct} points can show about {2 * np.log10(n_distinct):.1f} dimensions (2 log10 n, Eckmann and "
-            f"Ruelle 1992): {value:.3g} is likely too low"
+            f"Ruelle 1992): do not rely on {value:.3g}, which so few points make too low, and noise too high"
         )
     if method in LOCAL:
         texts += _scale_caution(found.scales[method])
