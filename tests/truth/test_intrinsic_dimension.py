@@ -272,7 +272,7 @@ def test_points_on_a_grid_are_refused_or_warned_of():
 
 
 def test_more_dimensions_than_points_can_show_are_warned_of():
-    with pytest.warns(UserWarning, match="likely too low"):
+    with pytest.warns(UserWarning, match="do not rely on"):
         nm.intrinsic_dimension(np.random.default_rng(0).normal(size=(500, 20)))
 
 
