@@ -1,6 +1,7 @@
 # The one list of public names: each line makes `neuros_mechint.NAME` available, imported when first used.
 __version__: str
 
+from .adapters.brian2.factories import plastic_synapses as plastic_synapses
 from .adapters.registry import adapt as adapt
 from .causal.ablation.study import AblationStudy as AblationStudy
 from .causal.alignment.align import causal_alignment as causal_alignment
@@ -96,6 +97,11 @@ from .neuro.alignment.searchlight import searchlight_rsa as searchlight_rsa
 from .neuro.alignment.shared_space import SharedSpace as SharedSpace
 from .neuro.alignment.time_resolved import time_resolved_alignment as time_resolved_alignment
 from .neuro.alignment.variance_partitioning import variance_partitioning as variance_partitioning
+from .neuro.biophysics.plasticity.rates import BCM as BCM
+from .neuro.biophysics.plasticity.rates import HomeostaticScaling as HomeostaticScaling
+from .neuro.biophysics.plasticity.short_term import ShortTermPlasticity as ShortTermPlasticity
+from .neuro.biophysics.plasticity.stdp import STDP as STDP
+from .neuro.biophysics.plasticity.stdp import TripletSTDP as TripletSTDP
 from .neuro.circuits.comparison.compare import compare_circuits as compare_circuits
 from .neuro.circuits.diagrams.diagram import circuit_diagram as circuit_diagram
 from .neuro.circuits.dunl.estimator import DUNL as DUNL

@@ -1,0 +1,1 @@
+"""Brian2: networks as models with sites, and bridges from and to torch."""

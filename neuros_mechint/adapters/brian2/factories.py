@@ -1,0 +1,125 @@
+"""Groups and synapses of Brian2 made from the neurons and rules of `neuros_mechint.neuro.biophysics`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neuros_mechint.core.errors import InputError, OptionError
+
+if TYPE_CHECKING:
+    from neuros_mechint.neuro.biophysics.plasticity.base import PlasticityRule
+    from neuros_mechint.neuro.biophysics.plasticity.short_term import ShortTermPlasticity
+
+
+def in_units(constants: Mapping[str, tuple[float, str]]) -> dict[str, Any]:
+    """Return numbers with their Brian2 units, by name.
+
+    Parameters
+    ----------
+    constants : dict of str to (float, str)
+        Number and name of a unit such as ``"ms"`` or ``"uA/cm**2"``; ``"1"`` for none.
+
+    Raises
+    ------
+    OptionError
+        A unit that Brian2 does not know.
+
+    Examples
+    --------
+    >>> in_units({"tau": (20.0, "ms")})
+    {'tau': 20. * msecond}
+    """
+    return {name: value * unit_called(unit) for name, (value, unit) in constants.items()}
+
+
+def unit_called(text: str) -> Any:
+    """Return a unit of Brian2 by its name: products and quotients of names and powers, or ``"1"``.
+
+    Raises
+    ------
+    OptionError
+        A name that is no unit of Brian2.
+    """
+    import brian2
+
+    unit: Any = 1.0
+    for position, factor in enumerate(text.replace("**", "^").split("/")):
+        name, _, power = factor.partition("^")
+        if name == "1":
+            continue
+        found = getattr(brian2, name, None)
+        if not isinstance(found, brian2.Unit):
+            raise OptionError(
+                f"Brian2 has no unit {name!r}", expected="a unit such as 'ms', 'mV', 'uA/cm**2'", got=text
+            )
+        one = found ** int(power) if power else found
+        unit = unit / one if position else unit * one
+    return unit
+
+
+def plastic_synapses(
+    rule: PlasticityRule | ShortTermPlasticity, source: Any, target: Any, weights: Any, name: str = "synapses*"
+) -> Any:
+    """Return Brian2 synapses that follow a rule of plasticity.
+
+    Parameters
+    ----------
+    rule : STDP, TripletSTDP, BCM, HomeostaticScaling or ShortTermPlasticity
+        BCM reads a variable ``rate`` of both groups.
+    source, target : brian2.NeuronGroup or another group that spikes
+    weights : array of shape (n_target, n_source)
+        As torch has them. Pairs whose weight is NaN are not connected.
+    name : str
+        Of the synapses.
+
+    Returns
+    -------
+    brian2.Synapses
+        The weight is ``w``; what a spike does to the target is the caller's.
+
+    Raises
+    ------
+    InputError
+        Weights of another shape, or no connection at all.
+
+    Examples
+    --------
+    >>> import brian2
+    >>> brian2.prefs.codegen.target = "numpy"  # nothing to compile
+    >>> from neuros_mechint.neuro.biophysics.plasticity.stdp import STDP
+    >>> groups = [brian2.NeuronGroup(n, "v : 1", threshold="v > 1", reset="v = 0") for n in (2, 3)]
+    >>> synapses = plastic_synapses(STDP(), *groups, weights=np.ones((3, 2)))
+    >>> len(synapses)
+    6
+    """
+    import brian2
+
+    dense = np.asarray(weights, dtype=float)
+    if dense.shape != (len(target), len(source)):
+        raise InputError(
+            "weights do not fit the groups",
+            expected=f"(n_target, n_source) = ({len(target)}, {len(source)})",
+            got=f"shape {dense.shape}",
+        )
+    to, of = np.nonzero(~np.isnan(dense))
+    if not len(to):
+        raise InputError("there is no connection", expected="at least one weight that is not NaN")
+    text = rule.brian2_text()
+    synapses = brian2.Synapses(
+        source,
+        target,
+        model=text.model,
+        on_pre=text.on_pre or None,
+        on_post=text.on_post or None,
+        method=text.method,
+        namespace=in_units(text.constants),
+        name=name,
+    )
+    synapses.connect(i=of, j=to)
+    synapses.w = dense[to, of]
+    if "x" in synapses.variables:  # the resource of a synapse that has rested
+        synapses.x = 1.0
+    return synapses

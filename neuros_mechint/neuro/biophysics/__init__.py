@@ -1,0 +1,1 @@
+"""Biophysics: spiking neurons, synapses, plasticity, networks that obey Dale's law."""

@@ -1,0 +1,182 @@
+"""What every point neuron says about itself: its state, one time step in torch, and its equations for Brian2."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import torch
+
+from neuros_mechint.core.errors import InputError, OptionError
+
+State = Mapping[str, torch.Tensor]
+"""Value of each state variable, by name; all of one shape ``(..., n_neurons)``."""
+
+Spike = Callable[[torch.Tensor], torch.Tensor]
+"""From how far a neuron is above threshold to its spikes, 0 or 1: a hard step, or one with a surrogate gradient."""
+
+
+def hard_spike(above: torch.Tensor) -> torch.Tensor:
+    """Return 1 where a neuron is above its threshold, in the type of what came.
+
+    Examples
+    --------
+    >>> hard_spike(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([0., 0., 1.])
+    """
+    return (above > 0).to(above.dtype)
+
+
+@dataclass(frozen=True)
+class Brian2Text:
+    """One neuron in the words of Brian2; text and numbers only, so that nothing needs Brian2 to read it.
+
+    Parameters
+    ----------
+    equations : str
+        Differential equations and subexpressions. External input is the parameter ``I``, that of synapses is added to
+        them by whoever builds the network.
+    threshold, reset : str
+        Conditions and statements of the ``NeuronGroup``.
+    method : str
+        Integrator: the one that the step of torch writes out.
+    constants : dict of str to (float, str)
+        Number and unit of each name in the equations, such as ``{"tau": (20.0, "ms")}``; unit ``"1"`` for none.
+    refractory : str, optional
+        Expression or name of a constant.
+    """
+
+    equations: str
+    threshold: str
+    reset: str
+    method: str
+    constants: Mapping[str, tuple[float, str]] = field(default_factory=dict[str, tuple[float, str]])
+    refractory: str | None = None
+
+
+@dataclass(frozen=True)
+class PointNeuron(ABC):
+    """Base of the point neurons: a frozen set of parameters that knows its own dynamics.
+
+    The dynamics hold the input constant over a time step. Synapses enter as ``current - conductance * v``: a
+    conductance of reversal potential ``E`` adds itself to ``conductance`` and ``E`` times itself to ``current``.
+    Parameters may be tensors that broadcast to ``(n_neurons,)``: neurons that differ, or that learn.
+    """
+
+    units: ClassVar[Mapping[str, str]]
+    """Unit of each state variable, and of ``current`` and ``conductance``; times are in ms."""
+
+    @property
+    @abstractmethod
+    def largest_step(self) -> float:
+        """The time step in ms above which the integrator is unstable or leaves the model's own time scales."""
+
+    @abstractmethod
+    def initial_state(self, *shape: int, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
+        """Return the state at rest, each variable of the given shape ``(..., n_neurons)``."""
+
+    @abstractmethod
+    def step(
+        self,
+        state: State,
+        current: torch.Tensor,
+        dt: float,
+        conductance: torch.Tensor | None = None,
+        spike: Spike = hard_spike,
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Advance by ``dt`` ms, find who spikes, and reset them.
+
+        Parameters
+        ----------
+        state : mapping of str to torch.Tensor of shape (..., n_neurons)
+        current : torch.Tensor of shape (..., n_neurons)
+            Held constant over the step.
+        dt : float
+            Time step in ms.
+        conductance : torch.Tensor of shape (..., n_neurons), optional
+            Of all synapses together.
+        spike : callable
+            Hard step, or one with a surrogate gradient.
+
+        Returns
+        -------
+        state : dict of str to torch.Tensor
+            After the reset.
+        spikes : torch.Tensor of shape (..., n_neurons)
+            0 or 1.
+        """
+
+    @abstractmethod
+    def brian2_text(self) -> Brian2Text:
+        """Return the same neuron in the words of Brian2."""
+
+    def check_step(self, dt: float) -> None:
+        """Raise `OptionError` if a time step of ``dt`` ms is not positive, or too long for this neuron."""
+        if not (isinstance(dt, (int, float)) and not isinstance(dt, bool) and dt > 0):
+            raise OptionError("dt is out of range", expected="a time step in ms, above 0", got=repr(dt))
+        if dt > self.largest_step:
+            raise OptionError(
+                f"dt is too long for {type(self).__name__}",
+                expected=f"at most {self.largest_step:.4g} ms",
+                got=f"{dt:g} ms",
+                fix="take a shorter time step; above this one the numbers say nothing about the neuron",
+            )
+
+    def _check_positive(self, *names: str) -> None:
+        for name in names:
+            value = self._numbers(name)
+            if not bool((value > 0).all()):
+                raise OptionError(
+                    f"{name} of {type(self).__name__} is not physical",
+                    expected="a number above 0",
+                    got=repr(getattr(self, name)),
+                )
+
+    def _check_not_negative(self, *names: str) -> None:
+        for name in names:
+            if not bool((self._numbers(name) >= 0).all()):
+                raise OptionError(
+                    f"{name} of {type(self).__name__} is not physical",
+                    expected="a number of at least 0",
+                    got=repr(getattr(self, name)),
+                )
+
+    def _check_finite(self) -> None:
+        """Raise `InputError` if a parameter is no number, or not finite."""
+        for parameter in fields(self):
+            self._numbers(parameter.name)
+
+    def _numbers(self, name: str) -> torch.Tensor:
+        value: Any = getattr(self, name)
+        try:
+            numbers = torch.as_tensor(value, dtype=torch.float64).detach()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{name} of {type(self).__name__} is no number",
+                expected="a number, or a tensor with one per neuron",
+                got=repr(value),
+            ) from error
+        if not bool(torch.isfinite(numbers).all()):
+            raise InputError(f"{name} of {type(self).__name__} is not finite", got=repr(value))
+        return numbers
+
+
+def plain_number(name: str, value: Any) -> float:
+    """Return a parameter as one number, as Brian2's constants are.
+
+    Raises
+    ------
+    InputError
+        Neurons differ in it.
+    """
+    numbers = torch.as_tensor(value, dtype=torch.float64).detach()
+    if numbers.numel() != 1 and not bool((numbers == numbers.flatten()[0]).all()):
+        raise InputError(
+            f"neurons differ in {name}",
+            expected="one number for the group",
+            got=f"a tensor of shape {tuple(numbers.shape)}",
+            fix="give one group per kind of neuron",
+        )
+    return float(numbers.flatten()[0])
