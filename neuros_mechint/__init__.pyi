@@ -1,6 +1,7 @@
 # The one list of public names: each line makes `neuros_mechint.NAME` available, imported when first used.
 __version__: str
 
+from .adapters.brian2.factories import neuron_group as neuron_group
 from .adapters.brian2.factories import plastic_synapses as plastic_synapses
 from .adapters.registry import adapt as adapt
 from .causal.ablation.study import AblationStudy as AblationStudy
@@ -97,11 +98,21 @@ from .neuro.alignment.searchlight import searchlight_rsa as searchlight_rsa
 from .neuro.alignment.shared_space import SharedSpace as SharedSpace
 from .neuro.alignment.time_resolved import time_resolved_alignment as time_resolved_alignment
 from .neuro.alignment.variance_partitioning import variance_partitioning as variance_partitioning
+from .neuro.biophysics.neurons.adex import AdEx as AdEx
+from .neuro.biophysics.neurons.hodgkin_huxley import HodgkinHuxley as HodgkinHuxley
+from .neuro.biophysics.neurons.izhikevich import Izhikevich as Izhikevich
+from .neuro.biophysics.neurons.lif import LIF as LIF
+from .neuro.biophysics.neurons.simulate import simulate_neurons as simulate_neurons
 from .neuro.biophysics.plasticity.rates import BCM as BCM
 from .neuro.biophysics.plasticity.rates import HomeostaticScaling as HomeostaticScaling
 from .neuro.biophysics.plasticity.short_term import ShortTermPlasticity as ShortTermPlasticity
 from .neuro.biophysics.plasticity.stdp import STDP as STDP
 from .neuro.biophysics.plasticity.stdp import TripletSTDP as TripletSTDP
+from .neuro.biophysics.synapses import AMPA as AMPA
+from .neuro.biophysics.synapses import GABA as GABA
+from .neuro.biophysics.synapses import NMDA as NMDA
+from .neuro.biophysics.synapses import ConductanceSynapse as ConductanceSynapse
+from .neuro.biophysics.synapses import CurrentSynapse as CurrentSynapse
 from .neuro.circuits.comparison.compare import compare_circuits as compare_circuits
 from .neuro.circuits.diagrams.diagram import circuit_diagram as circuit_diagram
 from .neuro.circuits.dunl.estimator import DUNL as DUNL

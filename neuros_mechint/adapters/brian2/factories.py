@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.errors import InputError, OptionError, whole
 
 if TYPE_CHECKING:
+    from neuros_mechint.neuro.biophysics.neurons.base import PointNeuron
     from neuros_mechint.neuro.biophysics.plasticity.base import PlasticityRule
     from neuros_mechint.neuro.biophysics.plasticity.short_term import ShortTermPlasticity
+    from neuros_mechint.neuro.biophysics.synapses import Synapse
 
 
 def in_units(constants: Mapping[str, tuple[float, str]]) -> dict[str, Any]:
@@ -58,6 +60,76 @@ def unit_called(text: str) -> Any:
         one = found ** int(power) if power else found
         unit = unit / one if position else unit * one
     return unit
+
+
+def neuron_group(
+    neuron: PointNeuron, n: int, synapses: Mapping[str, Synapse] | None = None, name: str = "neurongroup*"
+) -> Any:
+    """Return a Brian2 group of neurons, at rest.
+
+    Parameters
+    ----------
+    neuron : PointNeuron
+        Such as `LIF`, `AdEx`, `Izhikevich` or `HodgkinHuxley`.
+    n : int
+        Number of neurons.
+    synapses : dict of str to Synapse, optional
+        Kinds of synapses onto them. The key is the name of the state to which spikes add: ``on_pre="ampa += w"`` with
+        weights in nS for a conductance ``{"ampa": nm.AMPA()}``, in pA for a current.
+    name : str
+        Of the group.
+
+    Returns
+    -------
+    brian2.NeuronGroup
+        With the external current ``I`` (a parameter, 0 at first) and the integrator that `PointNeuron.step` writes out.
+
+    Raises
+    ------
+    InputError
+        Parameters that differ between neurons: make one group of each kind.
+    OptionError
+        A number of neurons below 1, or a synapse with the name of a variable of the neuron.
+
+    Examples
+    --------
+    >>> from neuros_mechint.neuro.biophysics.neurons.lif import LIF
+    >>> from neuros_mechint.neuro.biophysics.synapses import AMPA
+    >>> group = neuron_group(LIF(rest=-65.0, threshold=-50.0, reset=-65.0), 3, {"ampa": AMPA()})
+    >>> group.v[0], "ampa" in group.variables
+    (-65. * mvolt, True)
+    """
+    import brian2
+
+    text = neuron.brian2_text()
+    rest = neuron.initial_state(1)
+    equations, currents, constants = [text.equations, "I : amp"], ["0 * amp"], dict(text.constants)
+    for key, synapse in (synapses or {}).items():
+        if key in rest or key in constants or key == "I" or not key.isidentifier():
+            raise OptionError(
+                f"a synapse cannot be called {key!r}",
+                expected="a name that is no variable or parameter of the neuron",
+                fix=f"call it {key + '_synapse'!r}" if str(key).isidentifier() else None,
+            )
+        own, current, more = synapse.brian2_equations(key)
+        equations.append(own)
+        currents.append(current)
+        constants |= more
+    equations.append("I_synapses = " + " + ".join(currents) + " : amp")
+    group = brian2.NeuronGroup(
+        whole("n", n),
+        "\n".join(equations),
+        threshold=text.threshold,
+        reset=text.reset or None,
+        refractory=text.refractory or False,  # pyright: ignore[reportArgumentType]
+        method=text.method,
+        namespace=in_units(constants),
+        name=name,
+    )
+    for variable, unit in neuron.units.items():
+        if variable in group.variables:
+            setattr(group, variable, float(rest[variable]) * unit_called(unit))
+    return group
 
 
 def plastic_synapses(

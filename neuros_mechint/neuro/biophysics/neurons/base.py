@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -36,8 +37,8 @@ class Brian2Text:
     Parameters
     ----------
     equations : str
-        Differential equations and subexpressions. External input is the parameter ``I``, that of synapses is added to
-        them by whoever builds the network.
+        Differential equations and subexpressions, in which ``I`` is the external current and ``I_synapses`` that of
+        the synapses; whoever builds the group defines both.
     threshold, reset : str
         Conditions and statements of the ``NeuronGroup``.
     method : str
@@ -45,7 +46,7 @@ class Brian2Text:
     constants : dict of str to (float, str)
         Number and unit of each name in the equations, such as ``{"tau": (20.0, "ms")}``; unit ``"1"`` for none.
     refractory : str, optional
-        Expression or name of a constant.
+        How long, or under which condition, a neuron does not fire again.
     """
 
     equations: str
@@ -62,11 +63,15 @@ class PointNeuron(ABC):
 
     The dynamics hold the input constant over a time step. Synapses enter as ``current - conductance * v``: a
     conductance of reversal potential ``E`` adds itself to ``conductance`` and ``E`` times itself to ``current``.
-    Parameters may be tensors that broadcast to ``(n_neurons,)``: neurons that differ, or that learn.
+    Times are in ms, potentials in mV, currents in pA, conductances in nS, capacitances in pF. Parameters may be
+    tensors that broadcast to ``(n_neurons,)``: neurons that differ, or that learn.
     """
 
     units: ClassVar[Mapping[str, str]]
-    """Unit of each state variable, and of ``current`` and ``conductance``; times are in ms."""
+    """Unit of each state variable; ``v`` is the potential."""
+
+    method: ClassVar[str]
+    """Brian2's name of the integrator that `step` writes out."""
 
     @property
     @abstractmethod
@@ -126,27 +131,25 @@ class PointNeuron(ABC):
 
     def _check_positive(self, *names: str) -> None:
         for name in names:
-            value = self._numbers(name)
-            if not bool((value > 0).all()):
-                raise OptionError(
-                    f"{name} of {type(self).__name__} is not physical",
-                    expected="a number above 0",
-                    got=repr(getattr(self, name)),
-                )
+            self._check(name, bool((self._numbers(name) > 0).all()), "above 0")
 
     def _check_not_negative(self, *names: str) -> None:
         for name in names:
-            if not bool((self._numbers(name) >= 0).all()):
-                raise OptionError(
-                    f"{name} of {type(self).__name__} is not physical",
-                    expected="a number of at least 0",
-                    got=repr(getattr(self, name)),
-                )
+            self._check(name, bool((self._numbers(name) >= 0).all()), "of at least 0")
+
+    def _check_below(self, name: str, bound: float) -> None:
+        self._check(name, bool((self._numbers(name) < bound).all()), f"below {bound:g}")
+
+    def _check(self, name: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            problem, got = f"{name} of {type(self).__name__} is not physical", repr(getattr(self, name))
+            raise OptionError(problem, expected=f"a number {wanted}", got=got)
 
     def _check_finite(self) -> None:
         """Raise `InputError` if a parameter is no number, or not finite."""
         for parameter in fields(self):
-            self._numbers(parameter.name)
+            if parameter.type != "str":
+                self._numbers(parameter.name)
 
     def _numbers(self, name: str) -> torch.Tensor:
         value: Any = getattr(self, name)
@@ -162,21 +165,37 @@ class PointNeuron(ABC):
             raise InputError(f"{name} of {type(self).__name__} is not finite", got=repr(value))
         return numbers
 
+    def _constants(self, units: Mapping[str, str]) -> dict[str, tuple[float, str]]:
+        """Return these parameters with their units, each as one number, as Brian2 has constants."""
+        constants: dict[str, tuple[float, str]] = {}
+        for name, unit in units.items():
+            numbers = self._numbers(name).flatten()
+            if not bool((numbers == numbers[0]).all()):
+                raise InputError(
+                    f"neurons differ in {name}",
+                    expected="one number for the group",
+                    got=f"{numbers.numel()} different numbers",
+                    fix="give one group per kind of neuron",
+                )
+            constants[name] = (float(numbers[0]), unit)
+        return constants
 
-def plain_number(name: str, value: Any) -> float:
-    """Return a parameter as one number, as Brian2's constants are.
 
-    Raises
-    ------
-    InputError
-        Neurons differ in it.
+def decay_factor(dt: float, rate: Any) -> Any:
+    """Return ``exp(-dt * rate)``, of a number or a tensor."""
+    return torch.exp(-dt * rate) if isinstance(rate, torch.Tensor) else math.exp(-dt * rate)
+
+
+def reset_to(v: torch.Tensor, spikes: torch.Tensor, potential: Any, spike: Spike) -> torch.Tensor:
+    """Return the potential after the reset; with a surrogate gradient the reset is differentiable as well."""
+    if spike is not hard_spike:
+        return v + spikes * (potential - v)
+    return torch.where(spikes > 0, potential, v)
+
+
+def still_waiting(waiting: torch.Tensor, spikes: torch.Tensor, refractory: float, dt: float) -> torch.Tensor:
+    """Return how long neurons stay refractory after this step, in which the spikes fell; ms.
+
+    Brian2 counts the step of the spike as the first one of waiting.
     """
-    numbers = torch.as_tensor(value, dtype=torch.float64).detach()
-    if numbers.numel() != 1 and not bool((numbers == numbers.flatten()[0]).all()):
-        raise InputError(
-            f"neurons differ in {name}",
-            expected="one number for the group",
-            got=f"a tensor of shape {tuple(numbers.shape)}",
-            fix="give one group per kind of neuron",
-        )
-    return float(numbers.flatten()[0])
+    return (torch.where(spikes > 0, refractory, waiting) - dt).clamp_(min=0)

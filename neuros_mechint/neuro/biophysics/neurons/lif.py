@@ -13,8 +13,10 @@ from neuros_mechint.neuro.biophysics.neurons.base import (
     PointNeuron,
     Spike,
     State,
+    decay_factor,
     hard_spike,
-    plain_number,
+    reset_to,
+    still_waiting,
 )
 
 
@@ -22,8 +24,9 @@ from neuros_mechint.neuro.biophysics.neurons.base import (
 class LIF(PointNeuron):
     r"""Leaky integrate-and-fire neuron: :math:`\tau \dot v = v_{rest} - v + R I`, reset at the threshold.
 
-    Input is held constant over a step, under which the step is exact. With the defaults the potential is in units of
-    the distance from rest to threshold, as in machine learning; give millivolts for a neuron in physical units.
+    Input is held constant over a step, under which the step is exact (exponential Euler). With the defaults the
+    potential is in units of the distance from rest to threshold, as in machine learning; give millivolts for a neuron
+    in physical units.
 
     Parameters
     ----------
@@ -65,7 +68,8 @@ class LIF(PointNeuron):
     resistance: Any = 1.0
     refractory: float = 0.0
 
-    units: ClassVar = {"v": "mV", "refractory": "ms", "current": "pA", "conductance": "nS"}
+    units: ClassVar = {"v": "mV", "refractory": "ms"}
+    method: ClassVar = "exponential_euler"
 
     def __post_init__(self) -> None:
         self._check_finite()
@@ -98,27 +102,30 @@ class LIF(PointNeuron):
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Advance by ``dt`` ms, find who spikes, and reset them (see `PointNeuron.step`)."""
         v, waiting = state["v"], state["refractory"]
-        gain = 1.0 if conductance is None else 1.0 + self.resistance * conductance
-        towards = (self.rest + self.resistance * current) / gain
-        decay = torch.exp(torch.as_tensor(-dt * gain / self.tau, dtype=v.dtype))
-        # Brian2 counts the step of the spike as the first one of waiting; half a step of tolerance for rounding
-        free = waiting < 0.5 * dt
-        v = torch.where(free, towards + (v - towards) * decay, v)
-        spikes = spike(v - self.threshold) * free
-        v = torch.where(spikes > 0, self.reset, v) if spike is hard_spike else v + spikes * (self.reset - v)
-        waiting = (torch.where(spikes > 0, self.refractory, waiting) - dt).clamp(min=0)
-        return {"v": v, "refractory": waiting}, spikes
+        towards = self.resistance * current + self.rest
+        rate: Any = 1 / self.tau
+        if conductance is not None:
+            gain = 1 + self.resistance * conductance
+            towards, rate = towards / gain, gain * rate
+        after = towards + (v - towards) * decay_factor(dt, rate)
+        if not self.refractory:
+            spikes = spike(after - self.threshold)
+            return {"v": reset_to(after, spikes, self.reset, spike), "refractory": waiting}, spikes
+        free = waiting < 0.5 * dt  # up to rounding
+        after = torch.where(free, after, v)
+        spikes = spike(after - self.threshold) * free
+        waiting = still_waiting(waiting, spikes, self.refractory, dt)
+        return {"v": reset_to(after, spikes, self.reset, spike), "refractory": waiting}, spikes
 
     def brian2_text(self) -> Brian2Text:
         """Return the same neuron in the words of Brian2."""
-        named = {"tau": ("tau", "ms"), "v_rest": ("rest", "mV"), "v_threshold": ("threshold", "mV")}
-        named |= {"v_reset": ("reset", "mV"), "resistance": ("resistance", "Gohm"), "wait": ("refractory", "ms")}
-        constants = {word: (plain_number(name, getattr(self, name)), unit) for word, (name, unit) in named.items()}
         return Brian2Text(
-            equations="dv/dt = (v_rest - v + resistance * (I + I_synapses)) / tau : volt (unless refractory)\nI : amp",
-            threshold="v > v_threshold",
-            reset="v = v_reset",
-            method="exponential_euler",
-            constants=constants,
-            refractory="wait",
+            equations="dv/dt = (rest - v + resistance * (I + I_synapses)) / tau : volt (unless refractory)",
+            threshold="v > threshold",
+            reset="v = reset",
+            method=self.method,
+            constants=self._constants(
+                {"tau": "ms", "rest": "mV", "threshold": "mV", "reset": "mV", "resistance": "Gohm", "refractory": "ms"}
+            ),
+            refractory="refractory",
         )
