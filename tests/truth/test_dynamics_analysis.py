@@ -220,6 +220,22 @@ def test_the_summary_says_what_the_parts_say(lorenz):
         assert CAPTIONS.get(name) or name == PORTRAIT
 
 
+def test_the_summary_tells_each_warning_of_the_parts_once():
+    """Trials of noise and a slow wave: several parts have doubts of their own."""
+    random = np.random.default_rng(0)
+    seen = np.sin(0.1 * np.arange(60))[:, None] + random.normal(size=(9, 60, 3))
+    found = quietly(nm.DynamicsAnalyzer(progress=False), seen)
+    told = found.summary()
+    assert "in this part)" not in told
+    doubts = {text.split("; ")[0] for part in found.parts.values() for text in part.warnings}
+    assert len(doubts) >= 2
+    for text in doubts:
+        assert told.count(text) == 1, text
+    lines = [line for line in told.splitlines() if line.startswith("warning of ")]
+    assert lines
+    assert any(line.startswith("warning of slow features: noise that is new in every sample") for line in lines)
+
+
 def test_the_same_seed_gives_the_same_analysis():
     seen = np.random.default_rng(1).normal(size=(9, 60, 3))
     first, second = (quietly(nm.DynamicsAnalyzer(progress=False, seed=4), seen) for _ in range(2))
@@ -340,7 +356,9 @@ def test_the_analysis_draws_its_portrait(memory, noise):
     axes = found.plot()
     assert axes.get_xlabel().startswith("component 1")
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["stable fixed points (8)", "unstable fixed points (19)"]
+    starts = ["start of a trajectory", "direction of time"]
+    assert labels == [*starts, "stable fixed points (8)", "unstable fixed points (19)"]
+    assert sum(note.arrowprops is not None for note in axes.texts) == found.parts[PORTRAIT].attributes["n_shown"]
     assert noise.plot().get_legend() is None
     alone = quietly(
         nm.DynamicsAnalyzer(parts=["tangling"], progress=False), np.random.default_rng(0).normal(size=(3, 40, 2))

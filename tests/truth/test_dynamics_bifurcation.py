@@ -338,3 +338,9 @@ def test_a_value_that_is_moved_is_told_and_a_mask_is_refused():
     assert any("0 to 0.001" in warning for warning in scan.warnings)
     with pytest.raises(InputError, match="mask"):
         nm.bifurcation_scan(make, np.ma.masked_array([-1.0, 0.5, 7.0, 8.0], [0, 0, 0, 1]), [[0.1]])
+
+
+@pytest.mark.parametrize("make_step", [lambda x, r: x + r - x**2, lambda x: x + 1 - x**2, lambda x: x.sin()])
+def test_a_step_in_place_of_a_function_that_makes_one_is_told(make_step):
+    with pytest.raises(InputError, match=r"lambda value: lambda states: step\(states, value\)"):
+        nm.bifurcation_scan(make_step, np.linspace(-1, 1, 5), STARTS)

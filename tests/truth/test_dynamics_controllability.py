@@ -450,3 +450,14 @@ def test_arguments_are_left_as_they_are():
     copies = [array.copy() for array in (a, b, c)]
     nm.controllability(a, b, c, normalize=True)
     assert all(np.array_equal(array, copy) for array, copy in zip((a, b, c), copies, strict=True))
+
+
+def test_the_summary_says_what_average_controllability_leaves_out_and_that_no_output_was_given():
+    chain = [[0.5, 0.0], [0.4, 0.5]]
+    found = nm.controllability(chain, [1.0, 0.0])
+    assert "2 units, 1 input, " in found.summary()
+    assert "each unit driven alone, whatever input_matrix is" in found.summary()
+    assert "observable: not asked, each unit is seen" in found.summary()
+    np.testing.assert_array_equal(found.average, nm.controllability(chain).average)  # as Gu et al. define it
+    assert "whatever" not in nm.controllability(chain).summary()
+    assert "outputs tell 2 of 2" in nm.controllability(chain, output_matrix=[0.0, 1.0]).summary()

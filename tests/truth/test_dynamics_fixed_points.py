@@ -11,6 +11,7 @@ import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.datasets.networks import RecurrentNetwork
 from neuros_mechint.datasets.tasks import context_decision, flip_flop
+from neuros_mechint.neuro.dynamics.fixed_points.continua import find_continua
 from neuros_mechint.neuro.dynamics.fixed_points.distinct import distinct
 from neuros_mechint.neuro.dynamics.fixed_points.newton import newton_search
 from neuros_mechint.neuro.dynamics.fixed_points.search import search_from_many
@@ -379,3 +380,34 @@ def test_times_are_told_in_their_units(dt, unit):
     found = nm.FixedPointFinder(lambda x: 0.5 * x, dt=dt).find([[1.0]])
     assert found.attributes["time_unit"] == found.data["time_constant"].attrs["units"] == unit
     assert f"slowest time constant {(dt or 1) / np.log(2):.3g} {unit};" in found.summary()
+
+
+@pytest.mark.parametrize(("n_points", "kind"), [(11, "sheet"), (63, "sheet"), (64, "surface")])
+def test_a_few_points_with_two_slow_directions_are_no_surface(n_points, kind):
+    points = np.zeros((n_points, 3))
+    points[:, :2] = np.random.default_rng(0).uniform(size=(n_points, 2))
+    jacobian = np.diag([1.0, 1.0, 0.5])
+    values, jacobians = np.tile(np.diag(jacobian), (n_points, 1)), np.tile(jacobian, (n_points, 1, 1))
+    (found,) = find_continua(points, np.zeros(n_points), values.astype(complex), jacobians)
+    assert found.kind == kind
+    assert ("surface attractor" in found.told()) == (kind == "surface")
+
+
+def test_the_summary_says_where_all_states_went_and_under_which_input():
+    def step(x, u=0.0):  # no fixed point left of 0: the slowest place is at -1
+        return x + torch.where(x > 0, -x * (x - 1) * (x - 2), ((x + 1) ** 2 + 0.5)) + 0 * u
+
+    starts = np.linspace(-2, 2.5, 90)[:, None]
+    found = nm.FixedPointFinder(step, slow_speed=0.01).find(starts)
+    about = found.attributes
+    assert "no input was held" in found.summary()
+    assert "of the others ended" in found.summary()
+    assert 0 < about["n_converged"] < 90
+    assert about["n_ended_slow"] == 0
+    assert f"of the others ended {90 - about['n_converged']} where it is not" in found.summary()
+    slow = nm.FixedPointFinder(step, slow_speed=1.0).find(starts)
+    assert slow.attributes["n_ended_slow"] > 0
+    assert f"of the others ended {slow.attributes['n_ended_slow']} where the system is slow" in slow.summary()
+    assert "input held: 0.25" in nm.FixedPointFinder(step).find(starts, inputs=[0.25]).summary()
+    alike = nm.FixedPointFinder(lambda x: 0.5 * x).find(starts)
+    assert "of the others" not in alike.summary()

@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
+from scipy import stats
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
@@ -266,3 +267,64 @@ def test_units_of_unlike_size_are_told() -> None:
 def test_seeds_are_checked_where_nothing_is_drawn() -> None:
     with pytest.raises(InputError, match="seed"):
         nm.KoopmanOperator(seed=-1).fit(np.random.default_rng(0).normal(size=(40, 2)))
+
+
+def fading(seed, n_trials, noise):
+    """Trials of one rotation, .05 cycles per step, that fades by .02 per step, in 8 units with white noise."""
+    random = np.random.default_rng(seed)
+    axes = 2 * np.linalg.qr(np.random.default_rng(0).normal(size=(8, 2)))[0].T
+    found = []
+    for _ in range(n_trials):
+        size, phase = random.uniform(0.5, 1.5), random.uniform(0, 2 * np.pi)
+        turn = size * np.exp((-0.02 + 0.1j * np.pi) * np.arange(80) + 1j * phase)
+        found.append(np.stack([turn.real, turn.imag], axis=1) @ axes + noise * random.normal(size=(80, 8)))
+    return found
+
+
+@pytest.mark.parametrize("n_trials", [8, 12])
+def test_intervals_over_trials_cover_the_decay_and_the_frequency(n_trials):
+    covered, errors, rates = [], [], []
+    for seed in range(40):
+        found = nm.KoopmanOperator(rank=2, regression="total_least_squares").estimate(
+            fading(seed, n_trials, 0.15), horizon=1, n_folds=2, progress=False
+        )
+        row, reach = found.data.isel(mode=0), stats.t.ppf(0.975, found.attributes["n_groups"] - 1)
+        off = [abs(row["decay_rate"].item() - 0.02), abs(abs(row["frequency"].item()) - 0.05)]
+        covered.append([off[0] < reach * row["decay_rate_se"].item(), off[1] < reach * row["frequency_se"].item()])
+        errors.append(row["decay_rate_se"].item())
+        rates.append(row["decay_rate"].item())
+    assert (np.mean(covered, axis=0) >= 0.88).all()  # of 100 seeds 94 to 98
+    assert np.mean(errors) == pytest.approx(np.std(rates), rel=0.3)  # and not too wide
+
+
+def test_the_pull_of_noise_is_not_in_the_intervals_and_that_is_said():
+    found = nm.KoopmanOperator(rank=2).estimate(fading(0, 12, 0.15), progress=False)
+    row = found.data.isel(mode=0)
+    assert row["decay_rate"].item() - 0.02 > 4 * row["decay_rate_se"].item()
+    assert any("makes decays look faster, which no interval shows" in text for text in found.warnings)
+
+
+def test_few_trials_have_no_errors_and_the_summary_says_what_it_takes():
+    for trials in (fading(0, 7, 0.0), fading(0, 1, 0.0)):
+        found = nm.KoopmanOperator(rank=2).estimate(trials, progress=False)
+        assert np.isnan(found.data["decay_rate_se"].values).all()
+        assert "no errors of frequencies and decays: they need 8 trials at least" in found.summary()
+    assert "95% over trials: decay rate 0.02 to 0.02" in (
+        nm.KoopmanOperator(rank=2).estimate(fading(0, 8, 0.0), progress=False).summary()
+    )
+
+
+def test_a_right_frequency_above_the_tolerance_is_told_with_what_helps():
+    trials = fading(1, 12, 0.15)
+    plain = nm.KoopmanOperator(rank=2).estimate(trials, progress=False)
+    assert plain.data["residual"].values.min() > 0.1
+    told = plain.summary()
+    assert "- 0.05" in told
+    assert ", above the tolerance" in told
+    assert "method='hankel' with delays" in plain.warnings[0]
+    assert "rank" not in plain.warnings[0]  # it was given
+    delayed = nm.KoopmanOperator("hankel", rank=2, delays=20).estimate(trials, progress=False)
+    assert delayed.confirmed.all()
+    assert not delayed.warnings
+    noise = nm.KoopmanOperator(rank=2).estimate(np.random.default_rng(0).normal(size=(12, 80, 8)), progress=False)
+    assert "cycles per step" not in noise.summary()  # nothing is predicted

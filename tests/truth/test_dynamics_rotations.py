@@ -68,6 +68,54 @@ def test_two_planes_in_noise(seed):
     assert tested.data["ratio_p"].item() == 1 / 40
 
 
+@pytest.mark.parametrize("size", [0.1, 0.3, 1.0])
+def test_noise_lowers_r2_far_more_than_frequencies_and_how_much_is_known(size):
+    """White noise has variance s^2 / 2 in states half-way and 2 s^2 in changes, uncorrelated with each other."""
+    found, losses, shares = [], [], []
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        clean = rotating(random)
+        noise = size * clean.std() * random.normal(size=clean.shape)
+        result = nm.RotationalDynamics(4).estimate(clean + noise)
+        planes = result.data["frequency"].values / [0.04, 0.025]
+        found.append([result.data["r2_skew"].item(), result.data["noise_share"].item()])
+        changes = (np.diff(clean - clean.mean(0), axis=1) ** 2).sum(-1).mean()
+        added = 2 * noise.var() * 4 * (1 - 1 / N_CONDITIONS)  # in four components, less the mean over conditions
+        shares.append(added / (changes + added))
+        losses.append([1 - planes.mean(), result.data["frequency_loss"].values.mean()])
+        assert bool(result.warnings) == (result.data["noise_share"].item() >= 0.15)
+    measured, (lost, said) = np.mean(found, axis=0), np.mean(losses, axis=0)
+    share = np.mean(shares)
+    assert measured[0] == pytest.approx((1 - share) * (1 - lost), abs=0.02)
+    assert lost < 0.2
+    # at least so much, and all of it where noise is weaker than activity
+    assert measured[1] < share + 0.02
+    assert measured[1] == pytest.approx(share, abs=0.02 if size < 1 else 0.15)
+    assert said == pytest.approx(lost, abs=0.01 if size < 1 else 0.03)
+
+
+def test_activity_that_is_smooth_or_has_memory_is_not_called_noisy():
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        assert nm.RotationalDynamics().estimate(smooth(random)).data["noise_share"].item() == 0
+        for fade in (0.3, 0.6, 0.9):  # new values drive it at every time, which is no noise of the measurement
+            process = [random.normal(size=(N_CONDITIONS, N_UNITS))]
+            for _ in range(N_TIMES - 1):
+                process.append(fade * process[-1] + (1 - fade**2) ** 0.5 * random.normal(size=process[-1].shape))
+            assert not nm.RotationalDynamics().estimate(np.stack(process, axis=1)).warnings
+
+
+def test_estimate_is_the_result_of_a_fit_and_leaves_the_estimator_alone():
+    activity = rotating(np.random.default_rng(0), noise=0.3)
+    model = nm.RotationalDynamics(4)
+    estimated = model.estimate(activity)
+    assert not hasattr(model, "frequencies_")
+    assert estimated.data.identical(model.fit(activity).result_.data)
+    noisy = activity + activity.std() * np.random.default_rng(1).normal(size=activity.shape)
+    with pytest.warns(UserWarning, match="noise that is new in every sample makes at least"):
+        model.fit(noisy)
+
+
 def test_smooth_activity_is_not_called_rotational():
     kinds = {
         "smooth": smooth,
@@ -239,3 +287,13 @@ def test_results_say_show_and_keep(tmp_path):
     assert "rotations" in tested.plot(Figure().subplots()).get_xlabel()
     for result in (found.result_, tested):
         assert nm.load_result(result.save(tmp_path / "rotations.nc")) == result
+
+
+def test_the_figure_tells_starts_and_directions_of_time():
+    axes = nm.RotationalDynamics(4).estimate(rotating(np.random.default_rng(0))).plot(Figure().subplots())
+    heads = [note for note in axes.texts if note.arrowprops]
+    assert len(heads) == N_CONDITIONS
+    turns = [np.cross((*note.xyann, 0), (*note.xy, 0))[2] for note in heads]
+    assert min(turns) > 0  # activity turns from the first axis to the second
+    told = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert told[:2] == ["start of a condition", "direction of time"]

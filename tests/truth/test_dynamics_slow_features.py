@@ -68,6 +68,41 @@ def test_activity_without_order_in_time_has_no_slow_features():
     assert sines.main.values == pytest.approx([0.001, 0.003, 0.007, 0.012, 0.02], rel=1e-3)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.3, 1.0])
+def test_noise_makes_features_faster_and_how_much_is_said(noise):
+    """Three sines of .005, .02 and .05 cycles per sample in 12 units; white noise of a share of their size."""
+    time, found = np.arange(2000), []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        phases = random.uniform(0, 2 * np.pi, 3)
+        sines = 2**0.5 * np.sin(2 * np.pi * np.outer(time, [0.005, 0.02, 0.05]) + phases)
+        activity = sines @ random.normal(size=(3, 12)) / 3**0.5 + noise * random.normal(size=(2000, 12))
+        model = nm.SlowFeatureAnalysis(1).fit(activity)
+        result = model.test(activity, 19)
+        weights = model.components_[0] / model.scale_
+        share = noise**2 * weights @ weights  # of the feature's variance
+        found.append([model.frequencies_[0], share, result.data["noise_share"].values[0], bool(result.warnings)])
+    frequency, true, said, warned = np.mean(found, axis=0)
+    assert said <= true + 0.01  # a lower bound, for smooth signals
+    if noise == 0:
+        assert (said, warned) == (0, 0)
+        assert frequency == pytest.approx(0.005, rel=0.01)
+    else:
+        assert frequency > (5 if noise < 1 else 10) * 0.005
+        assert warned >= (0.5 if noise < 1 else 0.9)
+
+
+def test_processes_with_memory_are_not_called_noisy():
+    for fade in (0.5, 0.9, 0.99):
+        for seed in range(10):
+            random = np.random.default_rng(seed)
+            state, states = random.normal(size=6), []
+            for _ in range(1000):
+                states.append(state)
+                state = fade * state + (1 - fade**2) ** 0.5 * random.normal(size=6)
+            assert not nm.SlowFeatureAnalysis(3).test(np.array(states), 19).warnings
+
+
 def test_no_change_is_taken_across_trials():
     random = np.random.default_rng(0)
     mixing = random.normal(size=(2, 4))

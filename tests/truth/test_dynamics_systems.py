@@ -251,3 +251,38 @@ def test_trajectories_from_whatever_holds_them() -> None:
 def test_trajectories_that_are_none(x: Any, options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         trajectories(x, **options)
+
+
+class _Reader(nn.Module):
+    """A network over time, with a readout."""
+
+    def __init__(self, recurrent: nn.Module) -> None:
+        super().__init__()
+        self.recurrent, self.readout = recurrent, nn.Linear(4, 1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.readout(self.recurrent(inputs)[0])
+
+
+class _CellStep(nn.Module):
+    """A step, by a cell inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(2, 3)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.cell(states.new_zeros(len(states), 2), states)
+
+
+@pytest.mark.parametrize("n_inputs", [3, 2])
+def test_a_module_that_holds_a_gru_is_sent_to_adapt(n_inputs):
+    model = _Reader(nn.GRU(n_inputs, 4, batch_first=True))
+    with pytest.raises(InputError, match=r"pass nm\.adapt\(module\)"):
+        as_system(model, STATES)
+    adapted, states = as_system(nm.adapt(model), np.zeros((2, 4)), np.ones(n_inputs))
+    assert adapted.jacobians(states).shape == (2, 4, 4)
+
+
+def test_a_module_that_is_a_step_by_a_cell_is_one():
+    assert as_system(_CellStep(), STATES)[0].n_states == 3

@@ -20,6 +20,7 @@ RawStep = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 _SAME = {torch.float64: 1e-8, torch.float32: 1e-3}
 _SMALLEST = 1e-6  # of states whose size is that of their differences
 
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _PLACES, _NEAR, _WRONG = 4, 1e-4, 0.01
 _IN_TORCH = "replace NumPy and .detach() in it by torch; what is a recording can be analysed as trajectories"
 _FOR_ROWS = "write it for rows, states[:, 0] rather than state[0]; or wrap it: torch.vmap(step)"
@@ -133,8 +134,14 @@ def as_system(step: Any, states: Any, inputs: Any = None, differentiable: bool =
         rows = rows.expand(len(held), -1).clone()
     if held is not None:
         held = held.expand(len(rows), -1)
-    rows, held = _in_its_precision(raw, rows, held)
-    _check_step(raw, rows, held)
+    try:
+        rows, held = _in_its_precision(raw, rows, held)
+        _check_step(raw, rows, held)
+    except InputError as error:
+        # a module with a cell inside may well be a step, so it is refused only where it is none
+        if isinstance(step, nn.Module) and any(isinstance(part, _RECURRENT) for part in step.modules()):
+            raise _no_step_of(step, got=error.problem) from error
+        raise
     if differentiable:
         _check_differentiable(raw, rows[:1], None if held is None else held[:1])
     transformable = differentiable and _is_transformable(raw, rows[:1], None if held is None else held[:1])
@@ -191,12 +198,8 @@ def as_raw_step(step: Any) -> tuple[RawStep, str, float | None]:
     >>> as_raw_step(torch.sin)[1:]
     ('sin', None)
     """
-    if isinstance(step, nn.RNNBase | nn.RNNCellBase):
-        raise InputError(
-            f"{type(step).__name__} is a module, and no step of states",
-            expected="step(states) or step(states, inputs), or an adapted model",
-            fix="pass nm.adapt(module)",
-        )
+    if isinstance(step, _RECURRENT):
+        raise _no_step_of(step)
     function: Any = getattr(step, "step", step)
     if not callable(function):
         raise InputError(
@@ -218,6 +221,15 @@ def as_raw_step(step: Any) -> tuple[RawStep, str, float | None]:
         return function(states) if inputs is None else function(states, inputs)
 
     return raw, "step" if name == "<lambda>" else name, None if dt is None else float(dt)
+
+
+def _no_step_of(module: Any, got: str | None = None) -> InputError:
+    return InputError(
+        f"{type(module).__name__} is a module that runs over time, and no step of states",
+        expected="step(states) or step(states, inputs), or an adapted model",
+        got=got,
+        fix="pass nm.adapt(module), whose states are those of its recurrent layers, with inputs=... of one time",
+    )
 
 
 def real_tensor(values: Any, name: str) -> torch.Tensor:

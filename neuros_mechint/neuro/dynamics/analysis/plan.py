@@ -239,7 +239,7 @@ def _rotational_dynamics(given: Material) -> RotationalDynamics:
 
 
 def _rotations(given: Material) -> Result:
-    return _rotational_dynamics(given).fit(given.seen).result_
+    return _rotational_dynamics(given).estimate(given.seen)
 
 
 def _rotation_test(given: Material) -> Result:

@@ -13,6 +13,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
+from neuros_mechint.neuro.dynamics.projections.directions import draw_start_and_direction, key_of_starts
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class PhasePortrait(Result):
         lines = "Lines" if about["connected"] else "Dots"
         words = [f"{self._plane()}. {lines}: {shown} {'trajectories' if shown > 1 else 'trajectory'}"]
         words[-1] += "." if shown == there else f" of {there}."
+        if about["connected"]:
+            words.append("Dots where they start, heads of arrows on them where they lead.")
         words.append(_FLOW[about["flow"]] if sizes["arrow"] else _NO_FLOW[about["flow"]])
         if about["flow"] == "model" and about["plane"] != "units":
             words.append(
@@ -67,10 +70,14 @@ class PhasePortrait(Result):
     def _draw(self, ax: Axes) -> None:
         position, trajectory = self.data["position"].values, self.data["trajectory"].values
         self._draw_flow(ax)
-        for number in np.unique(trajectory):
+        connected, numbers = self.attributes["connected"], np.unique(trajectory)
+        for number in numbers:
             own = position[trajectory == number]
-            connected = self.attributes["connected"]
             ax.plot(*own.T, "-" if connected else ".", color=PALETTE[0], lw=0.8, ms=1.5, alpha=0.5, zorder=2)
+            if connected:
+                draw_start_and_direction(ax, own, PALETTE[0])
+        if connected:
+            key_of_starts(ax, PALETTE[0], "a trajectory")
         orbit = self.data["orbit"].values
         if len(orbit):
             ax.plot(*np.concatenate([orbit, orbit[:1]]).T, color=PALETTE[1], lw=2.4, zorder=3, label="closed orbit")

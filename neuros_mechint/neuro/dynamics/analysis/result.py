@@ -79,12 +79,22 @@ class DynamicsAnalysis(Result):
         """Return what was analysed, and for each part what it found first or why it was not done."""
         about = self.attributes
         lines = [about["model"], about["trajectories"]]
-        for name, part in self.parts.items():
-            doubts = len(part.warnings)
-            doubt = f" ({doubts} warning{'s' if doubts > 1 else ''} in this part)" if doubts else ""
-            lines.append(f"{name.replace('_', ' ')}: {self._finding(name)}{doubt}")
+        lines += [f"{name.replace('_', ' ')}: {self._finding(name)}" for name in self.parts]
         lines += [f"{name.replace('_', ' ')}: not done: {reason}" for name, reason in self.failures.items()]
-        return lines
+        return [*lines, *self._doubts()]
+
+    def _doubts(self) -> Iterator[str]:
+        """Yield each warning of the parts that is no finding once, to its first semicolon, with who gave it."""
+        given: dict[str, list[str]] = {}
+        for name, part in self.parts.items():
+            for text in (warning.split("; ")[0] for warning in part.warnings):
+                if text in self._finding(name):
+                    continue
+                names = given.setdefault(text, [])
+                if (words := name.replace("_", " ")) not in names:
+                    names.append(words)
+        for text, names in given.items():
+            yield f"warning of {', '.join(names)}: {text}"
 
     def _finding(self, name: str) -> str:
         found = str(self.data["finding"].sel(part=name).item())

@@ -85,11 +85,31 @@ class Family:
         InputError
             What `as_system` raises, with the value.
         """
+        step = self._made(value)
         try:
-            self._like, self.starts = as_system(self.make_step(value), self.initial, self.inputs)
+            self._like, self.starts = as_system(step, self.initial, self.inputs)
         except InputError as error:
             raise InputError(f"at a parameter of {value:g}: {error}") from error
         self.size = typical_size(self.starts)
+
+    def _made(self, value: float) -> Any:
+        try:
+            step = self.make_step(value)
+        except (TypeError, AttributeError) as error:  # step(states, parameter), called with the parameter alone
+            raise InputError(
+                "make_step cannot be called with a parameter alone",
+                expected="make_step(value), which returns a step(states) or step(states, inputs)",
+                got=f"{type(error).__name__}: {error}",
+                fix="of a step(states, value) make one: lambda value: lambda states: step(states, value)",
+            ) from error
+        if isinstance(step, torch.Tensor | np.ndarray | float | int) or step is None:
+            raise InputError(
+                "make_step returns no step",
+                expected="make_step(value), which returns a step(states) or step(states, inputs)",
+                got=type(step).__name__,
+                fix="lambda value: lambda states: step(states, value)",
+            )
+        return step
 
     @property
     def dt(self) -> float | None:

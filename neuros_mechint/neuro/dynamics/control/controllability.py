@@ -48,9 +48,9 @@ def controllability(
     reach; the energy :math:`d^\top W^{-1} d` it takes at least to move by d (`Controllability.minimum_energy`). One
     rule for both: a direction counts as reached where a unit of energy moves the state along it at least
     ``attributes["tolerance"]`` times as far as along the easiest one (4e-11 in double precision). For
-    each unit i, as in Gu et al. 2015: its average controllability, the trace of W where this unit alone is driven, and
-    its modal controllability :math:`\sum_j (1 - |\lambda_j|^2) |w_{ij}|^2`, large where the unit moves modes that
-    decay fast; here w are left eigenvectors, which are theirs where A is symmetric.
+    each unit i, as in Gu et al. 2015: its average controllability, the trace of W where this unit alone is
+    driven (whatever B is), and its modal controllability :math:`\sum_j (1 - |\lambda_j|^2) |w_{ij}|^2`, large where the
+    unit moves modes that decay fast; here w are left eigenvectors, which are theirs where A is symmetric.
 
     Parameters
     ----------
@@ -134,6 +134,8 @@ def controllability(
             "horizon": horizon,
             "tolerance": tolerance,
             "normalized": normalize,
+            "inputs_given": input_matrix is not None or inputs is not None,
+            "outputs_given": output_matrix is not None,
         },
         provenance=Provenance.record(arguments=given | more),
         citations=("gu2015", "pasqualetti2014"),

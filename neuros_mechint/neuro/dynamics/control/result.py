@@ -46,7 +46,10 @@ class Controllability(Result):
 
     @property
     def average(self) -> Floats:
-        """Average controllability, ``(unit,)`` of a matrix, ``(point, unit)`` of states."""
+        """Average controllability of each unit driven alone, ``(unit,)`` of a matrix, ``(point, unit)`` of states.
+
+        As in Gu et al. 2015, B has no part in it; that of the inputs given is the trace of `gramian`.
+        """
         return self._values("average_controllability")
 
     @property
@@ -192,11 +195,13 @@ class Controllability(Result):
         """Return what can be reached, at which cost, and which units count, in words."""
         about, sizes = self.attributes, self.data.sizes
         horizon = "infinite horizon" if about["horizon"] is None else f"horizon of {about['horizon']} steps"
+        alone = "of each unit driven alone" + (", whatever input_matrix is" if about["inputs_given"] else "")
+        seen = self._reach("observable") if about["outputs_given"] else "observable: not asked, each unit is seen"
         return [
-            f"{about['about']}: {sizes['unit']} units, {sizes['input']} inputs, {horizon}",
-            f"average controllability: {_range(self.data['average_controllability'])}",
+            f"{about['about']}: {_counted(sizes['unit'], 'unit')}, {_counted(sizes['input'], 'input')}, {horizon}",
+            f"average controllability {alone}: {_range(self.data['average_controllability'])}",
             self._reach("controllable"),
-            self._reach("observable"),
+            seen,
             f"energy per squared unit of distance: {self._energies()}",
             f"modal controllability: {self._modal()}",
             *(["numbers of a linearised system hold for small displacements"] if about["kind"] != "matrix" else []),
@@ -224,6 +229,10 @@ class Controllability(Result):
             )
         missing = f", without {unstable} of {len(modal)} that are unstable" if unstable else ""
         return _range(modal) + missing
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name if count == 1 else name + 's'}"
 
 
 def _span(counts: npt.NDArray[np.int64]) -> str:

@@ -13,6 +13,7 @@ from neuros_mechint.neuro.dynamics.fixed_points.linearisation import nearest_to_
 MOST_SLOW_MODES, SLOWER = 2, 4.0
 """How many modes may be slow, and how much slower than all others they must be."""
 _FEWEST_POINTS = 8
+_FEWEST_OF_SURFACE = _FEWEST_POINTS**2  # as dense along both of its directions
 _GAP, _GAP_OF_ALL = 10.0, 0.1  # times the usual distance of neighbours, and the sum of all: no wider gap is bridged
 _LEAST_ALIGNED = 0.8
 _MOSTLY = 0.9
@@ -26,7 +27,7 @@ class Continuum(NamedTuple):
     """A line, ring or surface along which a system hardly moves."""
 
     kind: str
-    """``"line"``, ``"ring"`` or ``"surface"``."""
+    """``"line"``, ``"ring"``, ``"surface"``, or ``"sheet"``: two modes are slow, but points too few for a surface."""
     points: npt.NDArray[np.int64]
     """Which points lie on it."""
     length: float
@@ -49,9 +50,14 @@ class Continuum(NamedTuple):
         a ring attractor: 30 points within a length of 6.28, along which the system takes 1e+03 steps or more, while
         other directions settle in 2
         """
-        name = f"{self.kind} attractor" if self.attracting else f"{self.kind} of points that repel"
         points = f"{len(self.points)} points within a length of {self.length:.3g}"
         along = f"takes {self.steps:.3g} steps or more" if self.steps < _FOREVER else "does not move"
+        if self.kind == "sheet":
+            return (
+                f"two slow directions at {points} (a surface is told from {_FEWEST_OF_SURFACE} on), along which the "
+                f"system {along}, while other directions settle in {self.settling:.2g}"
+            )
+        name = f"{self.kind} attractor" if self.attracting else f"{self.kind} of points that repel"
         return (
             f"a {name}: {points}, along which the system {along}, while other directions settle in {self.settling:.2g}"
         )
@@ -62,8 +68,8 @@ def find_continua(points: Floats, speeds: Floats, eigenvalues: Complexes, jacobi
 
     Points belong together where one or two of their modes are four times slower than all others, neighbours are no
     further apart than ten times what is usual or a tenth of the whole length, and lie in the direction of these slow
-    modes. Fewer than eight points are no continuum, nor is it one if the system can creep along it within twenty times
-    the steps in which other directions settle.
+    modes. Fewer than eight points are no continuum, and fewer than 64 with two slow modes no surface but a sheet; nor
+    is it one if the system can creep along it within twenty times the steps in which other directions settle.
 
     Parameters
     ----------
@@ -142,7 +148,8 @@ def _piece(points: Floats, modes: Complexes, tree: object, members: npt.NDArray[
     first, last = np.unravel_index(np.argmax(ways), ways.shape)
     length, gap = float(ways[first, last]), float(np.linalg.norm(points[members[first]] - points[members[last]]))
     if modes.shape[2] > 1:
-        return Continuum("surface", members, length, aligned, True, 0.0, 0.0)
+        kind = "surface" if len(members) >= _FEWEST_OF_SURFACE else "sheet"
+        return Continuum(kind, members, length, aligned, True, 0.0, 0.0)
     closed = gap <= _widest_gap(own.data) and length >= _RING * gap
     return Continuum("ring" if closed else "line", members, length + closed * gap, aligned, True, 0.0, 0.0)
 

@@ -165,6 +165,7 @@ class FixedPointFinder(Parameterised):
                 "slow_speed": starts.slow_speed,
                 "n_starts": len(starts.states),
                 "n_converged": n_converged,
+                "n_ended_slow": int((~found.converged & (found.speeds <= starts.slow_speed)).sum()),
                 "continua": [
                     {name: value for name, value in one._asdict().items() if name != "points"} for one in continua
                 ],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FIXED, MINIMUM, SLOW = "fixed", "minimum", "slow"
 _MOST_CONTINUA_TOLD = 4
+_MOST_INPUTS_TOLD = 6
 
 
 class FixedPoints(Result):
@@ -135,8 +136,26 @@ class FixedPoints(Result):
             lines.append(
                 f"slowest time constant {slowest:.3g} {about['time_unit']}; speed up to {self.speed.max():.1e}"
             )
-        lines.append(f"{about['n_converged']:,} of {about['n_starts']:,} states led to fixed points")
-        return lines
+        return [*lines, self._starts_told(), self._inputs_told()]
+
+    def _starts_told(self) -> str:
+        """Return where initial states led."""
+        about = self.attributes
+        total, arrived = about["n_starts"], about["n_converged"]
+        told = f"{arrived:,} of {total:,} states led to fixed points"
+        slow = about["n_ended_slow"]
+        ends = {"where the system is slow": slow, "where it is not": total - arrived - slow}
+        others = [f"{count:,} {where}" for where, count in ends.items() if count]
+        return f"{told}; of the others ended {', '.join(others)}" if others else told
+
+    def _inputs_told(self) -> str:
+        """Return under which inputs the system was iterated."""
+        if "inputs" not in self.data:
+            return "no input was held"
+        held = self.data["inputs"].values
+        if len(held) > 1 or held.shape[1] > _MOST_INPUTS_TOLD:
+            return f"inputs held: {len(held)} of {held.shape[1]} numbers, in data['inputs']"
+        return f"input held: {', '.join(f'{value:.3g}' for value in held[0])}"
 
     def _index_sums(self) -> str:
         """Return the index sum, or those under several inputs, in words."""

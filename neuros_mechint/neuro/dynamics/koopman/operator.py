@@ -288,6 +288,9 @@ class KoopmanOperator(Parameterised):
     ) -> KoopmanSpectrum:
         """Return the spectrum with what to believe of it: residuals, pseudospectrum, and errors on held-out trials.
 
+        From 8 trials on, frequencies and decay rates have standard errors by the jackknife over trials. Of one trial
+        or a few there are none: cut a long stationary recording into stretches longer than its memory to get them.
+
         Parameters
         ----------
         trajectories, inputs
@@ -320,9 +323,16 @@ class KoopmanOperator(Parameterised):
             fitted, given, driven, whole("horizon", horizon), whole("n_folds", n_folds, 2), tolerance, progress
         )
 
-    def refitted(self, trials: tuple[Floats, ...], inputs: tuple[Floats, ...] | None = None) -> KoopmanOperator:
-        """Return an operator of the same settings, fitted to other trials ``(time, unit)`` that were checked before."""
-        return type(self)(**self.get_params())._fit(trials, inputs, self.dt_)
+    def refitted(
+        self, trials: tuple[Floats, ...], inputs: tuple[Floats, ...] | None = None, rank: int | None = None
+    ) -> KoopmanOperator:
+        """Return an operator of the same settings, fitted to other trials ``(time, unit)`` that were checked before.
+
+        With ``rank``, of that rank instead of the one that the settings would choose.
+        """
+        again = type(self)(**self.get_params())
+        again.rank = self.rank if rank is None else rank
+        return again._fit(trials, inputs, self.dt_)
 
     def _require_fit(self) -> None:
         if not hasattr(self, "eigenvalues_"):

@@ -17,6 +17,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.dynamics.koopman.forecast import folds, squared_errors
 from neuros_mechint.neuro.dynamics.koopman.pydmd_methods import ONE_TRIAL
+from neuros_mechint.neuro.dynamics.koopman.uncertainty import FEWEST_TRIALS, standard_errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,12 +47,14 @@ class KoopmanSpectrum(Result):
     """Eigenvalues of a Koopman operator, the strongest in the units first.
 
     ``data`` holds over ``mode``: ``eigenvalue_real`` and ``eigenvalue_imag`` per step, ``frequency``, ``decay_rate``,
-    ``amplitude``, ``residual`` and whether it is ``confirmed``, which says no more than that the residual is at most
-    the tolerance: how wrong the eigenfunction is over one step, on the data it was fitted to. An eigenvalue in a rich
-    dictionary may be spurious with a residual of a few percent; look for the gap among all residuals, and at held-out
-    R2. Over ``unit`` and ``mode``: ``mode_real`` and ``mode_imag``; over ``fold`` and ``step``, the number of steps
-    ahead: ``r2`` on held-out data against the mean of the fitted ones, and ``r2_no_change``, of the present state as
-    prediction; and ``smallest_residual`` on a grid of the complex plane, for ranks of at most 64.
+    ``frequency_se`` and ``decay_rate_se``, their standard errors over trials (NaN with fewer than 8; what noise does to
+    all trials alike is not in them), ``amplitude``, ``residual`` and whether it is ``confirmed``, which says no more
+    than that the residual is at most the tolerance: how wrong the eigenfunction is over one step, on the data it was
+    fitted to. An eigenvalue in a rich dictionary may be spurious with a residual of a few percent; look for the gap
+    among all residuals, and at held-out R2. Over ``unit`` and ``mode``: ``mode_real`` and ``mode_imag``; over ``fold``
+    and ``step``, the number of steps ahead: ``r2`` on held-out data against the mean of the fitted ones, and
+    ``r2_no_change``, of the present state as prediction; and ``smallest_residual`` on a grid of the complex plane, for
+    ranks of at most 64.
     """
 
     @property
@@ -116,11 +119,20 @@ class KoopmanSpectrum(Result):
             f"{about['tolerance']:g}",
             self._residuals_in_words(),
         ]
-        strong = [index for index in np.flatnonzero(confirmed) if self.eigenvalues[index].imag >= 0]
+        strong = [index for index in self._told() if self.eigenvalues[index].imag >= 0]
         lines += [f"- {self._in_words(index)}" for index in strong[:_MOST_NAMED]]
         if len(strong) > _MOST_NAMED:
             lines.append(f"- and {len(strong) - _MOST_NAMED} weaker ones (conjugates not counted)")
+        if strong and not about["n_groups"]:
+            lines.append(f"no errors of frequencies and decays: they need {FEWEST_TRIALS} trials at least")
         return [*lines, self._prediction_in_words()]
+
+    def _told(self) -> npt.NDArray[np.intp]:
+        """Return which modes to tell of: those within tolerance; where there are none, all, if they predict at all."""
+        if self.confirmed.any():
+            return np.flatnonzero(self.confirmed)
+        predictable = _above_chance(self.data["r2"].isel(step=0).values)
+        return np.arange(self.confirmed.size if predictable else 0)
 
     def _residuals_in_words(self) -> str:
         """Return all residuals, smallest first, or the ends where they are many."""
@@ -141,7 +153,25 @@ class KoopmanSpectrum(Result):
             life = "neither grows nor decays"
         else:
             life = f"{'falls to 1/e' if rate > 0 else 'grows e-fold'} in {1 / abs(rate):.4g} {time}"
-        return f"{what}, {life}; amplitude {row['amplitude'].item():.3g}, residual {row['residual'].item():.2g}"
+        sure = "" if row["confirmed"] else ", above the tolerance"
+        told = f"{what}, {life}; amplitude {row['amplitude'].item():.3g}, residual {row['residual'].item():.2g}{sure}"
+        return told + self._interval_in_words(row, frequency, rate)
+
+    def _interval_in_words(self, row: xr.Dataset, frequency: float, rate: float) -> str:
+        from scipy.stats import t
+
+        error, rate_error = row["frequency_se"].item(), row["decay_rate_se"].item()
+        if not np.isfinite(rate_error):
+            return ""
+        reach = t.ppf(0.975, self.attributes["n_groups"] - 1)
+        low, high = rate - reach * rate_error, rate + reach * rate_error
+        told = []
+        if max(abs(low), abs(high)) * self.attributes["dt"] > _STEADY:
+            told.append(f"decay rate {low:.3g} to {high:.3g} {row['decay_rate'].attrs['units']}")
+        if frequency:
+            units = row["frequency"].attrs["units"]
+            told.append(f"{frequency - reach * error:.4g} to {frequency + reach * error:.4g} {units}")
+        return f"; 95% over trials: {', '.join(told)}" if told else ""
 
     def _prediction_in_words(self) -> str:
         r2, still = self.data["r2"], self.data["r2_no_change"]
@@ -192,6 +222,7 @@ def estimate_spectrum(
     1 of 1 eigenvalues within tolerance: residual at most 0.1
     residuals: ...; small ones may be spurious too, up to a gap among them
     - no oscillation, falls to 1/e in 10 steps; amplitude 1.44, residual ...
+    no errors of frequencies and decays: they need 8 trials at least
     held-out R2 (3 folds of trials): 1 step ahead 1.000 ± ... (s.e.), no change 0.9...
     """
     tolerance = number("tolerance", tolerance, 0, 1)
@@ -199,7 +230,8 @@ def estimate_spectrum(
     labelled = given.sampling_rate is not None
     time = "s" if labelled else ("steps" if fitted.dt is None else "units of time")
     rate = "Hz" if labelled else ("cycles per step" if fitted.dt is None else "cycles per unit of time")
-    data = _modes(fitted, given, tolerance, time, rate) | {
+    errors, n_groups = standard_errors(fitted, given.trials, inputs, progress)
+    data = _modes(fitted, errors, tolerance, time, rate) | {
         "r2": (("fold", "step"), r2, {"units": "1", "long_name": "held-out R2"}),
         "r2_no_change": (("fold", "step"), still, {"units": "1", "long_name": "R2 of no change"}),
     }
@@ -226,6 +258,7 @@ def estimate_spectrum(
             "delays": fitted.delays,
             "n_pairs": fitted.n_pairs_,
             "n_trials": len(given.trials),
+            "n_groups": n_groups,
             "dt": fitted.dt_,
             "time_unit": time,
             "tolerance": tolerance,
@@ -272,15 +305,17 @@ def _held_out(
     return np.array(r2), np.array(still), f"{len(dealt)} folds of trials" if len(given.trials) > 1 else what
 
 
-def _modes(fitted: KoopmanOperator, given: Trajectories, tolerance: float, time: str, rate: str) -> dict[str, Any]:
+def _modes(fitted: KoopmanOperator, errors: Floats, tolerance: float, time: str, rate: str) -> dict[str, Any]:
     """Return the variables over modes."""
     values, modes = fitted.eigenvalues_, fitted.modes_
-    largest = np.finfo(float).max
+    largest, per = np.finfo(float).max, f"1/({time})" if " " in time else f"1/{time.removesuffix('s') or 's'}"
     columns = {
         "eigenvalue_real": (values.real, "1", "real part of eigenvalue"),
         "eigenvalue_imag": (values.imag, "1", "imaginary part of eigenvalue"),
         "frequency": (fitted.frequencies_, rate, "frequency"),
-        "decay_rate": (np.clip(fitted.decay_rates_, -largest, largest), f"1/({time})", "decay rate"),
+        "decay_rate": (np.clip(fitted.decay_rates_, -largest, largest), per, "decay rate"),
+        "decay_rate_se": (errors[0], per, "standard error of the decay rate"),
+        "frequency_se": (errors[1], rate, "standard error of the frequency"),
         "amplitude": (fitted.amplitudes_, "units of the data", "amplitude"),
         "residual": (fitted.residuals_, "1", "residual"),
         "confirmed": (fitted.residuals_ <= tolerance, "1", "residual within tolerance"),
@@ -322,7 +357,13 @@ def _warnings(fitted: KoopmanOperator, r2: Floats, still: Floats, tolerance: flo
         found.append("held-out states are predicted no better than by no change at all")
     n_confirmed = int((fitted.residuals_ <= tolerance).sum())
     if predictable and n_confirmed < fitted.rank_ / 2:
-        fix = ": rank='optimal' may leave out what is noise" if fitted.rank is None else ""
+        ways = ["rank='optimal' may leave out what is noise"] if fitted.rank is None else []
+        if fitted.method in ("dmd", "hankel"):
+            more = "method='hankel' with delays" if fitted.method == "dmd" else "more delays"
+            ways.append(f"noise in the states is in every residual, and {more} (as long as a period, say) averages it")
+            if (fitted.method, fitted.regression) == ("dmd", "least_squares"):
+                ways.append("it also makes decays look faster, which no interval shows: see regression")
+        fix = "".join(f"; {way}" for way in ways)
         found.append(
             f"{fitted.rank_ - n_confirmed} of {fitted.rank_} eigenvalues have a residual above the tolerance{fix}"
         )

@@ -98,10 +98,9 @@ class LargestLyapunovExponent(Result):
         found = (
             f"largest Lyapunov exponent {self.exponent:.4g} {units}, {level} interval {low:.4g} to {high:.4g}, "
             "of chance alone: that neighbours are at finite distances biases the exponent by several percent more"
-            if self.region
-            else f"no exponent: {about['reason']}"
         )
-        lines = [found, VERDICTS[self.verdict]]
+        # where there is no region, the warning has said so, and why
+        lines = [found, VERDICTS[self.verdict]] if self.region else []
         if self.region:
             first, last = self.region
             lines.append(

@@ -168,7 +168,7 @@ def _about(found: Exponents, run: TangentRun, states: torch.Tensor) -> dict[str,
         "n_states": states.shape[1],
         "n_trajectories": len(states),
         "dtype": str(states.dtype).removeprefix("torch."),
-        "error_rule": _error_rule(len(states)),
+        "error_rule": _error_rule(found, len(states)),
         "route": run.push.route,
         "route_reason": run.push.reason,
         "compiled": run.compiled,
@@ -231,8 +231,11 @@ def _time_of_step(dt: float | None, system: System) -> float:
     return given
 
 
-def _error_rule(n_trajectories: int) -> str:
+def _error_rule(found: Exponents, n_trajectories: int) -> str:
     segments = f"the scatter of {N_SEGMENTS} segments of time"
+    if found.bounded.any():
+        how_many = f"{int(found.bounded.sum())} of {found.bounded.size} exponents"
+        segments += f" ({how_many}: how far sums of growth stray, as on a cycle)"
     if n_trajectories < FEWEST_TRAJECTORIES:
         return segments
     return f"the scatter of trajectories (where they fluctuate together, {segments} if that is larger)"

@@ -17,6 +17,8 @@ FEWEST_TRAJECTORIES = 8
 """Scatter over fewer of them says too little about their mean."""
 _UNLIKELY = 0.001
 _ROUNDING = 4.0
+# Sums over five times as long vary five times as much in a random walk, no more at all on a cycle.
+_BOUNDED = 2.0
 # More singular steps than so many times rounding (of all steps) are no accident of rounding.
 _ACCIDENTS = 1e4
 # The tangent grows by this many powers of e in the second half: polynomial growth of any common order does less.
@@ -37,6 +39,8 @@ class Exponents:
     running : numpy.ndarray of shape (block, exponent)
         The mean of everything up to the end of each block.
     time : numpy.ndarray of shape (block,)
+    bounded : numpy.ndarray of shape (exponent,)
+        Whether the error by time is told by how far sums of the growth stray, as on a cycle.
     n_accidents : int
         Singular steps that were put down to rounding.
     """
@@ -51,6 +55,7 @@ class Exponents:
     segments: Floats
     running: Floats
     time: Floats
+    bounded: npt.NDArray[np.bool_]
     n_accidents: int
 
     @property
@@ -69,8 +74,9 @@ def exponents_of(growth: Growth, dt: float, rounding: float, level: float) -> Ex
     """Return exponents per unit of time with their errors.
 
     At least 8 trajectories that go their own ways give the error by their scatter. Where they are fewer, it comes from
-    the scatter of segments, twentieths of the time, averaged over trajectories first; where they fluctuate together,
-    so that they are no independent samples, from the larger of the two.
+    the scatter of segments, twentieths of the time, averaged over trajectories first, or, on a cycle, from how far sums
+    of the growth stray (see `_scatter_over_time`); where they fluctuate together, so that they are no independent
+    samples, from the larger of the two.
 
     Parameters
     ----------
@@ -96,7 +102,7 @@ def exponents_of(growth: Growth, dt: float, rounding: float, level: float) -> Ex
     segments = log_stretch.reshape(N_SEGMENTS, -1, *log_stretch.shape[1:]).sum(1) / (segment_steps * dt)[:, None, None]
     running = log_stretch.mean(1).cumsum(0) / (steps.cumsum() * dt)[:, None]
     floor = _ROUNDING * rounding / dt
-    over_time = segments.mean(1).std(0, ddof=1) / N_SEGMENTS**0.5
+    over_time, bounded = _scatter_over_time(log_stretch.mean(1), segments.mean(1), (steps * dt).astype(np.float64))
     over_trajectories = _scatter_over_trajectories(np.where(infinite, 0, by_trajectory))
     by_segments = np.isnan(over_trajectories) | (_together(segments) & (over_time > over_trajectories))
     sem = np.maximum(np.where(by_segments, over_time, over_trajectories), floor)
@@ -110,8 +116,33 @@ def exponents_of(growth: Growth, dt: float, rounding: float, level: float) -> Ex
     accidents = int(growth.n_singular[:, order][~infinite].sum())
     return Exponents(
         mean, sem, over_time, over_trajectories, low, high,
-        by_trajectory, segments, running, steps.cumsum() * dt, accidents,
+        by_trajectory, segments, running, steps.cumsum() * dt, bounded & by_segments, accidents,
     )  # fmt: skip
+
+
+def _scatter_over_time(
+    log_stretch: Floats, segments: Floats, durations: Floats
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    r"""Return the standard error by time, and whether sums are bounded, ``(exponent,)`` each.
+
+    Sums of a growth that fluctuates at random walk away from their trend, and segments are its independent samples. On
+    a cycle sums stay within bounds: what one segment gains the next loses, and the error falls as 1 / T, not its root.
+    Where segments vary hardly more than the blocks within them, the error is :math:`\sqrt{6 \overline{R^2}} / T`, by
+    deviations R of the sums from their trend. Of a sine of amplitude a this is 1.7 a / T, and the interval twice as
+    wide; from any phase to any other are 2 a at most. Of a random walk, whose R is a Brownian bridge, it would be the
+    same error as that of segments, with more chance in it.
+    """
+    rates = log_stretch / durations[:, None]
+    # variances of sums, as multiples of those of a block
+    longer = (len(rates) / len(segments)) ** 2 * segments.var(0, ddof=1)
+    bounded = longer < _BOUNDED * rates.var(0, ddof=1)
+    by_segments = segments.std(0, ddof=1) / len(segments) ** 0.5
+    time = durations.cumsum()[:, None]
+    sums = log_stretch.cumsum(0)
+    strays = sums - sums[-1] * time / time[-1]
+    by_bounds = (6 * (strays**2).mean(0)) ** 0.5 / time[-1]
+    bounded &= by_bounds < by_segments
+    return np.where(bounded, by_bounds, by_segments), bounded
 
 
 def _scatter_over_trajectories(values: Floats) -> Floats:

@@ -9,6 +9,7 @@ import numpy as np
 from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE, SEQUENTIAL, histogram
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.neuro.dynamics.projections.directions import draw_start_and_direction, key_of_starts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,14 +23,15 @@ class Rotations(Result):
     ``data`` holds over ``plane``, fastest first: ``frequency``; ``free_frequency``, of free linear dynamics in the
     plane (0 where they do not turn), which is higher where activity runs on ellipses; ``variance_share``; and the
     share of the changes in it that a rotation (``plane_r2_skew``) and free linear dynamics (``plane_r2_best``) explain;
-    the same in all dimensions, ``r2_skew`` and ``r2_best``; and ``projection`` over ``trial``, ``time`` and ``axis``,
-    in the first plane.
+    the same in all dimensions, ``r2_skew`` and ``r2_best``; ``noise_share``, at least how much of the changes is noise
+    that is new in every sample, and ``frequency_loss``, by how much each frequency is too low for it; and
+    ``projection`` over ``trial``, ``time`` and ``axis``, in the first plane.
     """
 
     @property
     def figure_size(self) -> tuple[float, float]:
         """Width and height in inches."""
-        return 4.6, 4.6
+        return 4.6, 5.2
 
     def _draw(self, ax: Axes) -> None:
         paths = self.data["projection"].values
@@ -38,12 +40,16 @@ class Rotations(Result):
         for path, at in zip(paths, place, strict=True):
             colour = SEQUENTIAL(_DARKER + (1 - _DARKER) * at)
             ax.plot(path[:, 0], path[:, 1], color=colour, lw=1.2)
-            ax.plot(path[0, 0], path[0, 1], "o", color=colour, markersize=4)
+            draw_start_and_direction(ax, path, colour)
+        key_of_starts(ax, MUTED_INK, "a condition")
+        for at, label in ((_DARKER, "starts low on jPC 1"), (1.0, "starts high on jPC 1")):
+            ax.plot([], [], color=SEQUENTIAL(at), lw=1.2, label=label)
+        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, borderaxespad=0)
         ax.set_aspect("equal", adjustable="datalim")
         ax.set_xlabel("jPC 1")
         ax.set_ylabel("jPC 2")
         frequency = self.data["frequency"]
-        ax.set_title(f"{float(frequency[0]):.3g} {frequency.attrs['units']}, dots: start of a condition", fontsize=10)
+        ax.set_title(f"fastest plane: {float(frequency[0]):.3g} {frequency.attrs['units']}", fontsize=10)
 
     def _summary_lines(self) -> list[str]:
         """Return planes and fits in words."""

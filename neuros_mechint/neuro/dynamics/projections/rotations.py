@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,14 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.dynamics.projections.rotation_results import Rotations, RotationTest
-from neuros_mechint.neuro.dynamics.projections.skew import fit_free, fit_skew, rotation_planes, steps, turning_angle
+from neuros_mechint.neuro.dynamics.projections.skew import (
+    fit_free,
+    fit_skew,
+    fresh_noise,
+    rotation_planes,
+    steps,
+    turning_angle,
+)
 from neuros_mechint.neuro.dynamics.projections.tensor_entropy import maximum_entropy
 from neuros_mechint.neuro.dynamics.projections.trials import stacked
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories, as_given, trajectories
@@ -23,6 +31,9 @@ _FEWEST_TIMES = 3
 # of 100 runs of smooth noise with 3, 4, 5, 6, 8 and 10 conditions 90, 40, 15, 10, 2 and 4 had p of .05 and less
 _FEWEST_TESTED = 8
 _FEWEST_STEPS_PER_DIMENSION = 3
+# of 24 autoregressions of 0 to .9, which have no noise in the measurement, at most .06
+_MUCH_NOISE = 0.15
+_MOST_NOISE = 0.5  # above, there may be far more than what is seen of it
 
 
 class RotationalDynamics(Parameterised):
@@ -33,7 +44,8 @@ class RotationalDynamics(Parameterised):
     in closed form, and beside them free linear dynamics. Their planes come in pairs of axes (jPCs), fastest first;
     activity turns from the first towards the second, and the first is the one along which conditions differ most at
     the first time. Changes are compared with the state half-way between two times, so that a rotation is recovered
-    exactly whatever its angle per sample.
+    exactly whatever its angle per sample. Noise that is new in every sample lowers R² a lot and frequencies a little;
+    at least how much is estimated (``noise_share``, ``frequency_loss`` of the result) and warned of.
 
     Parameters
     ----------
@@ -101,12 +113,35 @@ class RotationalDynamics(Parameterised):
             conditions of different times, fewer than 3 times, or too few for so many components.
         OptionError
             An odd number of components, or more than the activity has.
+
+        Warns
+        -----
+        UserWarning
+            Where noise that is new in every sample makes 15% of the changes or more.
         """
-        found, values = self._values(X)
-        self._fit(values)
-        self.frequencies_ = self._angles / (2 * np.pi * found.dt)
-        self.result_ = self._result(values, found)
+        self._fit_result(X)
+        for text in self.result_.warnings:
+            warnings.warn(text, UserWarning, stacklevel=2)
         return self
+
+    def estimate(self, X: Any) -> Rotations:
+        """Fit and return planes, frequencies and fits as a result that says, draws and keeps them.
+
+        Parameters
+        ----------
+        X : see `fit`
+
+        Returns
+        -------
+        Rotations
+            The same as ``fit(X).result_``, which tells what `fit` warns of; this object stays as it is.
+
+        Raises
+        ------
+        InputError, OptionError
+            As `fit`.
+        """
+        return RotationalDynamics(**self.get_params())._fit_result(X).result_
 
     def transform(self, X: Any) -> Any:
         """Return activity along the axes of the planes, in the form in which it comes.
@@ -181,6 +216,13 @@ class RotationalDynamics(Parameterised):
         found = trajectories(x, _FEWEST_TIMES, fewest, "X", why)
         return found, stacked(found, "jPCA")
 
+    def _fit_result(self, x: Any) -> RotationalDynamics:
+        found, values = self._values(x)
+        self._fit(values)
+        self.frequencies_ = self._angles / (2 * np.pi * found.dt)
+        self.result_ = self._result(values, found)
+        return self
+
     def _fit(self, values: Floats) -> RotationalDynamics:
         ranges = np.ptp(values, axis=(0, 1))
         if not ranges.any():
@@ -232,6 +274,10 @@ class RotationalDynamics(Parameterised):
         free = [turning_angle(fit_free(one)) / (2 * np.pi * found.dt) for one in within]
         projection = (values / self.scale_ - self.mean_) @ self.components_.T
         share = (projection**2).mean((0, 1)).reshape(-1, 2).sum(1) / self._variances.sum()
+        noise = fresh_noise(list(projection))
+        # both changes and states half-way hold two values of the noise
+        noise_share = min(2 * noise * projection.shape[2] / (self._steps.changes**2).sum(1).mean(), 1.0)
+        loss = [min(noise / 2 / (one.states**2).mean(), 1.0) for one in within]
         units = "cycles per sample" if found.sampling_rate is None else "Hz"
         data = xr.Dataset(
             {
@@ -242,6 +288,8 @@ class RotationalDynamics(Parameterised):
                 "plane_r2_best": ("plane", fits[:, 1], {"units": "1"}),
                 "r2_skew": ((), self.r2_skew_, {"units": "1"}),
                 "r2_best": ((), self.r2_best_, {"units": "1"}),
+                "noise_share": ((), noise_share, {"units": "1", "long_name": "share of noise in the changes"}),
+                "frequency_loss": ("plane", loss, {"units": "1", "long_name": "share of the frequency lost to noise"}),
                 "projection": (("trial", "time", "axis"), projection[..., :2], {"units": "activity"}),
             },
             {"plane": np.arange(1, len(fits) + 1), "time": np.arange(values.shape[1]) * found.dt},
@@ -252,7 +300,23 @@ class RotationalDynamics(Parameterised):
             attributes={**self.get_params(), "n_trials": values.shape[0], "n_times": values.shape[1]},
             provenance=Provenance.record(arguments={"X": values, **self.get_params()}),
             citations=("churchland2012",),
+            warnings=_noise_warning(noise_share, loss, self.r2_skew_),
         )
+
+
+def _noise_warning(noise_share: float, loss: list[float], r2: float) -> tuple[str, ...]:
+    if noise_share < _MUCH_NOISE:
+        return ()
+    if noise_share > _MOST_NOISE:
+        rest = "too little is left to say how much rotations explain of it"
+    else:
+        better = 100 * min(r2 / (1 - noise_share), 1)
+        rest = f"of the rest rotations explain {better:.0f}% or more, not {100 * r2:.0f}%"
+    return (
+        f"noise that is new in every sample makes at least {100 * noise_share:.0f}% of the changes: {rest}; "
+        f"frequencies are about {', '.join(f'{100 * one:.2g}%' for one in loss)} too low, or more; average more "
+        "repetitions, or smooth",
+    )
 
 
 def _principal_axes(rows: Floats) -> tuple[Floats, Floats]:

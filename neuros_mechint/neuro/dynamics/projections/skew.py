@@ -72,6 +72,30 @@ def fit_free(given: Steps) -> Floats:
     return np.linalg.lstsq(given.states, given.changes, rcond=None)[0].T.astype(np.float64)
 
 
+def fresh_noise(trials: Sequence[Floats]) -> float:
+    r"""Return at least how much variance per dimension is noise that is new at every time.
+
+    What linear dynamics :math:`x_{t+1} \approx F x_t` leave, :math:`r_t`, has no product with its neighbour, whatever
+    drives the dynamics, but for noise :math:`e` of the measurement, which is in two of them:
+    :math:`\langle r_{t+1} r_t^\top \rangle \approx -F \langle e e^\top \rangle`. Noise lowers :math:`F` too,
+    so that less than half of what noise as strong as the activity adds may be found.
+
+    Examples
+    --------
+    >>> angle, noise = 0.2 * np.arange(4000), 0.1 * np.random.default_rng(0).normal(size=(4000, 2))
+    >>> circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    >>> bool(0.009 < fresh_noise([circle + noise]) < 0.01), bool(fresh_noise([circle]) < 1e-9)
+    (True, True)
+    """
+    before, after = (np.concatenate([trial[part] for trial in trials]) for part in (slice(-1), slice(1, None)))
+    forward = np.linalg.lstsq(before, after, rcond=None)[0].T
+    left = [trial[1:] - trial[:-1] @ forward.T for trial in trials]
+    products = sum((one[1:].T @ one[:-1] for one in left), np.zeros_like(forward))
+    products /= sum(len(one) - 1 for one in left)
+    size = float((forward**2).sum())
+    return max(-float((forward * products).sum()) / size, 0.0) if size > 0 else 0.0
+
+
 def fit_skew(given: Steps) -> Floats:
     r"""Return the skew-symmetric dynamics that explain most of the changes: they rotate and do nothing else.
 
