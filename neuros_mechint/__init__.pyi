@@ -117,6 +117,9 @@ from .neuro.circuits.comparison.compare import compare_circuits as compare_circu
 from .neuro.circuits.diagrams.diagram import circuit_diagram as circuit_diagram
 from .neuro.circuits.dunl.estimator import DUNL as DUNL
 from .neuro.circuits.dunl.mixed import mixed_selectivity as mixed_selectivity
+from .neuro.circuits.dunl.score import match_kernels as match_kernels
+from .neuro.circuits.dunl.score import score_events as score_events
+from .neuro.circuits.latent.channels import split_signed_channels as split_signed_channels
 from .neuro.circuits.latent.model import LatentCircuitModel as LatentCircuitModel
 from .neuro.circuits.latent.perturbation import changed_run as changed_run
 from .neuro.circuits.latent.perturbation import latent_perturbation_test as latent_perturbation_test

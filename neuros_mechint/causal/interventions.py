@@ -57,6 +57,15 @@ def check_editable(model: Any) -> None:
         raise CapabilityError(f"{model!r} cannot be edited, so nothing can be patched into it")
 
 
+def check_differentiable(model: Any, fix: str | None = None) -> None:
+    """Raise unless a model can be edited and has gradients; ``fix`` says what does without them."""
+    check_editable(model)
+    if "gradient" not in model.capabilities:
+        raise CapabilityError(
+            f"{model!r} has no gradients", expected="a model with 'gradient' among `model.capabilities`", fix=fix
+        )
+
+
 def check_can_intervene(model: Any, metric: Any, inputs: Any = None) -> None:
     """Raise unless a model can be edited, a metric can be called, and reads no padding of the inputs, where given."""
     check_editable(model)

@@ -168,7 +168,7 @@ def check_option(parameter: str, value: object, allowed: Collection[object]) -> 
       expected: one of 'exact', 'eap'
       to fix:   did you mean 'exact'?
     """
-    if value in allowed:
+    if _is_one_of(value, allowed):
         return
     near = near_names(str(value), [str(option) for option in allowed])
     raise OptionError(
@@ -176,3 +176,11 @@ def check_option(parameter: str, value: object, allowed: Collection[object]) -> 
         expected="one of " + ", ".join(repr(option) for option in allowed),
         fix=f"did you mean {near[0]!r}?" if near else None,
     )
+
+
+def _is_one_of(value: object, allowed: Collection[object]) -> bool:
+    """Return whether a value is among others; an array, which compares entry by entry, is not."""
+    try:
+        return bool(value in allowed)
+    except (TypeError, ValueError):
+        return False

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
+from neuros_mechint.core.labels import as_numpy, refuse_masked
 from neuros_mechint.core.random import SeedLike, generator
 
 LINKS = ("poisson", "bernoulli", "gaussian")
@@ -16,6 +19,8 @@ LINKS = ("poisson", "bernoulli", "gaussian")
 
 _MOST_KERNELS = 4
 _SHORTEST_KERNEL = 20
+_LARGEST = 1e6
+_MOST_COUNTS = 1e15  # per bin: above, not every whole number has a float of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +112,7 @@ def planted_events(
     Raises
     ------
     InputError
-        If kernels are longer than trials or trials too short for so many events.
+        If kernels are longer than trials, trials too short for so many events, or counts too large to be drawn.
     OptionError
         If a number is out of range or the link unknown.
 
@@ -121,10 +126,11 @@ def planted_events(
     check_option("link", link, LINKS)
     sizes = whole("n_trials", n_trials), whole("n_times", n_times)
     kernels = event_kernels(n_kernels, kernel_length)
-    fewest = whole("events[0]", events[0], 0)
-    most = whole("events[1]", events[1], fewest)
-    lowest = number("log_gain[0]", log_gain[0], 0, np.inf, closed="neither")
-    highest = number("log_gain[1]", log_gain[1], lowest, np.inf, closed="left")
+    fewest, most = _two("events", events)
+    fewest, most = whole("events[0]", fewest, 0), whole("events[1]", most, fewest)
+    lowest, highest = _two("log_gain", log_gain)
+    lowest = number("log_gain[0]", lowest, 0, _LARGEST, closed="neither")
+    highest = number("log_gain[1]", highest, lowest, _LARGEST, closed="both")
     n_starts = n_times - kernel_length + 1
     if n_starts < max(most, 1):
         raise InputError(
@@ -205,11 +211,23 @@ def superpose(codes: Floats, kernels: Floats) -> Floats:
     -------
     numpy.ndarray of shape (..., n_times)
 
+    Raises
+    ------
+    InputError
+        Codes of another number of kernels, or no real numbers.
+
     Examples
     --------
     >>> superpose(np.array([[0.0, 2.0, 0.0, 1.0]]), np.array([[1.0, 3.0]])).tolist()
     [0.0, 2.0, 6.0, 1.0]
     """
+    codes, kernels = _numbers("codes", codes), _numbers("kernels", kernels)
+    if codes.ndim < 2 or kernels.ndim != 2 or codes.shape[-2] != len(kernels):
+        raise InputError(
+            "codes do not fit the kernels",
+            expected="(..., n_kernels, n_times) and (n_kernels, kernel_length)",
+            got=f"{codes.shape} and {kernels.shape}",
+        )
     n_times = codes.shape[-1]
     total = np.zeros((*codes.shape[:-2], n_times))
     for lag in range(min(kernels.shape[1], n_times)):
@@ -229,6 +247,11 @@ def permuted_bins(counts: Floats, seed: SeedLike = 0) -> Floats:
     -------
     numpy.ndarray of shape (..., n_times)
 
+    Raises
+    ------
+    InputError
+        No real numbers, NaN, a mask, or no axis of time.
+
     Examples
     --------
     >>> counts = planted_events(n_trials=3).counts
@@ -236,7 +259,10 @@ def permuted_bins(counts: Floats, seed: SeedLike = 0) -> Floats:
     >>> bool((shuffled.sum(1) == counts.sum(1)).all()), bool((shuffled == counts).all())
     (True, False)
     """
-    return generator(seed).permuted(np.asarray(counts, dtype=float), axis=-1)
+    values = _numbers("counts", counts)
+    if not values.ndim or not values.size:
+        raise InputError("there are no bins", expected="time along the last axis", got=f"shape {values.shape}")
+    return generator(seed).permuted(values, axis=-1)
 
 
 def drifting_counts(
@@ -279,7 +305,7 @@ def drifting_counts(
 def _linear_predictor(base: float, link: str) -> float:
     """Return what the link turns into ``base``."""
     if link == "gaussian":
-        return number("base", base, -np.inf, np.inf, closed="neither")
+        return number("base", base, -_LARGEST, _LARGEST, closed="both")
     if link == "bernoulli":
         probability = number("base", base, 0, 1, closed="neither")
         return float(np.log(probability / (1 - probability)))
@@ -290,5 +316,35 @@ def _draw_counts(predictor: Floats, link: str, random: np.random.Generator) -> F
     if link == "gaussian":
         return predictor + random.standard_normal(predictor.shape)
     if link == "bernoulli":
-        return (random.random(predictor.shape) < 1 / (1 + np.exp(-predictor))).astype(float)
+        return (random.random(predictor.shape) < 0.5 + np.tanh(predictor / 2) / 2).astype(float)
+    most = float(predictor.max())
+    if most > np.log(_MOST_COUNTS):
+        raise InputError(
+            "counts are too large to be drawn",
+            expected=f"up to {_MOST_COUNTS:g} per bin",
+            got=f"exp({most:.4g}) expected in one",
+            fix="lower base, log_gain or depth",
+        )
     return random.poisson(np.exp(predictor)).astype(float)
+
+
+def _two(name: str, values: Any) -> tuple[Any, Any]:
+    if isinstance(values, list | tuple | np.ndarray) and len(values) == 2:
+        return values[0], values[1]
+    raise OptionError(f"{name} is no range", expected="two numbers, the smallest and the largest", got=repr(values))
+
+
+def _numbers(name: str, values: Any) -> Floats:
+    for part in (values, *values) if isinstance(values, list | tuple) else (values,):
+        refuse_masked(part, name)
+    try:
+        array = as_numpy(values) if isinstance(values, torch.Tensor) else np.asarray(values)
+    except (ValueError, TypeError) as error:  # rows of different lengths, sparse tensors
+        raise InputError(f"{name} are no array", expected="numbers in rows of one length", got=str(error)) from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} are no real numbers", expected="finite numbers", got=f"dtype {array.dtype}")
+    with np.errstate(over="ignore"):  # of longer floats
+        array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} have NaN or infinite values", expected="finite numbers")
+    return array

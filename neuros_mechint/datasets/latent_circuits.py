@@ -28,7 +28,9 @@ _CUE, _STIMULUS = slice(7, 25), slice(30, None)
 _CUE_SIZE, _BASELINE, _INPUT_NOISE = 1.2, 0.2, 0.03
 _HOLD, _SHARE_ON, _STRONGEST = 8, 0.6, 1.2  # of rich inputs
 _N_INPUTS, _N_OUTPUTS = 6, 2
-_DENSITY, _STEADY, _LEAST_SHARE, _MOST_DRAWS = 0.3, 0.8, 0.15, 1000
+_DENSITY, _STEADY, _LEAST_SHARE = 0.3, 0.8, 0.15
+_MOST_DRAWS, _DRAWS_PER_GAIN = 1000, 100
+_MOST_NOISE = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,15 +137,14 @@ def planted_latent_circuit(
     check_option("inputs", inputs, INPUT_KINDS)
     n_nodes = _N_INPUTS + whole("n_hidden", n_hidden, 0) + _N_OUTPUTS
     n_repeats = whole("n_trials_per_condition", n_trials_per_condition)
-    noise = number("noise", noise, 0, np.inf, closed="left")
+    noise = number("noise", noise, 0, _MOST_NOISE, closed="both")
     if whole("n_units", n_units) < n_nodes:
         raise InputError("there are fewer units than nodes", expected=f"n_units of at least {n_nodes}", got=n_units)
     random = generator(seed)
     drawn = _task(n_repeats, random) if inputs == "task" else _rich(n_repeats, random)
-    input_weights = np.eye(n_nodes, _N_INPUTS) * random.uniform(0.6, 1.4, _N_INPUTS)
-    gains = random.uniform(0.6, 1.4, (_N_OUTPUTS, 1))
-    output_weights = np.eye(_N_OUTPUTS, n_nodes, n_nodes - _N_OUTPUTS) * gains
-    connectivity, states = _active_circuit(kind, input_weights, drawn, random)
+    input_gains, output_gains = _gains(_N_INPUTS, random), _gains(_N_OUTPUTS, random)
+    output_weights = np.eye(_N_OUTPUTS, n_nodes, n_nodes - _N_OUTPUTS) * output_gains[:, None]
+    connectivity, input_weights, states = _active_circuit(kind, n_nodes, input_gains, drawn, random)
     embedding = np.linalg.qr(random.standard_normal((n_units, n_nodes)))[0] * random.choice([-1.0, 1.0], n_nodes)
     size = noise * states.std()
     activity = states @ embedding.T
@@ -180,16 +181,25 @@ def _rich(n_repeats: int, random: np.random.Generator) -> Floats:
     return levels.repeat(_HOLD, axis=1)[:, :_N_TIMES].repeat(n_repeats, axis=0)
 
 
+def _gains(n_signals: int, random: np.random.Generator) -> Floats:
+    return random.uniform(0.6, 1.4, n_signals)
+
+
 def _active_circuit(
-    kind: str, input_weights: Floats, inputs: Floats, random: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Return a circuit of which no node is nearly silent, and its states."""
+    kind: str, n_nodes: int, input_gains: Floats, inputs: Floats, random: np.random.Generator
+) -> tuple[Floats, Floats, Floats]:
+    """Return connectivity and input weights of a circuit of which no node is nearly silent, and its states.
+
+    Some input gains leave a node nearly silent in any wiring: where many draws fail, these are drawn anew.
+    """
     draw = _gating if kind == "gating" else _sparse
-    for _ in range(_MOST_DRAWS):
-        connectivity = draw(len(input_weights), random)
+    for index in range(_MOST_DRAWS):
+        if index and index % _DRAWS_PER_GAIN == 0:
+            input_gains = _gains(len(input_gains), random)
+        connectivity, input_weights = draw(n_nodes, random), np.eye(n_nodes, _N_INPUTS) * input_gains
         states = _run(connectivity, input_weights, inputs)
         if states.std((0, 1)).min() >= _LEAST_SHARE * states.std():
-            return connectivity, states
+            return connectivity, input_weights, states
     raise InputError(
         "no circuit was drawn of which every node varies", got=f"{_MOST_DRAWS} draws", fix="ask for fewer n_hidden"
     )

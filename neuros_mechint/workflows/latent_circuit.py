@@ -8,21 +8,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import nn
 
 from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import CapabilityError, whole
+from neuros_mechint.core.errors import CapabilityError, InputError, number, whole
 from neuros_mechint.core.figures.colours import PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.datasets.tasks import Trials, context_decision
+from neuros_mechint.neuro.circuits.latent.channels import split_signed_channels
+from neuros_mechint.neuro.circuits.latent.checks import real_numbers
 from neuros_mechint.neuro.circuits.latent.dynamics import simulate
 from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
 from neuros_mechint.neuro.circuits.latent.perturbation import changed_run, latent_perturbation_test
-from neuros_mechint.neuro.circuits.latent.selection import select_latent_size
+from neuros_mechint.neuro.circuits.latent.selection import numbers_of_nodes, select_latent_size
 from neuros_mechint.neuro.circuits.latent.validation import compare_with_pca
 from neuros_mechint.neuro.dynamics.analysis.parts import pack, unpack
 
@@ -32,16 +35,19 @@ if TYPE_CHECKING:
 CHANNELS = ("context motion", "context color", "motion +", "motion -", "color +", "color -")
 """Inputs of the circuit: cues, and either sign of either evidence. Nodes receive no negative inputs."""
 
+CHOICES = ("choice +", "choice -")
+"""Outputs of the circuit: evidence for either choice."""
+
 CAPTIONS = {
     "size": "How well circuits of several sizes predict trials they were not fitted to.",
-    "circuit": "Connections between the nodes. Nodes 0 and 1 receive the cues of motion and color, 2 to 5 the evidence "
-    "for motion + and -, color + and -; the last two are the evidence for either choice.",
+    "circuit": "Connections between the nodes, named after the input they receive or the choice they stand for.",
     "perturbation": "The circuit predicts what a change of the network's recurrent weights does to its choices; beside "
     "it, changes along other directions, which it should not predict.",
     "gating": "How much either evidence counts at the end of a trial, with the connections from the contexts to the "
     "evidence they should suppress in place and cut, in the network and in the circuit.",
     "pca": "The circuit beside linear dynamics of as many principal components.",
 }
+_N_INPUTS = 4  # of the task: motion, color and two cues
 _ALPHA = 1.0  # torch's recurrent layers have no leak
 _EVIDENCE = {"motion": 0, "color": 1}
 _SUPPRESSED = {0: (4, 5), 1: (2, 3)}  # context: nodes of the evidence that does not count
@@ -176,6 +182,8 @@ def decision_circuit(
     ------
     CapabilityError
         A network without one simple recurrent layer.
+    InputError
+        A network with other inputs or outputs than those of the task.
     OptionError
         Numbers out of range.
 
@@ -196,8 +204,8 @@ def decision_circuit(
     >>> list(found.parts)
     ['circuit', 'perturbation', 'gating', 'pca']
     """
-    sizes = [whole("sizes", size, 8) for size in sizes]
-    random = generator(seed)
+    sizes = numbers_of_nodes(sizes, least=len(CHANNELS) + len(CHOICES))
+    n_trials, noise, random = whole("n_trials", n_trials), number("noise", noise, 0, np.inf, "left"), generator(seed)
     trials = context_decision(n_trials, noise=noise, seed=random)
     recorded = _recorded(network, trials)
     parts: dict[str, Result] = {}
@@ -205,11 +213,11 @@ def decision_circuit(
     if len(sizes) > 1:
         chosen = select_latent_size(*recorded, sizes=sizes, alpha=_ALPHA, seed=random, progress=progress)
         parts["size"], n_nodes = chosen, chosen.chosen
-    model = LatentCircuitModel(n_nodes, 6, 2, alpha=_ALPHA, n_starts=n_starts, seed=random)
-    model.fit(*recorded, progress=progress)
+    model = LatentCircuitModel(n_nodes, alpha=_ALPHA, n_starts=n_starts, seed=random)
+    model.fit(*recorded, progress=progress, input_names=CHANNELS, output_names=CHOICES)
     parts["circuit"] = model.result_
     test = context_decision(min(n_trials, _N_TESTED), noise=noise, seed=random).inputs.numpy()
-    run = changed_run(network, test, read=_by_sign)
+    run = changed_run(network, test, read=split_signed_channels)
     parts["perturbation"] = latent_perturbation_test(model, run, channels(test), seed=random, progress=progress)
     parts["gating"] = gating_test(model, network, seed=random)
     parts["pca"] = compare_with_pca(model, *recorded, seed=random, progress=progress)
@@ -228,18 +236,22 @@ def channels(inputs: Floats) -> Floats:
     -------
     numpy.ndarray of shape (n_trials, n_times, 6)
 
+    Raises
+    ------
+    InputError
+        Anything else.
+
     Examples
     --------
     >>> channels(np.array([[[0.5, -2.0, 1.0, 0.0]]])).ravel().tolist()
     [1.0, 0.0, 0.5, 0.0, 0.0, 2.0]
     """
-    motion, color, *cues = np.moveaxis(inputs, -1, 0)
-    signed = [np.maximum(sign * evidence, 0) for evidence in (motion, color) for sign in (1, -1)]
-    return np.stack([*cues, *signed], axis=-1)
-
-
-def _by_sign(outputs: Floats) -> Floats:
-    return np.concatenate([np.maximum(outputs, 0), np.maximum(-outputs, 0)], axis=-1)
+    given = real_numbers(inputs, "inputs")
+    if given.ndim != 3 or given.shape[-1] != _N_INPUTS:
+        raise InputError(
+            "these are not the inputs of the task", expected=f"(n_trials, n_times, {_N_INPUTS})", got=given.shape
+        )
+    return np.concatenate([given[..., 2:], split_signed_channels(given[..., :2])], axis=-1)
 
 
 def _recorded(network: nn.Module, trials: Trials) -> _Recorded:
@@ -247,9 +259,21 @@ def _recorded(network: nn.Module, trials: Trials) -> _Recorded:
     adapter = adapt(network)
     if "step" not in adapter.capabilities:
         raise CapabilityError("the network has no single recurrent layer", got=type(network).__name__)
-    run = adapter.run(trials.inputs, capture=["hidden"])
+    expected = f"(n_trials, n_times, {_N_INPUTS}) to (n_trials, n_times, 1): motion, color and two cues to a choice"
+    try:
+        run = adapter.run(trials.inputs, capture=["hidden"])
+    except RuntimeError as error:
+        raise InputError("the network does not take the inputs of the task", expected=expected, got=error) from error
+    shape = tuple(run.output.shape) if isinstance(run.output, torch.Tensor) else type(run.output).__name__
+    if shape != (*trials.inputs.shape[:2], 1):
+        raise InputError(
+            "the network does not return the choice of the task",
+            expected=expected,
+            got=shape,
+            fix="wrap a bare recurrent layer in a module that reads one output from its states",
+        )
     states, outputs = (_late(values.double().numpy()) for values in (run.activations["hidden"], run.output))
-    return _Recorded(channels(trials.inputs.double().numpy()), states, _by_sign(outputs))
+    return _Recorded(channels(trials.inputs.double().numpy()), states, split_signed_channels(outputs))
 
 
 def _late(values: Floats) -> Floats:
@@ -271,7 +295,13 @@ def gating_test(model: LatentCircuitModel, network: nn.Module, seed: SeedLike = 
     Returns
     -------
     GatingTest
+
+    Raises
+    ------
+    InputError
+        A circuit that is not fitted, or has other inputs and outputs; a network that does not take those of the task.
     """
+    _check_circuit(model)
     context, motion, color = _probes()
     probes = context_decision(len(context), noise=0.0).inputs.double().numpy()
     shown = probes[:1, :, :1] != 0  # the time of the evidence is the same in all trials
@@ -317,6 +347,19 @@ def gating_test(model: LatentCircuitModel, network: nn.Module, seed: SeedLike = 
         citations=("langdon2025", "mante2013"),
         warnings=_gating_doubts(np.stack(cut), np.abs(influence[0])),
     )
+
+
+def _check_circuit(model: LatentCircuitModel) -> None:
+    """Raise `InputError` unless a circuit is fitted to `CHANNELS` and `CHOICES`, each with a node of its own."""
+    least = len(CHANNELS) + len(CHOICES)
+    connectivity = getattr(model, "connectivity_", None)
+    sizes = () if connectivity is None else (model.input_weights_.shape[1], len(model.output_weights_))
+    if sizes != (len(CHANNELS), len(CHOICES)) or len(model.connectivity_) < least:
+        raise InputError(
+            "this is no circuit of a context-dependent decision",
+            expected=f"a fitted LatentCircuitModel of at least {least} nodes; inputs {CHANNELS}, outputs {CHOICES}",
+            got=f"{model!r}" if sizes == () else f"{len(model.connectivity_)} nodes; inputs and outputs: {sizes}",
+        )
 
 
 def _gating_doubts(cut: Floats, influence: Floats) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 import xarray as xr
 
@@ -152,3 +154,54 @@ def test_diagrams_refuse_what_does_not_fit():
         circuit_diagram(np.ones((3, 3)), threshold=2.0)
     with pytest.raises(InputError, match="no connectivity"):
         circuit_diagram(torch.zeros(3))
+
+
+def test_labels_say_which_axis_and_which_order_is_meant():
+    weights = circuit(0, 4)
+    rows, columns = list("abcd"), list("cadb")
+    order = [rows.index(name) for name in columns]
+    labelled = xr.DataArray(weights, dims=("target", "source"), coords={"target": rows, "source": rows})
+    shuffled = labelled[:, order]
+    for given in (labelled, labelled.T, shuffled, shuffled.T, shuffled.to_pandas()):
+        found = as_wiring(given)
+        order_back = [found.names.index(name) for name in rows]
+        np.testing.assert_array_equal(found.weights[np.ix_(order_back, order_back)], weights)
+    assert as_wiring(labelled.T).weights.tolist() == weights.tolist()
+    with pytest.raises(InputError, match="other labels than rows"):
+        as_wiring(labelled.assign_coords(source=list("abcx")))
+    assert as_wiring(labelled.drop_vars("target")).names == tuple(rows)
+    assert as_wiring(pd.DataFrame(weights)).names == ("0", "1", "2", "3")
+
+
+def test_sparse_connectivity_is_the_same_as_dense():
+    weights = circuit(0)
+    for given in (scipy.sparse.csr_array(weights), torch.tensor(weights).to_sparse()):
+        np.testing.assert_array_equal(as_wiring(given).weights, weights)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [[0.0, 1.0], [1.0]],
+        "wiring",
+        [["a", "b"], ["c", "d"]],
+        3,
+        None,
+        object(),
+        np.full((2, 2), 1j),
+        np.ma.masked_array(np.ones((2, 2)), mask=np.eye(2)),
+        nx.DiGraph([("a", "b", {"weight": 1j})]),
+        nx.DiGraph([("a", "b", {"weight": "strong"})]),
+    ],
+    ids=["ragged", "text", "names", "number", "none", "object", "complex", "masked", "complex edge", "text edge"],
+)
+@pytest.mark.parametrize("function", [as_wiring, circuit_diagram, nm.network_motifs, lambda x: compare_circuits(x, x)])
+def test_what_is_no_connectivity_is_refused_by_all(function, odd):
+    with pytest.raises(InputError):
+        function(odd)
+
+
+@pytest.mark.parametrize("odd", [{"populations": 3}, {"names": 3}, {"populations": []}, {"names": ["a"]}])
+def test_names_and_populations_are_one_of_each_node(odd):
+    with pytest.raises(InputError, match="do not fit the nodes"):
+        circuit_diagram(circuit(0, 4), **odd)

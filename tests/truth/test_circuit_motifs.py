@@ -163,3 +163,16 @@ def test_unknown_options_are_refused():
     for wrong in ({"correction": "bonferoni"}, {"signed": "yes"}, {"n_nulls": 3}, {"threshold": -1}):
         with pytest.raises(OptionError):
             network_motifs(graph, **wrong)
+
+
+@pytest.mark.parametrize("correction", ["holm", "none"])
+def test_the_number_of_random_graphs_that_is_said_to_do_does(correction):
+    weights = with_loops(0)[:30, :30]
+    few = network_motifs(weights, n_nulls=19, correction=correction, progress=False)
+    (warning,) = [text for text in few.warnings if "would do" in text]
+    needed = int(warning.split("n_nulls=")[1].split()[0])
+    n_tests = few.data.sizes["triad"] if correction == "holm" else 1
+    assert n_tests / (needed + 1) < 0.05 <= n_tests / needed
+    if correction == "none":  # the number of triads, which random graphs may add to, does not matter
+        enough = network_motifs(weights, n_nulls=needed, correction=correction, progress=False)
+        assert not any("would do" in text for text in enough.warnings)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.datasets.event_trains import (
     drifting_counts,
     event_kernels,
@@ -16,12 +15,12 @@ from neuros_mechint.datasets.event_trains import (
     planted_events,
     superpose,
 )
+from neuros_mechint.neuro.circuits.dunl.amplitudes import Problem, newton
 from neuros_mechint.neuro.circuits.dunl.convolution import convolve
 from neuros_mechint.neuro.circuits.dunl.encoding import LEAST_GAIN, decode_events, greedy_codes
 from neuros_mechint.neuro.circuits.dunl.kernel_steps import Kernels
 from neuros_mechint.neuro.circuits.dunl.links import link_of
 from neuros_mechint.neuro.circuits.dunl.masked_score import halves_cosine
-from neuros_mechint.neuro.circuits.dunl.newton import newton_amplitudes
 from neuros_mechint.neuro.circuits.dunl.pursuit import pursue
 from neuros_mechint.neuro.circuits.dunl.repairs import centred, fused, random_kernels, reseeded
 from neuros_mechint.neuro.circuits.dunl.score import (
@@ -31,7 +30,7 @@ from neuros_mechint.neuro.circuits.dunl.score import (
     score_events,
 )
 
-SEEDS = [0, 1] + [pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4)]
+SEEDS = [0] + [pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 4)]
 ALL_SEEDS = range(5)
 KERNEL_LENGTH = 40
 
@@ -93,7 +92,7 @@ def test_the_typical_amplitude_correlation_of_each_kernel(n_kernels):
 
 
 def test_below_the_regime_even_the_true_kernels_do_not_find_the_events():
-    found = recovery(planted_events(base=0.3, seed=0), 0, n_restarts=1)
+    found = recovery(planted_events(n_trials=50, base=0.3, seed=0), 0, n_restarts=1)
     assert found["oracle"].recall.max() < 0.65
     assert found["oracle"].amplitude_r.max() < 0.75
     assert (found["events"].recall <= found["oracle"].recall + 0.05).all()
@@ -104,13 +103,13 @@ def test_without_events_nothing_is_predicted():
 
 
 def test_drift_is_no_event():
-    counts = drifting_counts(n_trials=60, seed=0, depth=0.8)
+    counts = drifting_counts(n_trials=40, seed=0, depth=0.8)
     assert pursue(counts, 2, KERNEL_LENGTH, 0, n_restarts=1).score <= 0
 
 
 def test_shuffled_bins_have_kernels_that_halves_disagree_about():
     # the score alone is fooled: counts differ more than Poisson's do, and a spiky kernel describes them
-    counts = permuted_bins(planted_events(n_trials=60, seed=0).counts)
+    counts = permuted_bins(planted_events(n_trials=30, seed=0).counts)
     assert halves(counts, 0, n_restarts=1) < 0.9
 
 
@@ -167,10 +166,9 @@ def test_amplitudes_are_those_of_an_independent_optimiser():
     random = np.random.default_rng(1)
     shapes = random.normal(size=(1, 3, 60)) * 0.5
     values = random.poisson(np.exp(np.array([0.5, 1.0, 0.0]) @ shapes[0]))[None].astype(float)
-    zero, there = torch.zeros(1, 1).double(), torch.ones(1, 3, dtype=torch.bool)
-    found = newton_amplitudes(
-        torch.from_numpy(values), torch.from_numpy(shapes), there, zero, link_of("poisson"), zero + torch.ones(1, 3), 20
-    )
+    parts = torch.from_numpy(values), torch.from_numpy(shapes), torch.ones(1, 3, dtype=torch.bool)
+    problem = Problem(*parts, torch.zeros(1, 1), link_of("poisson"), torch.tensor(0.0), torch.tensor(0.01))
+    found = newton(problem, torch.ones(1, 3).double(), 0.0, 5.0, 20)
 
     def loss(amplitudes):
         drive = amplitudes @ shapes[0]
@@ -202,6 +200,26 @@ def test_greed_is_mended_where_one_event_was_taken_for_two():
     recall = [score_events(found[0].numpy(), codes).recall[0] for found in (quick, thorough)]
     assert recall[0] < 0.2
     assert recall[1] > 0.6
+
+
+def test_pairs_that_overlap_are_searched_anew(monkeypatch):
+    data = planted_events(n_kernels=3, n_trials=60, seed=122)
+    values, base = torch.from_numpy(data.counts)[None], torch.from_numpy(np.atleast_1d(data.baseline))
+    kernels = Kernels(torch.from_numpy(data.kernels), base)
+    with_pairs = greedy_codes(values, kernels, sweeps=2, thorough=True)
+    monkeypatch.setattr("neuros_mechint.neuro.circuits.dunl.encoding._Search.exchange_pairs", lambda search: None)
+    without = greedy_codes(values, kernels, sweeps=2, thorough=True)
+
+    def worth(codes):
+        drive = kernels.drive(codes)
+        return (values * drive - drive.exp()).sum(-1)[0] - LEAST_GAIN * (codes[0] > 0).sum((1, 2))
+
+    gained = worth(with_pairs) - worth(without)
+    assert gained.min() > -0.1  # a ridge on amplitudes is not in it
+    assert (gained > 1).double().mean() > 0.1
+    found, before = (score_events(codes[0].numpy(), data.codes) for codes in (with_pairs, without))
+    assert found.precision.mean() > before.precision.mean() + 0.01
+    assert found.amplitude_r.min() > before.amplitude_r.min()
 
 
 def test_kernels_that_are_halves_of_one_are_joined():
@@ -301,53 +319,3 @@ def test_planted_counts_are_what_they_say():
     assert ((many.codes[0] > 0) == (many.codes[2] > 0)).all()
     assert not np.allclose(many.codes[0], many.codes[2])
     assert planted_events(events=(0, 0)).codes.max() == 0
-
-
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"counts": -np.ones((10, 100))}, "negative"),
-        ({"counts": np.full((10, 100), 0.5)}, "fraction"),
-        ({"counts": np.full((10, 100), np.nan)}, "NaN"),
-        ({"counts": np.zeros((0, 100))}, "empty"),
-        ({"counts": np.eye(3, 100)}, "too few trials"),
-        ({"kernel_length": 101}, "longer than trials"),
-        ({"kernel_length": 2}, "kernel_length"),
-        ({"n_kernels": 0}, "n_kernels"),
-        ({"n_restarts": 0}, "n_restarts"),
-        ({"seed": -1}, "seed"),
-    ],
-)
-def test_bad_input_is_refused(change, error):
-    good = {"counts": np.eye(10, 100), "n_kernels": 1, "kernel_length": 20}
-    with pytest.raises(InputError, match=error):
-        pursue(**(good | change))
-
-
-def test_bad_comparisons_are_refused():
-    with pytest.raises(InputError, match="matched"):
-        match_kernels(np.ones((1, 40)), np.ones((2, 40)))
-    with pytest.raises(InputError, match="compared"):
-        score_events(np.ones((3, 1, 40)), np.ones((2, 1, 40)))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"link": "poison"},
-        {"n_kernels": 5},
-        {"kernel_length": 10},
-        {"n_times": 40, "events": (1, 2)},
-        {"events": (2, 1)},
-        {"log_gain": (2.0, 1.0)},
-        {"base": 0.0},
-        {"base": 2.0, "link": "bernoulli"},
-        {"n_trials": 0},
-        {"n_neurons": 0},
-    ],
-)
-def test_events_that_cannot_be_planted_are_refused(change):
-    with pytest.raises(InputError):
-        planted_events(**change)
-    with pytest.raises(OptionError):
-        drifting_counts(depth=0.0)

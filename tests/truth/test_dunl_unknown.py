@@ -12,10 +12,10 @@ from neuros_mechint.neuro.circuits.dunl.repairs import random_kernels
 from neuros_mechint.neuro.circuits.dunl.score import largest_cosines, match_kernels, score_events
 
 
-def check_recovery(n_kernels, seed):
+def check_recovery(n_kernels, seed, n_trials=100, n_restarts=2):
     """Hold a fit from random kernels to the bars, and return the scores before and after training."""
-    data = planted_events(n_kernels=n_kernels, seed=seed)
-    found = DUNL(n_kernels, 40, seed=seed + 50).fit(data.counts)
+    data = planted_events(n_trials, n_kernels=n_kernels, seed=seed)
+    found = DUNL(n_kernels, 40, n_restarts=n_restarts, seed=seed + 50).fit(data.counts)
     match = match_kernels(found.kernels_, data.kernels)
     # kernels before training, and the true ones with each other, are far from what is asked
     untrained = match_kernels(random_kernels(n_kernels, 40, np.random.default_rng(seed)), data.kernels).cosines
@@ -23,17 +23,16 @@ def check_recovery(n_kernels, seed):
     assert match.cosines.min() >= 0.95 > max(untrained.mean(), others.max()) + 0.05
     events, oracle = score_events(found.codes_, data.codes, match), decode_events(data.counts, data.kernels, np.log(2))
     ceiling = score_events(oracle, data.codes)
-    # of three kernels the biphasic one misses this bar on some seeds (.70 at worst; .73 under the true kernels)
-    assert (np.median if n_kernels > 2 else np.min)(events.amplitude_r) >= 0.8
+    # in few trials a single kernel may miss this bar
+    assert (np.min if n_trials == 100 else np.median)(events.amplitude_r) >= 0.8
     assert (events.recall >= ceiling.recall - 0.1).all()
     assert found.reliable_
     assert found.score_ == max(found.result_.attributes["start_score"], found.result_.attributes["trained_score"])
     return found.result_.attributes["start_score"], found.result_.attributes["trained_score"]
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_two_kernels_are_found_from_random_ones(seed):
-    check_recovery(2, seed)
+def test_two_kernels_are_found_from_random_ones_in_fewer_trials():
+    check_recovery(2, seed=0, n_trials=40, n_restarts=1)
 
 
 @pytest.mark.slow
@@ -47,9 +46,9 @@ def test_two_and_three_kernels_are_found_on_every_seed_and_training_mostly_helps
 @pytest.mark.parametrize(
     "counts",
     [
-        planted_events(n_trials=60, n_times=200, events=(0, 0)).counts,
+        planted_events(n_trials=40, n_times=200, events=(0, 0)).counts,
         permuted_bins(planted_events(n_trials=30, n_times=200).counts),
-        drifting_counts(n_trials=60, n_times=200, depth=0.8),
+        drifting_counts(n_trials=40, n_times=200, depth=0.8),
     ],
     ids=["no events", "permuted bins", "drift"],
 )

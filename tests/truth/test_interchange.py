@@ -460,7 +460,7 @@ def test_results_are_saved_drawn_and_told(tmp_path):
         (
             {"model": nm.Recording(np.zeros((3, 4, 5)), dims=("stimulus", "time", "unit"))},
             "CapabilityError",
-            "gradients",
+            "cannot be edited",
         ),
     ],
 )

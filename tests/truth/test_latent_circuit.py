@@ -122,6 +122,15 @@ def test_standard_errors_are_those_of_the_wiring():
     assert np.mean(np.abs(errors) < 2) > 0.85
 
 
+@pytest.mark.slow
+def test_intervals_of_the_wiring_cover_it_as_often_as_they_say():
+    fits = [planted(0.1, seed, "random", "rich") for seed in range(16)]
+    errors = np.stack([(model.connectivity_ - data.connectivity) / model.connectivity_se_ for data, model in fits])
+    assert 0.93 < np.mean(np.abs(errors) < 1.96) < 0.97
+    # connections to outputs; with noise taken for knowledge of the rotation, and one variance for all: 0.88
+    assert np.mean(np.abs(errors[:, 6:]) < 1.96) > 0.92
+
+
 def test_signs_of_sources_hold_and_help():
     data, free = planted(0.1, 0)
     model = fitted(data, source_signs=SIGNS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,13 @@ import xarray as xr
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import load_result
+from neuros_mechint.neuro.circuits.latent.channels import split_signed_channels
 from neuros_mechint.neuro.circuits.latent.dynamics import simulate
 from neuros_mechint.neuro.circuits.latent.matching import correlation
 from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
 from neuros_mechint.neuro.circuits.latent.observations import observations
 from neuros_mechint.neuro.circuits.latent.parameters import Circuit
+from neuros_mechint.neuro.circuits.latent.perturbation import latent_perturbation_test
 from neuros_mechint.neuro.circuits.latent.residuals import squared_error
 from neuros_mechint.neuro.circuits.latent.rotations import nearest_orthogonal, small_rotation
 from neuros_mechint.neuro.circuits.latent.scaling import scaled
@@ -195,6 +199,107 @@ def test_the_result_says_what_was_found(data, model, tmp_path):
     assert load_result(sizes.save(tmp_path / "sizes.nc")) == sizes
 
 
+def labelled(data, **coords) -> Any:
+    names = {"trial": np.arange(30), **coords}
+    return [
+        xr.DataArray(values, {name: names[name] for name in ("trial", axis) if name in names}, ("trial", "time", axis))
+        for values, axis in zip(data, ("input", "unit", "output"), strict=True)
+    ]
+
+
+def test_nodes_are_named_after_inputs_and_outputs(data, model):
+    given = labelled(data, input=["cue", "tone"], output=["lick"])
+    names = ["cue", "tone", "hidden 0", "lick"]
+    by_label = LatentCircuitModel(4).fit(*given)
+    by_name = LatentCircuitModel(4).fit(*data, input_names=["cue", "tone"], output_names=("lick",))
+    for found in (by_label, by_name):
+        assert np.array_equal(found.connectivity_, model.connectivity_)
+        circuit = found.result_
+        assert circuit.data["source"].values.tolist() == circuit.data["target"].values.tolist() == names
+        assert circuit.data["input"].values.tolist() == names[:2]
+        assert circuit.data["output"].values.tolist() == names[3:]
+        assert "hidden 0 to lick 1.2" in circuit.summary()
+        assert [label.get_text() for label in circuit.plot().get_xticklabels()] == names
+    assert by_name.estimate(*given, n_folds=2, progress=False).data["source"].values.tolist() == names
+    test = latent_perturbation_test(by_label, lambda change: data[2] * 1.0, data[0], n_controls=1, progress=False)
+    assert test.data["source"].values.tolist() == names
+    numbered = LatentCircuitModel(4).fit(*labelled(data, input=[0, 1], output=[0])).result_
+    assert numbered.data["source"].values.tolist() == ["input 0", "input 1", "hidden 0", "output 0"]
+    shared = LatentCircuitModel(4).fit(*data, input_names=["left", "lick"], output_names=["lick"]).result_
+    assert shared.data["source"].values.tolist() == ["input left", "input lick", "hidden 0", "output lick"]
+    with pytest.warns(UserWarning, match="lick is silent"):
+        LatentCircuitModel(4).fit(given[0], given[1], 0 * given[2])
+    with pytest.raises(InputError, match="in another order than in the fit"):
+        by_label.predict(given[0][:, :, ::-1])
+
+
+@pytest.mark.parametrize("names", [["cue"], ["cue", "cue"], "ab", 3])
+def test_names_that_do_not_name_the_columns_are_refused(data, names):
+    with pytest.raises(InputError, match="input_names"):
+        LatentCircuitModel(4).fit(*data, input_names=names)
+
+
+def test_trials_in_another_order_are_refused(data):
+    inputs, activity, outputs = labelled(data)
+    order = np.random.default_rng(0).permutation(30)
+    for wrong in ((inputs[order], activity, outputs), (inputs, activity, outputs[order])):
+        with pytest.raises(InputError, match="label the axis 'trial' otherwise"):
+            LatentCircuitModel(4).fit(*wrong)
+    conditions = xr.DataArray(np.arange(30), {"trial": order}, ("trial",))
+    with pytest.raises(InputError, match="conditions label the axis 'trial' otherwise"):
+        LatentCircuitModel(4).fit(inputs, activity, outputs, conditions)
+    together = LatentCircuitModel(4).fit(inputs[order], activity[order], outputs[order])
+    assert correlation(together.connectivity_, WIRING) > 0.99
+    with pytest.raises(InputError, match="inputs label the axis"):
+        together.score(inputs[order], activity)
+    later = inputs.assign_coords(time=np.arange(36) + 1.0)
+    with pytest.raises(InputError, match="label the axis 'time' otherwise"):
+        LatentCircuitModel(4).fit(later, activity.assign_coords(time=np.arange(36) * 1.0), outputs)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "match"),
+    [
+        (np.ma.array(np.arange(30), mask=np.arange(30) < 3), "mask"),
+        (1j * np.arange(30), "labels of one kind"),
+        (np.full(30, "NaT", dtype="datetime64[s]"), "30 of 30 missing"),
+        ([None, *range(29)], "1 of 30 missing"),
+        (np.array([0, "a"] * 15, dtype=object), "labels of one kind"),
+        ([[1], [1, 2]] * 15, "no array"),
+    ],
+)
+def test_conditions_that_label_nothing_are_refused(data, conditions, match):
+    with pytest.raises(InputError, match=match):
+        LatentCircuitModel(4).fit(*data, conditions=conditions)
+
+
+def test_signed_channels_become_pairs_and_lose_nothing():
+    signed = np.random.default_rng(0).standard_normal((3, 5, 2))
+    parts = split_signed_channels(signed)
+    assert parts.min() == 0
+    assert np.array_equal(parts[..., ::2] - parts[..., 1::2], signed)
+    assert np.array_equal(parts[..., ::2] + parts[..., 1::2], np.abs(signed))
+    coords = {"trial": [5, 6, 7], "input": ["motion", "color"], "side": ("trial", ["l", "r", "l"])}
+    named = split_signed_channels(xr.DataArray(signed, coords, ("trial", "time", "input"), attrs={"units": "V"}))
+    assert np.array_equal(named, parts)
+    assert named["input"].values.tolist() == ["motion +", "motion -", "color +", "color -"]
+    assert named["side"].values.tolist() == ["l", "r", "l"]
+    assert named.attrs == {"units": "V"}
+    assert np.array_equal(split_signed_channels(torch.from_numpy(signed)), parts)
+    for wrong in (3.0, [np.nan], "a", 1j * signed, np.ma.masked_less(signed, 0)):
+        with pytest.raises(InputError):
+            split_signed_channels(wrong)
+
+
+def test_one_node_is_a_circuit_too():
+    inputs = np.random.default_rng(0).uniform(0, 1, (10, 5, 1)).repeat(4, axis=1)
+    states = simulate(np.array([[0.5]]), np.eye(1), inputs, 0.2)
+    with pytest.warns(UserWarning, match="shared by 1 inputs and 1 outputs"):
+        found = LatentCircuitModel(1).fit(inputs, states @ np.array([[0.6, 0.8]]), 2 * states)
+    assert found.connectivity_.item() == pytest.approx(0.5, abs=1e-4)
+    assert found.result_.data["source"].values.tolist() == ["input 0 = output 0"]
+
+
 def broken(data, index, change):
     values = [array.copy() for array in data]
     values[index] = change(values[index])
@@ -218,6 +323,9 @@ def with_nan(values):
         (2, with_nan, "outputs have NaN"),
         (1, lambda values: values[:, :, :3], "fewer units than nodes"),
         (1, np.zeros_like, "there is no activity"),
+        (1, np.ones_like, "there is no activity that varies"),
+        (1, lambda values: np.ma.masked_less(values, 0), "mask"),
+        (2, lambda values: 1j * values, "no real numbers"),
         (1, lambda values: values[:, :1], "activity are too short"),
         (1, lambda values: values[..., None], "which axis of activity"),
         (1, lambda values: [values[0], *values[1:, :-1]], "differ in their length"),
@@ -250,6 +358,7 @@ def test_too_few_trials_or_numbers_are_refused(data):
         ({"n_nodes": 4, "alpha": 1.5}, "alpha"),
         ({"n_nodes": 4, "source_signs": [1, 1, 1]}, "source_signs"),
         ({"n_nodes": 4, "source_signs": [1, 2, 1, 1]}, "source_signs"),
+        ({"n_nodes": 4, "source_signs": 1}, "source_signs"),
         ({"n_nodes": 4, "n_starts": 0}, "n_starts"),
     ],
 )
@@ -258,6 +367,20 @@ def test_parameters_that_do_not_fit_are_refused(data, parameters, match):
         LatentCircuitModel(**parameters).fit(*data)
     with pytest.raises(OptionError):
         select_latent_size(*data, sizes=[4])
+
+
+@pytest.mark.parametrize("sizes", [None, 3, "ab", [], [4], [[3], [4]]])
+def test_sizes_that_leave_no_choice_are_refused(data, sizes):
+    with pytest.raises(OptionError, match="sizes"):
+        select_latent_size(*data, sizes=sizes)
+    with pytest.raises(InputError, match="no activity that varies"):
+        select_latent_size(data[0], np.ones_like(data[1]), np.ones_like(data[2]), sizes=[3, 4])
+
+
+@pytest.mark.parametrize("signs", ["+-+-", [[1], [1, 2], 3, 4], [None, 1, 1, 1], np.ma.array([1, 1, 1, 1], mask=True)])
+def test_signs_that_are_no_numbers_are_refused(data, signs):
+    with pytest.raises(InputError, match="source_signs"):
+        LatentCircuitModel(4, source_signs=signs).fit(*data)
 
 
 def test_what_is_not_fitted_and_other_columns_are_refused(data, model):

@@ -14,10 +14,12 @@ from neuros_mechint.datasets.embedded import load_model
 from neuros_mechint.datasets.latent_circuits import planted_latent_circuit
 from neuros_mechint.neuro.circuits.latent.dynamics import simulate
 from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
+from neuros_mechint.neuro.circuits.latent.observations import observations
 from neuros_mechint.neuro.circuits.latent.perturbation import changed_run, latent_perturbation_test
-from neuros_mechint.neuro.circuits.latent.validation import compare_with_pca
+from neuros_mechint.neuro.circuits.latent.scores import explained
+from neuros_mechint.neuro.circuits.latent.validation import compare_with_pca, linear_dynamics
 from neuros_mechint.report.report import Report
-from neuros_mechint.workflows.latent_circuit import decision_circuit
+from neuros_mechint.workflows.latent_circuit import CHANNELS, CHOICES, channels, decision_circuit, gating_test
 
 
 def fitted(data, n_nodes=8, seed=0):
@@ -110,6 +112,65 @@ def test_modules_without_one_recurrent_matrix_are_refused(module):
         changed_run(module, np.ones((1, 3, 2)))
 
 
+class Noisy(torch.nn.Module):
+    """A recurrent layer whose outputs pass a batch norm and a dropout, in training mode, with a noise of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = torch.nn.RNN(2, 5, batch_first=True)
+        self.norm, self.dropout, self.n_runs = torch.nn.BatchNorm1d(5), torch.nn.Dropout(0.5), 0
+
+    def forward(self, inputs):
+        self.n_runs += 1
+        states = self.rnn(inputs)[0]
+        states = self.dropout(self.norm(states.transpose(1, 2)).transpose(1, 2))
+        return states + 0.0 * torch.rand(1) + self.n_runs
+
+
+def test_runs_change_neither_a_module_in_training_nor_global_random_numbers_nor_the_next_run():
+    module = Noisy().train()
+    before, random = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    run = changed_run(module, np.random.default_rng(0).standard_normal((4, 6, 2)))
+    change = 0.3 * np.random.default_rng(1).standard_normal((5, 5))
+    first, _, again = run(change), run(np.zeros((5, 5))), run(change)
+    assert np.array_equal(first, again)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert module.training
+    assert module.norm.training
+    assert module.n_runs == 0
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_layers_that_take_times_first_are_refused():
+    for n_trials in (1, 3):
+        with pytest.raises(InputError, match="batch_first=True"):
+            changed_run(torch.nn.RNN(2, 5), np.ones((n_trials, 4, 2)))
+
+
+@pytest.mark.parametrize(
+    ("module", "parameters", "match"),
+    [
+        (torch.nn.RNN(3, 5, batch_first=True), {}, "does not take these inputs"),
+        (torch.nn.RNNCell(2, 5), {}, "does not take these inputs"),
+        (torch.nn.RNN(2, 5, batch_first=True), {"read": 5}, "read is no function"),
+        (torch.nn.RNN(2, 5, batch_first=True), {"read": lambda outputs: 1.0}, "read does not return"),
+        (torch.nn.RNN(2, 5, batch_first=True), {"read": lambda outputs: 1j * outputs}, "no real numbers"),
+        (torch.nn.RNN(2, 5, batch_first=True), {"read": lambda outputs: None}, "no real numbers"),
+    ],
+)
+def test_modules_and_readings_that_do_not_fit_are_refused(module, parameters, match):
+    with pytest.raises(InputError, match=match):
+        changed_run(module, np.ones((3, 4, 2)), **parameters)(np.zeros((5, 5)))
+
+
+def test_changes_of_another_shape_and_what_is_no_module_are_refused():
+    with pytest.raises(InputError, match="does not fit the weights"):
+        changed_run(torch.nn.RNN(2, 5, batch_first=True), np.ones((3, 4, 2)))(np.zeros((1, 5)))
+    no_module: Any = None
+    with pytest.raises(CapabilityError, match="not one square matrix"):
+        changed_run(no_module, np.ones((3, 4, 2)))
+
+
 def test_bad_runs_and_numbers_are_refused():
     data = planted_latent_circuit(n_trials_per_condition=1)
     model = fitted(data)
@@ -117,6 +178,19 @@ def test_bad_runs_and_numbers_are_refused():
         latent_perturbation_test(model, lambda change: data.outputs[:, 1:], data.inputs, progress=False)
     with pytest.raises(InputError, match="finite"):
         latent_perturbation_test(model, lambda change: data.outputs + np.nan, data.inputs, progress=False)
+    no_run: Any = 5
+    outputs: Any
+    circuit: Any
+    for outputs in (3.0, "outputs", 1j * data.outputs, np.ma.masked_less(data.outputs, 0.1), [[1.0], [1.0, 2.0]]):
+        with pytest.raises(InputError, match=r"real numbers|mask|no array|other outputs"):
+            latent_perturbation_test(model, lambda change, given=outputs: given, data.inputs, progress=False)
+    for circuit, run in ((None, planted_network(data)), (model, no_run)):
+        with pytest.raises(InputError, match="a circuit and a network are needed"):
+            latent_perturbation_test(circuit, run, data.inputs)
+    with pytest.raises(InputError, match="no latent circuit"):
+        compare_with_pca(no_run, data.inputs, data.activity, data.outputs)
+    with pytest.raises(OptionError, match="size is 0"):
+        latent_perturbation_test(model, planted_network(data), data.inputs, size=0)
     with pytest.raises(OptionError, match="size"):
         latent_perturbation_test(model, planted_network(data), data.inputs, size=np.inf)
     with pytest.raises(OptionError, match="network_alpha"):
@@ -148,6 +222,21 @@ def test_principal_components_lose_where_nodes_rectify_and_draw_where_none_does(
     assert linear.scores["linear"] > 0.999
 
 
+def test_units_do_not_matter_to_linear_dynamics():
+    data = planted_latent_circuit(noise=0.1, seed=1)
+
+    def explained_activity(inputs: Any = 1.0, activity=1.0, outputs=1.0):
+        given = inputs * data.inputs, activity * data.activity, outputs * data.outputs
+        found = linear_dynamics(observations(*given, data.conditions).averaged(), 8).predict(given[0])
+        return [explained(true, made) for true, made in zip(given[1:], found, strict=True)]
+
+    usual = explained_activity()
+    assert usual[0] > 0.85
+    assert np.allclose(explained_activity(activity=1e3), usual)
+    assert np.allclose(explained_activity(inputs=np.array([1e3, 1e-3, 1, 1, 1e3, 1])), usual)
+    assert np.allclose(explained_activity(activity=1e-3, outputs=1e3), usual)
+
+
 def decision(seed, n_starts=4, n_trials=144):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -164,6 +253,9 @@ def test_the_circuit_of_the_decision_network_predicts_what_changes_of_its_weight
     assert np.nanmedian(test.data["correlation"]) > 0.5
     assert np.abs(test.controls["random"]).mean() < 0.2
     assert np.abs(test.controls["turned"]).mean() < 0.3
+    names = [*CHANNELS, *CHOICES]
+    assert found.parts["circuit"].data["source"].values.tolist() == names
+    assert test.data["target"].values.tolist() == names
     counts, other = gating.strength("network", "intact")
     assert counts > 4 * other
     page = Report("A decision").add(found).to_html()
@@ -194,5 +286,32 @@ def test_changes_of_the_network_that_keeps_dales_law_are_predicted_by_a_circuit_
 def test_networks_without_one_recurrent_layer_and_small_circuits_are_refused():
     with pytest.raises(CapabilityError, match="recurrent layer"):
         decision_circuit(torch.nn.Linear(4, 1))
-    with pytest.raises(OptionError, match="sizes"):
-        decision_circuit(load_model("decision_rnn"), sizes=(7,))
+    sizes: Any
+    for sizes in ((7,), (), 8, None):
+        with pytest.raises(OptionError, match="sizes"):
+            decision_circuit(load_model("decision_rnn"), sizes=sizes)
+    with pytest.raises(InputError, match="does not return the choice"):
+        decision_circuit(torch.nn.RNN(4, 12, batch_first=True), sizes=(8,))
+    with pytest.raises(InputError, match="does not take the inputs"):
+        decision_circuit(torch.nn.RNN(3, 12, batch_first=True), sizes=(8,))
+    noise: Any = "loud"
+    with pytest.raises(OptionError, match="noise"):
+        decision_circuit(load_model("decision_rnn"), noise=noise)
+
+
+def test_circuits_and_channels_of_another_task_are_refused():
+    model: Any
+    inputs: Any
+    for model in (None, LatentCircuitModel(8), fitted_to_other_channels()):
+        with pytest.raises(InputError, match="no circuit of a context-dependent decision"):
+            gating_test(model, load_model("decision_rnn"))
+    for inputs in (np.ones((2, 3, 3)), np.ones((3, 4)), "inputs"):
+        with pytest.raises(InputError, match="inputs"):
+            channels(inputs)
+
+
+def fitted_to_other_channels():
+    random = np.random.default_rng(0)
+    inputs = random.uniform(0, 1, (20, 5, 2)).repeat(6, axis=1)
+    states = simulate(np.array([[0.0, 0.5, 0.0], [0.0, 0.0, -0.8], [0.9, 0.0, 0.4]]), np.eye(3, 2), inputs, 0.2)
+    return LatentCircuitModel(3).fit(inputs, states, states[:, :, 2:])

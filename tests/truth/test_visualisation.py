@@ -603,6 +603,9 @@ def test_models_that_cannot_be_climbed_are_refused():
 
     with pytest.raises(nm.errors.CapabilityError, match="has no gradients"):
         FeatureVisualizer(WithoutGradients(linear()), norm=1.0).maximize(":out[unit=0]", LIKE)
+    for odd in ("x", [[1.0], [1.0, 2.0]], object()):
+        with pytest.raises(nm.errors.InputError, match="no table of embeddings"):
+            FeatureVisualizer(nm.adapt(linear()), norm=1.0).maximize(":out[unit=0]", LIKE, vocabulary=odd)
     with pytest.raises(nm.errors.CapabilityError, match="by itself than in a batch"):
         maximize(Function(lambda x: x - x.mean(0) + x.square()), ":out[unit=0]", LIKE, norm=1.0)
     table = copy.deepcopy(nm.load_model("induction"))

@@ -65,6 +65,12 @@ def test_noise_is_measured_by_the_states_of_the_nodes():
     assert np.array_equal(noisy.connectivity, clean.connectivity)
 
 
+@pytest.mark.parametrize("first", range(100, 110))
+def test_a_circuit_is_drawn_from_any_seed(first):
+    for seed in range(first, first + 100, 10):  # 104: from its first gains none whose nodes all vary
+        planted_latent_circuit(seed=seed)
+
+
 def test_rich_inputs_vary_each_on_their_own():
     largest = {}
     for inputs in ("rich", "task"):
@@ -89,6 +95,7 @@ def test_a_seed_gives_the_same_data_and_another_seed_others():
         ({"n_units": 9, "n_hidden": 2}, InputError, "n_units of at least 10"),
         ({"noise": -0.1}, OptionError, "noise"),
         ({"noise": float("nan")}, OptionError, "noise"),
+        ({"noise": 1e308}, OptionError, "noise"),
         ({"n_trials_per_condition": 0}, OptionError, "n_trials_per_condition"),
         ({"n_hidden": -1}, OptionError, "n_hidden"),
     ],

@@ -11,7 +11,7 @@ from neuros_mechint.causal.attribution.deeplift import known_to_deeplift, suspec
 from neuros_mechint.causal.attribution.methods import METHODS, Setting
 from neuros_mechint.causal.attribution.place import INPUT, Place, SiteFunction, Unit, find_place
 from neuros_mechint.causal.attribution.result import Attribution
-from neuros_mechint.causal.interventions import check_can_intervene
+from neuros_mechint.causal.interventions import check_can_intervene, check_differentiable
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.errors import CapabilityError, InputError, check_option, whole
@@ -105,10 +105,7 @@ def attribute(
     check_option("method", method, METHODS)
     measured = _measured(metric, target)
     check_can_intervene(model, measured, inputs)
-    if "gradient" not in model.capabilities:
-        raise CapabilityError(
-            f"{model!r} has no gradients", expected="a model with 'gradient' among `model.capabilities`"
-        )
+    check_differentiable(model)
     n_steps = whole("n_steps", n_steps)
     source = generator(seed)
     captum = soft_import("captum.attr", "feature attribution", "attribution")

@@ -15,9 +15,9 @@ from neuros_mechint.causal.counterfactuals.interchange import InterchangeInterve
 from neuros_mechint.causal.counterfactuals.one_site import SitePlace
 from neuros_mechint.causal.counterfactuals.rotation import PairBatch, Rotation, pair_batches
 from neuros_mechint.causal.counterfactuals.shuffled import shuffled_weights
-from neuros_mechint.causal.interventions import measure
+from neuros_mechint.causal.interventions import check_differentiable, measure
 from neuros_mechint.core.adapter import Adapter
-from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, whole
+from neuros_mechint.core.errors import InputError, OptionError, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
@@ -124,8 +124,7 @@ class DistributedAlignmentSearch:
             Inputs that are no pairs, answers that are no classes, more dimensions than the site has.
         SiteError, CapabilityError
         """
-        if not isinstance(model, Adapter) or "gradient" not in model.capabilities:
-            raise CapabilityError(f"{model!r} offers no gradients", expected="a differentiable model, nm.adapt(model)")
+        check_differentiable(model)
         answers = Answers.of(counterfactual, self.read)
         own, place = paired_places(model, base, source, self.site, self.batch_size)
         self._check(place, answers)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from neuros_mechint.adapters.base import BaseAdapter
-from neuros_mechint.causal.interventions import Measurements, measure
+from neuros_mechint.causal.interventions import Measurements, check_differentiable, measure
 from neuros_mechint.causal.metrics import metric_values
 from neuros_mechint.causal.places import Place, patch
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.errors import CapabilityError, whole
+from neuros_mechint.core.errors import whole
 from neuros_mechint.core.sites import axis_meant
 
 _MOST_CHECKED = 6
@@ -68,10 +68,7 @@ def prescreen(
     Nanda 2023, Attribution patching; Kramar et al. 2024, AtP*, doi:10.48550/arXiv.2403.00745
     """
     n_verified = whole("verify", n_verified, least=0)
-    if "gradient" not in model.capabilities:
-        raise CapabilityError(
-            f"{model!r} has no gradients, so effects cannot be estimated", fix="use another engine, such as 'auto'"
-        )
+    check_differentiable(model, "use another engine, such as 'auto'")
     observe = model.observe if isinstance(model, BaseAdapter) else model.run
     run = observe(corrupted, capture=list(clean), batch_size=batch_size)
     baseline = metric_values(metric, run.output)

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from neuros_mechint.causal.interventions import measure
+from neuros_mechint.causal.interventions import check_differentiable, measure
 from neuros_mechint.causal.metrics import metric_values
 from neuros_mechint.causal.paths.direct import DirectRuns, Received, base_names, block, sum_per_sample
 from neuros_mechint.causal.paths.wiring import Node, Receiver
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Metric
 from neuros_mechint.core.edits import Edit, Replace
-from neuros_mechint.core.errors import CapabilityError, InputError
+from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
 
 _MOST_BYTES_WAITING = 256 * 2**20
@@ -202,8 +202,7 @@ class EdgeMeasurement:
     def _gradients(self, steps: int) -> Callable[[str], tuple[torch.Tensor, tuple[str, ...]]]:
         """Return a function that gives the (mean) gradient of the metric at a receiver's site, and its axes."""
         model, runs = self.runs.model, self.runs
-        if "gradient" not in model.capabilities:
-            raise CapabilityError(f"{model!r} has no gradients", fix="use method='exact'")
+        check_differentiable(model, "use method='exact'")
         sites = base_names(receiver.site for receiver in runs.receivers)
         mean: dict[str, torch.Tensor] = {}
         held: Activations | None = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 
@@ -58,13 +60,15 @@ class Climb:
         """
         function, unit = response.function(len(free))
         steps = progress_bar(range(self.n_steps), description="optimal stimulus", enabled=self.progress)
+        runs = count(1)
 
         def value_and_gradient(at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             at = at.detach().requires_grad_()
             shown = stimuli(at.reshape(free.shape))
             if self.transforms:
                 shown = transformed(shown, source, self.jitter, self.rotate, self.rescale)
-            (gradient,) = torch.autograd.grad(function(shown).sum(), at)
+            with raised_in(f"run {next(runs)} of the ascent"):
+                (gradient,) = torch.autograd.grad(function(shown).sum(), at)
             assert unit.values is not None  # the function has just run
             return unit.values.to(at), gradient
 
@@ -84,6 +88,26 @@ class Climb:
             trace.append(values)
             adam.step()
         return rows, torch.stack(trace, 1)
+
+
+@contextmanager
+def raised_in(what: str) -> Iterator[None]:
+    """Add to errors from inside what they were raised in.
+
+    Examples
+    --------
+    >>> try:
+    ...     with raised_in("run 3"):
+    ...         raise KeyError("weights")
+    ... except KeyError as error:
+    ...     error.__notes__
+    ['in run 3']
+    """
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in {what}")
+        raise
 
 
 def draw_starts(response: Response, stimuli: Stimuli, n_starts: int, source: torch.Generator) -> torch.Tensor:

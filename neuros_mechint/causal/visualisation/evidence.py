@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from neuros_mechint.core.labels import as_numpy
 SAME_OPTIMUM = 0.9
 """Cosine above which two starts have found one optimum."""
 _N_RANDOM = 100
+_MIDDLE = 1e-3
 
 
 def of_starts(
@@ -27,6 +29,8 @@ def of_starts(
     axes = place.samples_first[1:]
     directions = _directions(found, stimuli)
     similarity = as_numpy(directions @ directions.T)
+    in_middle = np.diag(similarity) < 1 / 2
+    similarity[np.ix_(in_middle, in_middle)] = 1
     gradient = response.gradient(found)
     data = xr.Dataset({"stimulus": (("start", *axes), as_numpy(found), {"long_name": "stimulus"})})
     data = data.assign_coords({axis: place.coords[axis] for axis in axes})
@@ -91,8 +95,10 @@ def _add(data: xr.Dataset, name: str, axis: str, values: torch.Tensor, long_name
 
 
 def _directions(values: torch.Tensor, stimuli: Stimuli) -> torch.Tensor:
-    """Return stimuli as unit vectors from the centre, ``(n_stimuli, n_entries)``."""
-    return torch.nn.functional.normalize((values - stimuli.center).flatten(1).double(), dim=1)
+    """Return stimuli as unit vectors from the centre, ``(n_stimuli, n_entries)``; of one in it, next to zero."""
+    away = (values - stimuli.center).flatten(1).double()
+    farthest = 0.0 if stimuli.norm is not None else (stimuli.bounds[1] - stimuli.center) * math.sqrt(away.shape[1])
+    return torch.nn.functional.normalize(away, dim=1, eps=max(_MIDDLE * farthest, torch.finfo(away.dtype).tiny))
 
 
 def _groups(similarity: Floats) -> np.ndarray:

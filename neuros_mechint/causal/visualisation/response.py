@@ -11,7 +11,7 @@ from neuros_mechint.adapters.base import BaseAdapter
 from neuros_mechint.adapters.batches import Batch
 from neuros_mechint.adapters.copies import repeated
 from neuros_mechint.causal.attribution.place import INPUT, SiteFunction, Unit, find_place
-from neuros_mechint.causal.interventions import check_editable
+from neuros_mechint.causal.interventions import check_differentiable
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.edits import Edit, Replace
 from neuros_mechint.core.errors import CapabilityError, InputError, SiteError, check_option
@@ -184,11 +184,7 @@ def _means(values: torch.Tensor, sample_axis: int) -> torch.Tensor:
 
 
 def _differentiable(model: Any) -> BaseAdapter:
-    check_editable(model)
-    if "gradient" not in model.capabilities:
-        raise CapabilityError(
-            f"{model!r} has no gradients", expected="a model with 'gradient' among `model.capabilities`"
-        )
+    check_differentiable(model)
     if not isinstance(model, BaseAdapter):
         raise CapabilityError(f"{model!r} cannot be run on copies of a sample", expected="an adapter on BaseAdapter")
     return model

@@ -83,6 +83,12 @@ class OptimalStimulus(Result):
         return "nearest_token_text" in self.data
 
     @property
+    def _compared_examples(self) -> str:
+        """Which responses to examples the optimum is compared with: at its norm, where that is one number."""
+        rescaled = "example_activation_rescaled"
+        return rescaled if rescaled in self.data else "example_activation"
+
+    @property
     def _is_time_course(self) -> bool:
         """Whether the best stimulus is drawn as a line for each of a few inputs."""
         axes = [str(axis) for axis in self.best.dims]
@@ -116,20 +122,31 @@ class OptimalStimulus(Result):
         ax.set_ylim(min(0.0, float(shown.min())), 1)
 
     def _draw_images(self, ax: Axes) -> None:
-        """Draw the different optima side by side, then the most effective example."""
+        """Draw the different optima side by side, then the most effective example, all on one scale."""
         starts = [int(np.flatnonzero(self.data["optimum"].values == group)[0]) for group in range(self.n_optima)]
         panels = [self.data["stimulus"].values[start] for start in starts[:_MOST_OPTIMA]]
+        reached = [float(self.data["activation"][start]) for start in starts[:_MOST_OPTIMA]]
         counts = [int((self.data["optimum"].values == group).sum()) for group in range(len(panels))]
-        names = [f"{count} of {self.data.sizes['start']}\nstarts" for count in counts]
+        names = [f"{count} of {self.data.sizes['start']} starts" for count in counts]
         if "best_example" in self.data:
             panels.append(self.data["best_example"].values)
-            names.append("best\nexample")
-        drawn = [_as_picture(panel, self.attributes["bounds"]) for panel in panels]
+            reached.append(float(self.data[self._compared_examples].max()))
+            names.append("best example")
+        names = [
+            f"{name}\nactivation {value:.3g}\nnorm {float(np.linalg.norm(panel)):.3g}"
+            for name, value, panel in zip(names, reached, panels, strict=True)
+        ]
+        largest = max(float(abs(panel).max()) for panel in panels)
+        low, high = self.attributes["bounds"] or (-largest, largest)
+        drawn = [_as_picture(panel, low, high) for panel in panels]
         width = drawn[0].shape[1]
         blank = np.full((drawn[0].shape[0], _GAP, *drawn[0].shape[2:]), 1.0 if drawn[0].ndim > 2 else np.nan)
         strip = np.concatenate([part for picture in drawn for part in (picture, blank)][:-1], 1)
         colours, norm = (None, None) if strip.ndim > 2 else colour_scale(strip, None)
-        ax.imshow(strip, cmap=colours if colours is not SEQUENTIAL else "gray", norm=norm)
+        image = ax.imshow(strip, cmap=colours if colours is not SEQUENTIAL else "gray", norm=norm)
+        if strip.ndim == 2:
+            averaged = f"mean of {len(panels[0])} channels" if len(panels[0]) > 1 else "value of a pixel"
+            ax.figure.colorbar(image, ax=ax, label=averaged, pad=0.02, fraction=0.05, aspect=28)
         ax.set_xticks([(width + _GAP) * rank + (width - 1) / 2 for rank in range(len(names))], names)
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
@@ -157,7 +174,8 @@ class OptimalStimulus(Result):
         given = data["example_activation"].values
         yield f"{given.size} examples: at most {format_value(given.max())}"
         if "example_activation_rescaled" in data:
-            yield f"at the same norm: at most {format_value(data['example_activation_rescaled'].values.max())}"
+            most = format_value(data["example_activation_rescaled"].values.max())
+            yield f"examples scaled to the norm of the optimum, {format_value(self.attributes['norm'])}: at most {most}"
         cosine = format_value(float(data["example_similarity"][top]))
         yield f"cosine of example {top}, the best, with the optimum: {cosine}"
 
@@ -166,10 +184,8 @@ def _range(values: np.ndarray) -> str:
     return f"{format_value(values.min())} to {format_value(values.max())}"
 
 
-def _as_picture(stimulus: np.ndarray, bounds: list[float] | None) -> np.ndarray:
+def _as_picture(stimulus: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return ``(height, width, 3)`` within 0 and 1 for three channels, else the mean over channels."""
     if len(stimulus) != _COLOURS:
         return stimulus.mean(0)
-    reach = 2 * max(float(abs(stimulus).max()), np.finfo(float).tiny)
-    low, high = bounds or (-reach / 2, reach / 2)
     return np.moveaxis(((stimulus - low) / (high - low)).clip(0, 1), 0, -1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import xarray as xr
 
 from neuros_mechint.causal.visualisation import evidence
-from neuros_mechint.causal.visualisation.ascent import Climb, draw_starts, without_unseen
+from neuros_mechint.causal.visualisation.ascent import Climb, draw_starts, raised_in, without_unseen
 from neuros_mechint.causal.visualisation.response import Response
 from neuros_mechint.causal.visualisation.results import OptimalStimulus
 from neuros_mechint.causal.visualisation.stimuli import IMAGE, Stimuli, is_image
@@ -151,10 +152,11 @@ class FeatureVisualizer(Parameterised):
             words = find_vocabulary(response, vocabulary)
             stimuli = self._stimuli(response, words)
             source = torch_generator(self.seed)
-            free = draw_starts(response, stimuli, self.n_starts, source)
-            found, values, trace = self._climbed(climb, response, stimuli, free, source)
-            data = evidence.of_starts(response, stimuli, found, values, trace)
-            evidence.add_random(data, response, stimuli, words, found[0], source)
+            with raised_in(f"the search for the optimal stimulus of {response.site!r} at {response.place.name!r}"):
+                free = draw_starts(response, stimuli, self.n_starts, source)
+                found, values, trace = self._climbed(climb, response, stimuli, free, source)
+                data = evidence.of_starts(response, stimuli, found, values, trace)
+                evidence.add_random(data, response, stimuli, words, found[0], source)
             if examples is not None:
                 evidence.add_examples(data, response, stimuli, found[0], examples)
             if words is not None:
@@ -225,10 +227,12 @@ class FeatureVisualizer(Parameterised):
                 else "norm= of one embedding, or nothing for that of the vocabulary",
                 got="both" if norm is not None else "neither",
             )
+        bounds = (0.0, 1.0) if self.bounds is None else (float(self.bounds[0]), float(self.bounds[1]))
+        _check_precision(norm, bounds, response.place.values.dtype)
         return Stimuli(
             shape,
             norm,
-            (0.0, 1.0) if self.bounds is None else (float(self.bounds[0]), float(self.bounds[1])),
+            bounds,
             fourier=image and self.parametrization != "direct",
             by_row=words is not None,
         )
@@ -236,6 +240,25 @@ class FeatureVisualizer(Parameterised):
     def _arguments(self, site: str, like: Any, at: str | None, reduce: str | None) -> dict[str, Any]:
         own = {name: value for name, value in self.get_params().items() if name not in ("model", "seed", "progress")}
         return own | {"site": site, "like": like, "at": at, "reduce": reduce}
+
+
+def _check_precision(norm: float | None, bounds: tuple[float, float], dtype: torch.dtype) -> None:
+    """Refuse stimuli that the numbers at a place do not hold, or whose energy overflows or vanishes."""
+    own, computed = torch.finfo(dtype), torch.finfo(torch.promote_types(dtype, torch.float32))
+    most, least = min(own.max, math.sqrt(computed.max)), max(own.tiny, math.sqrt(computed.tiny))
+    if norm is not None:
+        name, size, expected = "norm", norm, f"{least:.2g} to {most:.2g}"
+        fits = least <= norm <= most
+    else:
+        name, size, expected = "bounds", bounds, f"up to {most:.2g} from zero, and apart by more than rounding"
+        largest = max(map(abs, bounds))
+        fits = largest <= most and bounds[1] - bounds[0] > max(least, own.eps * largest)
+    if not fits:
+        raise OptionError(
+            f"{name} does not fit the precision of the place, {str(dtype).removeprefix('torch.')}",
+            expected=expected,
+            got=size,
+        )
 
 
 def _warnings(data: xr.Dataset, climb: Climb, n_silent: int) -> tuple[str, ...]:

@@ -65,7 +65,14 @@ def find_vocabulary(response: Response, given: Any) -> Vocabulary | None:
     """
     values, tokenizer = response.place.values, getattr(response.model, "tokenizer", None)
     if given is not None:
-        table = torch.as_tensor(given).to(values)
+        try:
+            table = torch.as_tensor(given).to(values)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                "this is no table of embeddings",
+                expected=f"(n_tokens, {values.shape[-1]}) finite numbers",
+                got=f"{type(given).__name__}: {error}",
+            ) from error
         if table.ndim != _MATRIX or table.shape[1] != values.shape[-1] or not bool(torch.isfinite(table).all()):
             raise InputError(
                 "this is no table of embeddings for the place",

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import scipy.sparse
 import torch
 import xarray as xr
 
@@ -65,10 +67,11 @@ def as_wiring(connectivity: Any, names: Sequence[str] | None = None) -> Wiring:
     Parameters
     ----------
     connectivity : array_like, torch.Tensor, xarray.DataArray, networkx.DiGraph, or an object that holds one of these
-        Arrays ``(target, source)``. A graph's edges lead from source to target and carry ``weight`` or ``effect``, 1
-        where they have neither; in a graph of effects, edges without one join the parts of a node to it, and the node
-        takes over what its parts receive. Objects: a fitted model with ``connectivity_``, a result with
-        ``connectivity`` or ``graph()``.
+        Arrays ``(target, source)``, dense or sparse; a labelled one whose dims are named ``source`` and ``target`` may
+        have them in either order, and its columns in another order than its rows. A graph's edges lead from source to
+        target and carry ``weight`` or ``effect``, 1 where they have neither; in a graph of effects, edges without one
+        join the parts of a node to it, and the node takes over what its parts receive. Objects: a fitted model with
+        ``connectivity_``, a result with ``connectivity`` or ``graph()``.
     names : sequence of str, optional
         By default the labels of the array or graph, or numbers.
 
@@ -79,7 +82,8 @@ def as_wiring(connectivity: Any, names: Sequence[str] | None = None) -> Wiring:
     Raises
     ------
     InputError
-        No square array of finite real numbers, a graph without directions, or another number of names than of nodes.
+        No square array of finite real numbers, labels of columns that are not those of rows, a graph without
+        directions, or another number of names than of nodes.
 
     Examples
     --------
@@ -92,12 +96,33 @@ def as_wiring(connectivity: Any, names: Sequence[str] | None = None) -> Wiring:
     found, own = _from_graph(held) if isinstance(held, nx.Graph) else _from_array(held)
     effects = isinstance(held, nx.Graph) and _has_effects(held)
     if names is not None:
-        own = tuple(str(name) for name in names)
-    if len(own) != len(found):
-        raise InputError("names do not fit the nodes", expected=f"{len(found)} names", got=f"{len(own)}")
+        own = one_of_each("names", names, len(found))
     if len(set(own)) < len(own):
         raise InputError("two nodes have the same name", expected="a name for each node", got=", ".join(own))
     return Wiring(found, own, effects)
+
+
+def one_of_each(what: str, values: Any, n_nodes: int) -> tuple[str, ...]:
+    """Return names, one of each node.
+
+    Raises
+    ------
+    InputError
+        No sequence, or another number than of nodes.
+
+    Examples
+    --------
+    >>> one_of_each("names", ["E", 2], 2)
+    ('E', '2')
+    """
+    try:
+        found = tuple(str(value) for value in values)
+    except TypeError:
+        found = ()
+    if len(found) != n_nodes:
+        got = f"{len(found)}" if found else repr(values)
+        raise InputError(f"{what} do not fit the nodes", expected=f"{n_nodes}, one of each", got=got)
+    return found
 
 
 def refuse_in_parts(wiring: Wiring, name: str = "the circuit") -> None:
@@ -135,7 +160,7 @@ def _held(connectivity: Any) -> Any:
             if hasattr(holder, name):
                 return getattr(holder, name)
     graph = getattr(connectivity, "graph", None)
-    if graph is not None:  # a graph of effects, or a circuit that makes one
+    if isinstance(graph, nx.Graph) or callable(graph):  # a graph of effects, or a circuit that makes one
         return graph if isinstance(graph, nx.Graph) else _held(graph())
     return connectivity
 
@@ -154,23 +179,59 @@ def _from_graph(graph: nx.Graph) -> tuple[Floats, tuple[str, ...]]:
     weights = np.zeros((len(names), len(names)))
     for source, target, data in graph.edges(data=True):
         if source not in owners:
-            weight = data.get("effect", data.get("weight", 1.0))
-            weights[place[owners.get(target, target)], place[source]] += float(weight)
+            weight = _plain(data.get("effect", data.get("weight", 1.0)))
+            if weight.dtype.kind not in "biuf" or weight.size != 1:
+                raise InputError(
+                    f"the weight from {source} to {target} is no number", expected="a real number", got=repr(data)
+                )
+            weights[place[owners.get(target, target)], place[source]] += float(weight.item())
     return _checked(weights), tuple(map(str, names))
 
 
 def _from_array(connectivity: Any) -> tuple[Floats, tuple[str, ...]]:
     names = None
-    if (
-        isinstance(connectivity, xr.DataArray)
-        and connectivity.ndim == 2
-        and connectivity.dims[0] in connectivity.coords
-    ):
-        names = tuple(str(label) for label in connectivity[connectivity.dims[0]].values)
-    refuse_masked(connectivity, "connectivity")
-    array = as_numpy(connectivity) if isinstance(connectivity, torch.Tensor) else np.asarray(connectivity)
-    weights = _checked(array)
+    if isinstance(connectivity, pd.DataFrame):
+        connectivity = xr.DataArray(connectivity)
+    if isinstance(connectivity, xr.DataArray) and connectivity.ndim == 2:
+        connectivity, names = _from_labelled(connectivity)
+    weights = _checked(_plain(connectivity))
     return weights, names or tuple(map(str, range(len(weights))))
+
+
+def _from_labelled(connectivity: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...] | None]:
+    """Return an array from target to source whose columns stand in the order of its rows, and the names of nodes."""
+    if connectivity.dims[0] == "source" or connectivity.dims[1] == "target":
+        connectivity = connectivity.transpose()
+    rows, columns = (
+        tuple(map(str, connectivity[dim].values)) if dim in connectivity.coords else None for dim in connectivity.dims
+    )
+    if rows is None or columns is None or rows == columns:
+        return connectivity, rows or columns
+    if len(set(rows)) < len(rows) or sorted(rows) != sorted(columns):
+        raise InputError(
+            "columns have other labels than rows",
+            expected="the same labels of targets and sources, in any order",
+            got=f"rows {', '.join(rows[:6])}; columns {', '.join(columns[:6])}",
+            fix="pass a square array of all nodes, or connectivity.values with names=",
+        )
+    return connectivity[:, [columns.index(row) for row in rows]], rows
+
+
+def _plain(values: Any) -> npt.NDArray[Any]:
+    """Return values as a dense array."""
+    refuse_masked(values, "connectivity")
+    if isinstance(values, torch.Tensor):
+        return as_numpy(values.to_dense() if values.layout is not torch.strided else values)
+    if scipy.sparse.issparse(values):
+        return values.toarray()
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            "connectivity cannot be made an array",
+            expected="real numbers (n_nodes, n_nodes), rows of one length",
+            got=f"{type(values).__name__}: {error}",
+        ) from error
 
 
 def _checked(array: npt.NDArray[Any]) -> Floats:

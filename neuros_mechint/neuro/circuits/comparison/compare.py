@@ -96,6 +96,11 @@ def compare_circuits(
     since the best of all matchings is alike also where circuits have nothing in common. The spectrum does not know of
     names: with ``match="names"`` it has no p.
 
+    Read ``weight correlation`` where weights were fitted or trained, and strengths count; ``shared edges`` and the edit
+    distance where connections are there or not, or where a threshold has a meaning; ``role similarity`` where nodes do
+    like things without being joined to the same nodes; ``spectral similarity`` where circuits may differ by a change of
+    basis, and with little weight, since circuits of other wiring can have one spectrum.
+
     Parameters
     ----------
     first, second : array_like, torch.Tensor, xarray.DataArray, networkx.DiGraph, a fitted latent circuit or a circuit

@@ -15,7 +15,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.circuits.diagrams.drawing import COLOURS, draw_circuit
 from neuros_mechint.neuro.circuits.diagrams.layout import places
-from neuros_mechint.neuro.circuits.wiring import EXCITATORY, INHIBITORY, MIXED, Wiring, as_wiring
+from neuros_mechint.neuro.circuits.wiring import EXCITATORY, INHIBITORY, MIXED, Wiring, as_wiring, one_of_each
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,11 +163,7 @@ def circuit_diagram(
 def _members(wiring: Wiring, populations: Sequence[str] | None) -> tuple[str, ...]:
     if populations is None:
         return wiring.kinds
-    if len(populations) != wiring.n_nodes:
-        raise InputError(
-            "populations do not fit the nodes", expected=f"{wiring.n_nodes}, one of each", got=f"{len(populations)}"
-        )
-    return tuple(str(name) for name in populations)
+    return one_of_each("populations", populations, wiring.n_nodes)
 
 
 def _averaged(wiring: Wiring, member: Sequence[str]) -> tuple[Wiring, npt.NDArray[np.int64]]:

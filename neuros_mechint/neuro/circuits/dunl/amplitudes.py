@@ -8,7 +8,7 @@ import torch
 
 from neuros_mechint.neuro.circuits.dunl.links import Link
 
-_MOST_STEPS, _HALVINGS = 25, 12
+_MOST_STEPS, _HALVINGS = 25, 8
 _SETTLED = 1e-6
 _ROUNDING = 1e-12
 _NUMBERS_AT_ONCE = 4_000_000
@@ -117,15 +117,24 @@ def fit_amplitudes(
     codes, variance = values.new_zeros(support.shape), values.new_zeros(support.shape)
     weights = torch.ones_like(values) if weights is None else weights
     prior = any_amplitude(len(kernels)) if prior is None else prior
+    lowest = 0.0 if nonnegative else -torch.inf
     events = listed(support)
     at_once = max(1, _NUMBERS_AT_ONCE // (events.there.shape[1] * values.shape[1]))
     for first in range(0, len(values), at_once):
         rows = slice(first, first + at_once)
         own = Events(*(part[rows] for part in events))
-        problem = _Problem(
-            values[rows], weights[rows], _shapes(own, kernels, values.shape[1]), own, baseline, link, prior
+        problem = Problem(
+            values[rows],
+            _shapes(own, kernels, values.shape[1]),
+            own.there,
+            baseline,
+            link,
+            prior.mean[own.kernels],
+            1 / prior.variance[own.kernels],
+            weights[rows],
         )
-        found, uncertain = _newton(problem, nonnegative)
+        found = newton(problem, problem.expected, lowest, torch.inf, _MOST_STEPS)
+        uncertain = torch.linalg.inv(problem.derivatives(found)[1]).diagonal(dim1=1, dim2=2)
         row, place = own.there.nonzero(as_tuple=True)
         at = (row + first, own.kernels[row, place], own.times[row, place])
         codes[at], variance[at] = found[row, place], uncertain[row, place]
@@ -139,65 +148,113 @@ def _shapes(events: Events, kernels: torch.Tensor, n_times: int) -> torch.Tensor
     return kernels[events.kernels[..., None], lag.clamp(0, kernels.shape[1] - 1)] * inside
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
+    """Events of each row and what is known of their amplitudes, which together are to be most probable.
+
+    Parameters
+    ----------
+    values : torch.Tensor of shape (n_rows, n_times)
+    shapes : torch.Tensor of shape (n_rows, n_places, n_times)
+        The kernel of each event where it lies in time; zero where no event is.
+    there : torch.Tensor of bool, of shape (n_rows, n_places)
+        Which places hold an event.
+    baseline : torch.Tensor of shape () or (n_rows, 1)
+    link : Link
+    expected, precision : torch.Tensor of shape (n_rows, n_places) or ()
+        Mean and inverse variance of amplitudes before data are seen.
+    weights : torch.Tensor of shape (n_rows, n_times), optional
+        What each value counts.
+    """
+
     values: torch.Tensor
-    weights: torch.Tensor
     shapes: torch.Tensor
-    events: Events
+    there: torch.Tensor
     baseline: torch.Tensor
     link: Link
-    prior: Amplitudes
+    expected: torch.Tensor
+    precision: torch.Tensor
+    weights: torch.Tensor | None = None
+
+    def of(self, rows: torch.Tensor) -> Problem:
+        """Return that of some rows."""
+        return self._replace(
+            **{name: part[rows] for name, part in self._asdict().items() if name != "link" and _by_row(part)}
+        )
 
     def drive(self, amplitudes: torch.Tensor) -> torch.Tensor:
+        """Return the drive of each value."""
         return self.baseline + (amplitudes[:, None] @ self.shapes)[:, 0]
 
-    def surprise(self, amplitudes: torch.Tensor) -> torch.Tensor:
-        """Return the slope of the penalty: by how many variances amplitudes are off their mean."""
-        kernels = self.events.kernels
-        return (amplitudes - self.prior.mean[kernels]) / self.prior.variance[kernels] * self.events.there
-
     def loss(self, amplitudes: torch.Tensor) -> torch.Tensor:
-        off = self.surprise(amplitudes).square() * self.prior.variance[self.events.kernels]
-        return (self.weights * self.link.loss(self.values, self.drive(amplitudes))).sum(1) + off.sum(1) / 2
+        """Return minus the log of the posterior of each row."""
+        fit = self.link.loss(self.values, self.drive(amplitudes))
+        off = self.precision * (amplitudes - self.expected).square() * self.there
+        return (fit if self.weights is None else self.weights * fit).sum(1) + off.sum(1) / 2
 
     def derivatives(self, amplitudes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return gradient and Hessian of the loss."""
         mean = self.link.mean(self.drive(amplitudes))
-        slope = (self.shapes @ (self.weights * (mean - self.values))[..., None])[..., 0] + self.surprise(amplitudes)
-        bend = (self.shapes * (self.weights * self.link.curvature(mean))[:, None]) @ self.shapes.mT
-        return slope, bend + torch.diag_embed(1 / self.prior.variance[self.events.kernels])
+        off, curvature = mean - self.values, self.link.curvature(mean)
+        if self.weights is not None:
+            off, curvature = self.weights * off, self.weights * curvature
+        slope = (self.shapes @ off[..., None])[..., 0] + self.precision * (amplitudes - self.expected) * self.there
+        bend = (self.shapes * curvature[:, None]) @ self.shapes.mT
+        return slope, bend + torch.diag_embed(self.precision.expand(amplitudes.shape))
+
+    def step(self, amplitudes: torch.Tensor, lowest: float, highest: float) -> torch.Tensor:
+        """Return Newton's step over the amplitudes that are free to move."""
+        slope, bend = self.derivatives(amplitudes)
+        held = ((amplitudes <= lowest) & (slope > 0)) | ((amplitudes >= highest) & (slope < 0))
+        free = self.there & ~held
+        bend = bend * (free[:, :, None] & free[:, None]) + torch.diag_embed((~free).to(bend.dtype))
+        return torch.linalg.solve(bend, (slope * free)[..., None])[..., 0]
 
 
-def _newton(problem: _Problem, nonnegative: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return amplitudes by damped Newton steps, among those free to move where they may not be negative."""
-    there = problem.events.there
-    amplitudes = problem.prior.mean[problem.events.kernels] * there
+def _by_row(part: torch.Tensor | None) -> bool:
+    return part is not None and part.ndim > 0
+
+
+def newton(problem: Problem, start: torch.Tensor, lowest: float, highest: float, n_steps: int) -> torch.Tensor:
+    """Return amplitudes between two bounds after damped Newton steps in all rows at once.
+
+    Parameters
+    ----------
+    problem : Problem
+    start : torch.Tensor of shape (n_rows, n_places)
+    lowest, highest : float
+    n_steps : int
+        At most. Each is halved in rows where it would lose likelihood.
+
+    Returns
+    -------
+    torch.Tensor of shape (n_rows, n_places)
+        Zero where no event is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from neuros_mechint.neuro.circuits.dunl.links import link_of
+    >>> values, zero = torch.tensor([[6.0, 6.0, 6.0]]).double(), torch.zeros(1, 1).double()
+    >>> there = torch.ones(1, 1, dtype=torch.bool)
+    >>> problem = Problem(values, torch.ones(1, 1, 3).double(), there, zero, link_of("poisson"), zero, zero)
+    >>> round(newton(problem, zero + 1, 0.0, 5.0, 6).exp().item(), 3)
+    6.0
+    """
+    amplitudes = (start * problem.there).clamp(lowest, highest)
     loss = problem.loss(amplitudes)
-    bend = problem.derivatives(amplitudes)[1]
-    for _ in range(_MOST_STEPS):
-        slope, bend = problem.derivatives(amplitudes)
-        free = there & ((amplitudes > 0) | (slope < 0)) if nonnegative else there
-        of_free = bend * (free[:, :, None] & free[:, None]) + torch.diag_embed((~free).to(bend.dtype))
-        step = torch.linalg.solve(of_free, (slope * free)[..., None])[..., 0]
-        trial, after = _shortened(problem, amplitudes, step, loss, nonnegative)
-        moved = (trial - amplitudes).abs().max()
-        amplitudes, loss = trial, after
-        if moved < _SETTLED:
+    for _ in range(n_steps):
+        step = problem.step(amplitudes, lowest, highest)
+        trial = (amplitudes - step).clamp(lowest, highest)
+        after, most = problem.loss(trial), loss + _ROUNDING * loss.abs()
+        for halving in range(1, _HALVINGS + 1):
+            worse = (after > most).nonzero()[:, 0]
+            if not len(worse):
+                break
+            trial[worse] = (amplitudes[worse] - step[worse] / 2**halving).clamp(lowest, highest)
+            after[worse] = problem.of(worse).loss(trial[worse])
+        better = after <= most
+        before, amplitudes = amplitudes, torch.where(better[:, None], trial, amplitudes)
+        loss = torch.where(better, after, loss)
+        if not ((amplitudes - before).abs() > _SETTLED).any():
             break
-    return amplitudes, torch.linalg.inv(bend).diagonal(dim1=1, dim2=2)
-
-
-def _shortened(
-    problem: _Problem, amplitudes: torch.Tensor, step: torch.Tensor, loss: torch.Tensor, nonnegative: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return amplitudes after a step that is halved where it would make the loss larger, and the loss."""
-    size = torch.ones_like(loss)
-    trial, after, worse = amplitudes, loss, torch.ones_like(loss, dtype=torch.bool)
-    for _ in range(_HALVINGS):
-        trial = amplitudes - size[:, None] * step
-        trial = trial.clamp_min(0) if nonnegative else trial
-        after = problem.loss(trial)
-        worse = after > loss + _ROUNDING * loss.abs()
-        if not worse.any():
-            break
-        size[worse] /= 2
-    return torch.where(worse[:, None], amplitudes, trial), torch.where(worse, loss, after)
+    return amplitudes

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn.functional import pad
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError
+from neuros_mechint.neuro.circuits.dunl.amplitudes import Problem, any_amplitude, newton
 from neuros_mechint.neuro.circuits.dunl.kernel_steps import Kernels
-from neuros_mechint.neuro.circuits.dunl.links import link_of
-from neuros_mechint.neuro.circuits.dunl.newton import newton_amplitudes
-from neuros_mechint.neuro.circuits.dunl.observations import observations
+from neuros_mechint.neuro.circuits.dunl.links import MOST_LOG_RATE, link_of
+from neuros_mechint.neuro.circuits.dunl.observations import observations, real_numbers
 
 LEAST_GAIN = 6.0
 """Nats of likelihood that an event must bring, for it is improbable in itself: one in 400 bins has the odds exp(-6)."""
-_AMPLITUDES = (0.5, 1.0, 1.6, 2.4, 3.4)
-_MOST_EVENTS_PER_KERNEL = 7
+AMPLITUDES = (0.5, 1.0, 1.6, 2.4, 3.4)
+"""What is tried of an event before its amplitude is refined."""
+MOST_EVENTS_PER_KERNEL = 7
 _STEPS, _LAST_STEPS = 2, 6
+_MOST_AMPLITUDE = 5.0  # e to the power of five is more than any rate is multiplied by
 _ANOTHER = 3  # bins from which on an event of the same kernel is another one
 _ROWS_AT_ONCE = 512
 
@@ -37,7 +41,8 @@ def greedy_codes(
     sweeps : int
         How often each event is taken away and searched anew, beside all others.
     thorough : bool
-        Whether every sweep also tries whether two other events do better than one.
+        Whether every sweep also tries whether two other events do better than one, and pairs that overlap are searched
+        anew in the end.
 
     Returns
     -------
@@ -65,6 +70,8 @@ def greedy_codes(
             search.sweep()
             if thorough:
                 search.exchange()
+        if thorough:
+            search.exchange_pairs()
         parts.append(search.codes())
     return torch.cat(parts).view(n_neurons, n_trials, -1, n_times)
 
@@ -86,7 +93,7 @@ def decode_events(counts: npt.ArrayLike, kernels: npt.ArrayLike, baseline: npt.A
     Raises
     ------
     InputError
-        If counts are no counts, or kernels longer than trials.
+        If counts are no counts, kernels longer than trials or beyond 20, or baselines of another number of neurons.
 
     Examples
     --------
@@ -97,9 +104,23 @@ def decode_events(counts: npt.ArrayLike, kernels: npt.ArrayLike, baseline: npt.A
     >>> np.argwhere(decode_events(counts, np.ones((1, 4)), 0.0)).tolist()
     [[0, 0, 6]]
     """
-    shapes = torch.as_tensor(kernels, dtype=torch.float64)
-    data = observations(counts, link_of("poisson"), shapes.shape[-1])
-    level = torch.as_tensor(baseline, dtype=torch.float64).reshape(-1).expand(len(data.values))
+    shapes, levels = real_numbers(kernels, "kernels"), real_numbers(baseline, "baselines").ravel()
+    if shapes.ndim != 2 or not shapes.size or np.abs(shapes).max() > MOST_LOG_RATE:
+        raise InputError(
+            "these are no kernels",
+            expected=f"(n_kernels, kernel_length), up to {MOST_LOG_RATE:g}",
+            got=f"shape {shapes.shape}, up to {np.abs(shapes).max(initial=0):.4g}",
+            fix="divide kernels by their largest absolute value",
+        )
+    data = observations(counts, link_of("poisson"), shapes.shape[1])
+    if len(levels) not in (1, len(data.values)) or levels.max() > MOST_LOG_RATE:
+        raise InputError(
+            "baselines do not fit the counts",
+            expected=f"one log-rate for each of {len(data.values)} neurons, up to {MOST_LOG_RATE:g}",
+            got=f"{len(levels)}, up to {levels.max(initial=-np.inf):.4g}",
+        )
+    level = torch.from_numpy(levels).expand(len(data.values))
+    shapes = torch.from_numpy(shapes)
     return data.shaped(greedy_codes(data.values, Kernels(shapes, level), sweeps=2, thorough=True))
 
 
@@ -108,15 +129,16 @@ class _Search:
 
     def __init__(self, values: torch.Tensor, shapes: torch.Tensor, baseline: torch.Tensor, least_gain: float) -> None:
         self.values, self.kernels, self.baseline, self.least_gain = values, shapes, baseline, least_gain
-        self.link = link_of("poisson")
+        self.link, prior = link_of("poisson"), any_amplitude(1)
+        self.prior = prior.mean[0], 1 / prior.variance[0]
         n_kernels, self.length = shapes.shape
-        amplitudes = torch.tensor(_AMPLITUDES, dtype=values.dtype)
+        amplitudes = torch.tensor(AMPLITUDES, dtype=values.dtype)
         self.grid = amplitudes.repeat(n_kernels)
         self.of_kernel = torch.arange(n_kernels).repeat_interleave(len(amplitudes))
         scaled = (amplitudes[:, None] * shapes[:, None]).flatten(0, 1).float()
         self.excess = torch.expm1(scaled)
         self.evidence = self._windows(values) @ scaled.T
-        self.most = _MOST_EVENTS_PER_KERNEL * n_kernels
+        self.most = MOST_EVENTS_PER_KERNEL * n_kernels
         n_rows, n_times = values.shape
         self.kernel = torch.zeros(n_rows, 0, dtype=torch.int64)
         self.time = self.kernel.clone()
@@ -159,7 +181,32 @@ class _Search:
         self._fill(rows, place, near[..., None] & (self.of_kernel == kernel[:, None, None]))
         spare = self.there.shape[1] - 1
         self._fill(rows[~self.there[rows, spare]], spare)
-        worse = self._objective(rows) <= before
+        self._restore(rows, self._objective(rows) <= before, old)
+
+    def exchange_pairs(self) -> None:
+        """Search two events that overlap anew, beginning with each kernel: one alone cannot leave without the other."""
+        for second in range(self.there.shape[1]):
+            for first in range(second):
+                apart = (self.time[:, first] - self.time[:, second]).abs()
+                both = self.there[:, first] & self.there[:, second] & (apart < self.length)
+                for kernel in range(len(self.kernels)):
+                    self._exchange_pair(both.nonzero()[:, 0], first, second, kernel)
+        self._refine(torch.arange(len(self.values)), _LAST_STEPS)
+        self._drop_empty_places()
+
+    def _exchange_pair(self, rows: torch.Tensor, first: int, second: int, kernel: int) -> None:
+        if not len(rows):
+            return
+        before, old = self._objective(rows), [part[rows].clone() for part in self._state()]
+        for place in (first, second):
+            self._remove(rows, place)
+        self._fill(rows, first, self.of_kernel != kernel)
+        for place in (second, first, second):
+            self._remove(rows, place)
+            self._fill(rows, place)
+        self._restore(rows, self._objective(rows) <= before, old)
+
+    def _restore(self, rows: torch.Tensor, worse: torch.Tensor, old: list[torch.Tensor]) -> None:
         for part, value in zip(self._state(), old, strict=True):
             part[rows[worse]] = value[worse]
 
@@ -212,15 +259,9 @@ class _Search:
         return pad(values.float(), (0, self.length - 1)).unfold(-1, self.length, 1)
 
     def _refine(self, rows: torch.Tensor, n_steps: int) -> None:
-        self.amplitude[rows] = newton_amplitudes(
-            self.values[rows],
-            self.shapes[rows],
-            self.there[rows],
-            self.baseline[rows],
-            self.link,
-            self.amplitude[rows],
-            n_steps,
-        )
+        values, shapes, there, baseline = self.values[rows], self.shapes[rows], self.there[rows], self.baseline[rows]
+        problem = Problem(values, shapes, there, baseline, self.link, *self.prior)
+        self.amplitude[rows] = newton(problem, self.amplitude[rows], 0.0, _MOST_AMPLITUDE, n_steps)
 
     def _add_place(self) -> None:
         self.kernel, self.time, self.there = (pad(part, (0, 1)) for part in (self.kernel, self.time, self.there))

@@ -25,12 +25,14 @@ from neuros_mechint.neuro.circuits.dunl.fitting import (
 from neuros_mechint.neuro.circuits.dunl.known_events import codes_at_events
 from neuros_mechint.neuro.circuits.dunl.links import link_of
 from neuros_mechint.neuro.circuits.dunl.masked_score import halves_cosine, masked_score
-from neuros_mechint.neuro.circuits.dunl.observations import Observations, event_mask, observations
+from neuros_mechint.neuro.circuits.dunl.observations import Observations, event_mask, noise_level, observations
 from neuros_mechint.neuro.circuits.dunl.results import DUNLResult
 from neuros_mechint.neuro.circuits.dunl.training import Training
 
 _FEWEST_TRIALS = 10
 _LEAST_AGREEMENT = 0.9
+_FARTHEST = 1e100
+_MOST_PENALTY = 1e9
 _SCALES = {
     "poisson": ("log-gain of an event of amplitude 1", "nats"),
     "bernoulli": ("log-odds of an event of amplitude 1", "nats"),
@@ -168,8 +170,8 @@ class DUNL(Parameterised):
             are never joined.
         events : array_like of bool, or list, optional
             Where events may begin: ``(n_kernels, trial, time)``, or ``(trial, time)`` for all kernels; or for each
-            kernel a list over trials of bins; or whole numbers ``(n_events, 3)``: trial, kernel and bin, as in
-            ``event_times_``. All neurons share them.
+            kernel a list over trials of bins; or an array ``(n_events, 3)``: trial, kernel and bin, as
+            ``event_times_`` is. All neurons share them.
 
         Returns
         -------
@@ -186,7 +188,7 @@ class DUNL(Parameterised):
         """
         model, random = self._model(), generator(self.seed)
         data = observations(counts, model.link, model.kernel_length, _FEWEST_TRIALS)
-        scale = _noise(data.values) if model.link.name == "gaussian" else torch.ones(len(data.values)).double()
+        scale = noise_level(data.values) if model.link.name == "gaussian" else torch.ones(len(data.values)).double()
         values = data.values / scale[:, None, None]
         support = None if events is None else event_mask(events, model.n_kernels, *values.shape[1:])
         if support is None:
@@ -242,11 +244,11 @@ class DUNL(Parameterised):
         for name in ("per_neuron", "grouped", "nonnegative", "progress"):
             check_option(name, getattr(self, name), (True, False))
         for name in ("sparsity", "smoothness", "incoherence"):
-            number(name, getattr(self, name), 0, np.inf, closed="left")
+            number(name, getattr(self, name), 0, _MOST_PENALTY, closed="both")
         n_iterations = whole("n_iterations", self.n_iterations)
         training = Training(
             whole("n_steps", self.n_steps, 0),
-            number("learning_rate", self.learning_rate, 0, np.inf, closed="neither"),
+            number("learning_rate", self.learning_rate, 0, 1),
             n_iterations,
             int(number("n_differentiated", whole("n_differentiated", self.n_differentiated), 1, n_iterations, "both")),
             self.sparsity,
@@ -281,7 +283,7 @@ class DUNL(Parameterised):
     def _codes(self, values: torch.Tensor, support: torch.Tensor | None, model: Model) -> torch.Tensor:
         kernels, prior = self._fitted.kernels, self._fitted.prior
         if support is None:
-            return model.decode(values, kernels)
+            return model.decode(values, kernels, thorough=True)
         return codes_at_events(values, support, kernels, model.link, model.nonnegative, prior=prior)[0]
 
     def _in_units(self, codes: torch.Tensor) -> torch.Tensor:
@@ -297,7 +299,15 @@ class DUNL(Parameterised):
                 "these are other neurons", expected=f"{len(self._scale)} neurons", got=f"{len(data.values)}"
             )
         support = None if events is None else event_mask(events, model.n_kernels, *data.values.shape[1:])
-        return data, data.values / self._scale[:, None, None], support, model
+        values = data.values / self._scale[:, None, None]
+        if values.abs().max() > _FARTHEST:
+            raise InputError(
+                "these values are far from all that was fitted",
+                expected=f"at most {_FARTHEST:g} times the noise",
+                got=f"{float(values.abs().max()):.2g} times",
+                fix="pass them in the units of the data that were fitted",
+            )
+        return data, values, support, model
 
     def _keep(self, counts: Any, events: Any, codes: torch.Tensor, support: torch.Tensor | None, model: Model) -> DUNL:
         fit, data = self._fitted, self._data
@@ -335,13 +345,6 @@ class DUNL(Parameterised):
             warnings=_warnings(self, fit, support),
         )
         return self
-
-
-def _noise(values: torch.Tensor) -> torch.Tensor:
-    """Return the standard deviation of white noise in each neuron, from differences of neighbouring bins."""
-    spread = values.diff(dim=-1).flatten(1).abs().median(1).values / (0.6745 * 2**0.5)
-    whole_spread = values.flatten(1).std(1)
-    return torch.where(spread > 1e-6 * whole_spread, spread, whole_spread)
 
 
 def _dataset(found: DUNL, amplitudes: Floats) -> xr.Dataset:

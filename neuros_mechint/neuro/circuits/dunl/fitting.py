@@ -40,18 +40,20 @@ class Model(NamedTuple):
     n_kernels: int
     kernel_length: int
     link: Link
-    per_neuron: bool
-    grouped: bool
-    nonnegative: bool
-    n_restarts: int
-    training: Training
-    progress: bool
+    per_neuron: bool = False
+    grouped: bool = False
+    nonnegative: bool = True
+    n_restarts: int = 1
+    training: Training = Training()
+    progress: bool = False
 
-    def decode(self, values: torch.Tensor, kernels: Kernels, weights: torch.Tensor | None = None) -> torch.Tensor:
-        """Return codes of data whose events are not known."""
+    def decode(
+        self, values: torch.Tensor, kernels: Kernels, weights: torch.Tensor | None = None, thorough: bool = False
+    ) -> torch.Tensor:
+        """Return codes of data whose events are not known; ``thorough`` where they are kept and not only a step."""
         plain = self.link.name == "poisson" and self.nonnegative and not self.grouped
         if plain and weights is None and kernels.shapes.ndim == 2:  # this search exchanges events, but hides no bins
-            return greedy_codes(values, kernels, sweeps=2)
+            return greedy_codes(values, kernels, sweeps=2, thorough=thorough)
         return GreedySearch(kernels, self.link, self.nonnegative, self.grouped)(values, weights)
 
     def decode_at(self, support: torch.Tensor, prior: Amplitudes | None) -> Decode:
@@ -121,7 +123,7 @@ def fit_with_events(values: torch.Tensor, support: torch.Tensor, model: Model, r
     >>> values[..., 10:13] += torch.tensor([2.0, 4.0, 2.0]).double()
     >>> support = torch.zeros(10, 1, 40, dtype=torch.bool)
     >>> support[..., 10] = True
-    >>> model = Model(1, 3, link_of("gaussian"), False, False, True, 1, Training(smoothness=0.0), False)
+    >>> model = Model(1, 3, link_of("gaussian"), training=Training(smoothness=0.0))
     >>> fit_with_events(values, support, model, np.random.default_rng(0)).score.constant > 0
     True
     """
@@ -144,7 +146,7 @@ def known_kernels(values: torch.Tensor, support: torch.Tensor, model: Model) -> 
     >>> values[..., 10:13] += torch.tensor([2.0, 4.0, 2.0]).double()
     >>> support = torch.zeros(10, 1, 40, dtype=torch.bool)
     >>> support[..., 10] = True
-    >>> model = Model(1, 3, link_of("gaussian"), False, False, True, 1, Training(smoothness=0.0), False)
+    >>> model = Model(1, 3, link_of("gaussian"), training=Training(smoothness=0.0))
     >>> known_kernels(values, support, model)[0].shapes.round(decimals=1).tolist()
     [[0.5, 1.0, 0.5]]
     """
@@ -175,7 +177,7 @@ def fit_without_events(values: torch.Tensor, model: Model, random: np.random.Gen
     >>> from neuros_mechint.neuro.circuits.dunl.links import link_of
     >>> values = torch.zeros(1, 10, 40).double() + torch.arange(10).double()[:, None] / 100
     >>> values[..., 10:13] += torch.tensor([2.0, 4.0, 2.0]).double()
-    >>> model = Model(1, 3, link_of("gaussian"), False, False, True, 1, Training(n_steps=0), False)
+    >>> model = Model(1, 3, link_of("gaussian"), training=Training(n_steps=0))
     >>> fit_without_events(values, model, np.random.default_rng(0)).score.constant > 0
     True
     """
@@ -220,7 +222,7 @@ def starting_kernels(values: torch.Tensor, model: Model, random: np.random.Gener
     >>> from neuros_mechint.neuro.circuits.dunl.links import link_of
     >>> values = torch.zeros(1, 10, 40).double() + torch.arange(10).double()[:, None] / 100
     >>> values[..., 10:13] += torch.tensor([2.0, 4.0, 2.0]).double()
-    >>> model = Model(1, 3, link_of("gaussian"), False, False, True, 1, Training(smoothness=0.0), False)
+    >>> model = Model(1, 3, link_of("gaussian"), training=Training(smoothness=0.0))
     >>> starting_kernels(values, model, np.random.default_rng(0)).shapes.argmax().item()
     1
     """

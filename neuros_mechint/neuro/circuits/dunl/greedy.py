@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 
 from neuros_mechint.neuro.circuits.dunl.convolution import correlate
-from neuros_mechint.neuro.circuits.dunl.encoding import LEAST_GAIN
+from neuros_mechint.neuro.circuits.dunl.encoding import AMPLITUDES, LEAST_GAIN, MOST_EVENTS_PER_KERNEL
 from neuros_mechint.neuro.circuits.dunl.kernel_steps import Kernels
 from neuros_mechint.neuro.circuits.dunl.known_events import codes_at_events
 from neuros_mechint.neuro.circuits.dunl.links import Link
 
-_AMPLITUDES = (0.5, 1.0, 1.6, 2.4, 3.4)
-_MOST_EVENTS_PER_KERNEL = 7
 _UNLIKELY = 1e-9
 
 
@@ -67,7 +65,7 @@ class GreedySearch:
         n_kernels = self.kernels.shapes.shape[-2]
         codes = values.new_zeros(*values.shape[:2], n_kernels, values.shape[-1])
         trials = torch.arange(values.shape[1])
-        for _ in range(_MOST_EVENTS_PER_KERNEL * n_kernels):
+        for _ in range(MOST_EVENTS_PER_KERNEL * n_kernels):
             shown = values[:, trials], weights[:, trials]
             added = self._best(*shown, codes[:, trials])
             more = added.flatten(2).any(-1).any(0)
@@ -111,7 +109,7 @@ class GreedySearch:
         mean, shapes = self.link.mean(drive), self.kernels.shapes
         if self.link.name == "poisson":  # the one link for which large amplitudes need no more than a correlation
             evidence, best = correlate(weights * values, shapes), None
-            sizes = _AMPLITUDES if self.nonnegative else (*_AMPLITUDES, *(-size for size in _AMPLITUDES))
+            sizes = AMPLITUDES if self.nonnegative else (*AMPLITUDES, *(-size for size in AMPLITUDES))
             for size in sizes:
                 gain = size * evidence - correlate(weights * mean, torch.expm1(size * shapes))
                 best = gain if best is None else torch.maximum(best, gain)

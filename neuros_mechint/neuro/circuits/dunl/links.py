@@ -8,7 +8,8 @@ import torch
 
 from neuros_mechint.core.errors import check_option
 
-_MOST_LOG_RATE = 20.0  # beyond it Newton's trial steps would overflow; no bin holds that many spikes
+MOST_LOG_RATE = 20.0
+"""Beyond it Newton's trial steps would overflow; no bin holds that many spikes."""
 
 
 class Link(NamedTuple):
@@ -27,7 +28,7 @@ class Link(NamedTuple):
         """Return what is expected: the drive itself, its exponential or its sigmoid."""
         if self.name == "gaussian":
             return drive
-        return drive.clamp(max=_MOST_LOG_RATE).exp() if self.name == "poisson" else drive.sigmoid()
+        return drive.clamp(max=MOST_LOG_RATE).exp() if self.name == "poisson" else drive.sigmoid()
 
     def loss(self, observed: torch.Tensor, drive: torch.Tensor) -> torch.Tensor:
         """Return minus the log likelihood of each value, without what the drive does not change, in nats.

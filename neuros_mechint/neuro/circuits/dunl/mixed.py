@@ -18,12 +18,14 @@ from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p
 from neuros_mechint.neuro.alignment.linear.encoding import pooled_r2
 from neuros_mechint.neuro.alignment.linear.held_out import folds
+from neuros_mechint.neuro.circuits.dunl.observations import real_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _TRIALS_PER_VARIABLE = 5
 _LARGEST_CONDITION = 1e8
+_LARGEST_CODE = 1e300
 NONE, PURE, MIXED = "none", "pure", "mixed"
 
 
@@ -135,16 +137,17 @@ def mixed_selectivity(
     >>> mixed_selectivity(codes, {"reward": reward, "side": side}).selectivity
     ['pure', 'mixed']
     """
-    amplitudes = _amplitudes(codes)
+    values = real_numbers(codes, "codes")
+    amplitudes = _amplitudes(values)
     n_neurons, n_trials, n_kernels = amplitudes.shape
     names, design = _design(variables, n_trials)
     random = generator(seed)
-    targets = amplitudes.transpose(1, 0, 2).reshape(n_trials, -1)
+    targets, scale = _in_own_units(amplitudes.transpose(1, 0, 2).reshape(n_trials, -1))
     shape = (n_neurons, n_kernels)
     varying = np.ptp(targets, axis=0) > 0
     r2 = np.full(targets.shape[1], np.nan)
     r2[varying] = _held_out_r2(design, targets[:, varying], cv, random)
-    coefficients = np.linalg.lstsq(_with_constant(design), targets, rcond=None)[0][1:].T
+    coefficients = (np.linalg.lstsq(_with_constant(design), targets, rcond=None)[0][1:] * scale).T
     tests = [_partial(design, targets, index, n_resamples, random) for index in range(len(names))]
     correlation, p = (np.stack(parts, axis=-1).reshape(*shape, -1) for parts in zip(*tests, strict=True))
     p = adjust_p(p)
@@ -165,24 +168,27 @@ def mixed_selectivity(
         xr.Dataset(data, coords),
         "Mixed selectivity",
         attributes={"n_trials": n_trials, "cv": cv, "n_resamples": n_resamples},
-        provenance=Provenance.record(seed, arguments={"codes": np.asarray(codes), "variables": design, "cv": cv}),
+        provenance=Provenance.record(seed, arguments={"codes": values, "variables": design, "cv": cv}),
         citations=("rigotti2013", "tolooshams2025"),
         warnings=_warnings(varying, p),
     )
 
 
-def _amplitudes(codes: npt.ArrayLike) -> Floats:
+def _amplitudes(codes: Floats) -> Floats:
     """Return the summed codes of every trial, ``(n_neurons, n_trials, n_kernels)``."""
-    values = np.asarray(codes, dtype=float)
-    if values.ndim not in (3, 4) or not values.size:
+    if codes.ndim not in (3, 4) or not codes.size or np.abs(codes).max() > _LARGEST_CODE:
         raise InputError(
             "these are no codes",
-            expected="([n_neurons,] n_trials, n_kernels, n_times), as DUNL's codes_",
-            got=f"shape {values.shape}",
+            expected=f"([n_neurons,] n_trials, n_kernels, n_times), as DUNL's codes_, up to {_LARGEST_CODE:g}",
+            got=f"shape {codes.shape}, up to {np.abs(codes).max(initial=0):.4g}",
         )
-    if not np.isfinite(values).all():
-        raise InputError("codes have NaN or infinite values", got=f"{int((~np.isfinite(values)).sum())} of them")
-    return (values if values.ndim == 4 else values[None]).sum(-1)
+    return (codes if codes.ndim == 4 else codes[None]).sum(-1)
+
+
+def _in_own_units(columns: Floats) -> tuple[Floats, Floats]:
+    """Return columns with largest absolute values between .5 and 1, and their units, whose squares may be too large."""
+    unit = np.ldexp(1.0, np.frexp(np.abs(columns).max(0))[1])
+    return columns / unit, unit
 
 
 def _design(variables: Mapping[str, npt.ArrayLike], n_trials: int) -> tuple[list[str], Floats]:
@@ -190,13 +196,14 @@ def _design(variables: Mapping[str, npt.ArrayLike], n_trials: int) -> tuple[list
         raise InputError("there are no variables", expected="a mapping from names to one number per trial")
     columns = []
     for name, values in variables.items():
-        column = np.asarray(values, dtype=float)
+        column = real_numbers(values, f"values of {name}")
         if column.shape != (n_trials,):
             raise InputError(f"{name} does not fit the codes", expected=f"{n_trials} trials", got=f"{column.shape}")
-        if not np.isfinite(column).all() or np.ptp(column) == 0:
-            raise InputError(f"{name} has gaps or never changes", expected="finite numbers that vary over trials")
-        columns.append((column - column.mean()) / column.std())
-    design = np.stack(columns, axis=1)
+        if (column == column[0]).all():
+            raise InputError(f"{name} never changes", expected="numbers that vary over trials", got=f"{column[0]:g}")
+        columns.append(column)
+    design = _in_own_units(np.stack(columns, axis=1))[0]
+    design = (design - design.mean(0)) / design.std(0)
     if n_trials < _TRIALS_PER_VARIABLE * (len(columns) + 1):
         raise InputError(
             "too few trials for so many variables",

@@ -17,6 +17,9 @@ from neuros_mechint.core.trials import by_trial_and_time
 from neuros_mechint.neuro.circuits.dunl.links import Link
 
 _FEWEST_TRIALS = 5
+_MOST_SPIKES = 1e6  # in a bin: the rates of the Poisson link end not far above
+_LARGEST = 1e305
+_LISTS = (list, tuple, np.ndarray, torch.Tensor)
 _SHAPES = "(trial, time) or (neuron, trial, time)"
 
 
@@ -79,49 +82,82 @@ def observations(counts: Any, link: Link, kernel_length: int, fewest_trials: int
     bin_width, neurons = None, None
     if isinstance(array, xr.DataArray):
         values, axes = by_trial_and_time(array, "counts")
-        values, one_neuron = np.moveaxis(values, -1, 0), not axes
+        values, one_neuron = np.moveaxis(real_numbers(values, "counts"), -1, 0), not axes
         rate = array.attrs.get("sampling_rate")
         bin_width = None if rate is None else 1 / float(rate)
         neurons = array[axes[0]].values.tolist() if len(axes) == 1 and axes[0] in array.coords else None
     else:
-        values = _plain(array)
+        values = real_numbers(array, "counts")
+        if values.ndim not in (2, 3):
+            raise InputError(
+                "it is not clear which axis of counts is which",
+                expected=_SHAPES,
+                got=f"shape {values.shape}",
+                fix="a single trial is counts[None]; name the axes of anything else: Recording(counts, dims=...)",
+            )
         one_neuron = values.ndim == 2
         values = values[None] if one_neuron else values
     _check_values(values, link)
     _check_sizes(values.shape, kernel_length, fewest_trials)
-    return Observations(torch.from_numpy(np.array(values, dtype=np.float64)), one_neuron, bin_width, neurons)
+    return Observations(torch.from_numpy(np.ascontiguousarray(values)), one_neuron, bin_width, neurons)
 
 
-def _plain(array: Any) -> npt.NDArray[Any]:
-    refuse_masked(array, "counts")
+def real_numbers(values: Any, name: str) -> Floats:
+    """Return a fresh array of finite real numbers.
+
+    Raises
+    ------
+    InputError
+        A mask or an imaginary part, which would be lost; rows of different lengths, text, NaN.
+
+    Examples
+    --------
+    >>> real_numbers([[True, False]], "spikes").tolist()
+    [[1.0, 0.0]]
+    """
+    _refuse_masks(values, name)
     try:
-        values = as_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
-    except ValueError as error:  # trials of different lengths
-        raise InputError("counts are no array", expected=_SHAPES, got=str(error)) from error
-    if values.ndim not in (2, 3):
+        array = as_numpy(values) if isinstance(values, torch.Tensor) else np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths, sparse tensors
+        raise InputError(f"{name} are no array", expected="numbers in rows of one length", got=str(error)) from error
+    if array.dtype.kind not in "biuf":
         raise InputError(
-            "it is not clear which axis of counts is which",
-            expected=_SHAPES,
-            got=f"shape {values.shape}",
-            fix="a single trial is counts[None]; name the axes of anything else: Recording(counts, dims=...)",
+            f"{name} are no real numbers",
+            got=f"{type(values).__name__} of dtype {array.dtype}",
+            fix="pass their real part or their size" if array.dtype.kind == "c" else None,
         )
-    return values
+    with np.errstate(over="ignore"):  # of longer floats, which are refused as infinite
+        array = array.astype(np.float64)
+    wrong = int((~np.isfinite(array)).sum())
+    if wrong:
+        raise InputError(f"{name} have NaN or infinite values", expected="finite numbers", got=f"{wrong} of them")
+    return array
 
 
-def _check_values(values: npt.NDArray[Any], link: Link) -> None:
-    if values.dtype.kind not in "biuf":
-        raise InputError("counts are no real numbers", got=f"dtype {values.dtype}")
+def _refuse_masks(values: Any, name: str) -> None:
+    """Refuse masked arrays, those in lists too."""
+    refuse_masked(values, name)
+    for part in values if isinstance(values, list | tuple) else ():
+        if isinstance(part, list | tuple | np.ma.MaskedArray):
+            _refuse_masks(part, name)
+
+
+def _check_values(values: Floats, link: Link) -> None:
     if not values.size:
         raise InputError("counts are empty", expected=_SHAPES, got=f"shape {values.shape}")
-    wrong = int((~np.isfinite(values)).sum())
-    if wrong:
-        raise InputError("counts have NaN or infinite values", expected="finite numbers", got=f"{wrong} of them")
     if link.name == "poisson" and ((values < 0).any() or (values != np.round(values)).any()):
         raise InputError(
             "a Poisson count cannot be negative or a fraction",
             expected="whole numbers of at least 0",
             got=f"values from {values.min():.4g} to {values.max():.4g}",
             fix="pass spike counts per bin, or link='gaussian' for rates and signals",
+        )
+    if link.name == "poisson" and values.max() > _MOST_SPIKES:
+        raise InputError(
+            "no bin holds that many spikes",
+            expected=f"counts of at most {_MOST_SPIKES:g}",
+            got=f"{values.max():.4g}",
+            fix="pass link='gaussian' for signals",
         )
     if link.name == "bernoulli" and not np.isin(values, (0, 1)).all():
         raise InputError(
@@ -130,7 +166,16 @@ def _check_values(values: npt.NDArray[Any], link: Link) -> None:
             got=f"values from {values.min():.4g} to {values.max():.4g}",
             fix="use narrower bins, or link='poisson' for counts",
         )
-    constant = np.flatnonzero(np.ptp(values.reshape(len(values), -1), axis=1) == 0)
+    flat = values.reshape(len(values), -1)
+    largest = np.abs(flat).max(1)
+    if ((largest > _LARGEST) | (largest < 1 / _LARGEST) & (largest > 0)).any():
+        raise InputError(
+            "these values are beyond what can be reckoned with",
+            expected=f"sizes from {1 / _LARGEST:g} to {_LARGEST:g}",
+            got=f"neurons whose largest are {largest.min():.4g} to {largest.max():.4g}",
+            fix="pass them in other units",
+        )
+    constant = np.flatnonzero((flat == flat[:, :1]).all(1))
     if len(constant):
         raise InputError(
             "a neuron never changes",
@@ -138,6 +183,23 @@ def _check_values(values: npt.NDArray[Any], link: Link) -> None:
             got=f"neuron {constant[0]} is {values[constant[0]].flat[0]:g} throughout",
             fix="leave out silent neurons",
         )
+
+
+def noise_level(values: torch.Tensor) -> torch.Tensor:
+    """Return the standard deviation of white noise in each neuron, from differences of neighbouring bins.
+
+    Examples
+    --------
+    >>> signal = 1e200 * np.random.default_rng(0).normal(size=(1, 50, 100))
+    >>> round(noise_level(torch.from_numpy(signal)).item() / 1e200, 1)
+    1.0
+    """
+    exponent = torch.frexp(values.abs().amax((1, 2))).exponent
+    unit = torch.ldexp(torch.ones_like(values[:, 0, 0]), exponent - 1)  # without it squares of large values overflow
+    scaled = values / unit[:, None, None]
+    spread = scaled.diff(dim=-1).flatten(1).abs().median(1).values / (0.6745 * 2**0.5)
+    whole_spread = scaled.flatten(1).std(1)
+    return unit * torch.where(spread > 1e-6 * whole_spread, spread, whole_spread)
 
 
 def _check_sizes(shape: tuple[int, ...], kernel_length: int, fewest_trials: int) -> None:
@@ -165,8 +227,8 @@ def event_mask(events: Any, n_kernels: int, n_trials: int, n_times: int) -> torc
     ----------
     events : array_like of bool, or list
         ``(n_kernels, trial, time)``, or ``(trial, time)`` for all kernels alike; or a list over kernels of lists over
-        trials of times in bins (with one kernel, a list over trials will do); or whole numbers ``(n_events, 3)``, as
-        ``event_times_`` has them: trial, kernel and bin of each event.
+        trials of times in bins (with one kernel, a list over trials will do); or an array ``(n_events, 3)``, as
+        ``event_times_`` is: trial, kernel and bin of each event.
     n_kernels, n_trials, n_times : int
 
     Returns
@@ -183,25 +245,25 @@ def event_mask(events: Any, n_kernels: int, n_trials: int, n_times: int) -> torc
     >>> event_mask([[[2], [0, 4]]], 1, 2, 5).nonzero().tolist()
     [[0, 0, 2], [1, 0, 0], [1, 0, 4]]
     """
-    given = np.asarray(events) if isinstance(events, xr.DataArray | torch.Tensor | np.ndarray) else None
-    if given is not None and given.dtype.kind in "iu" and given.ndim == 2 and given.shape[1] == 3 != n_times:
-        mask = _from_rows(given, n_kernels, n_trials, n_times)
-    elif given is not None:
-        mask = _from_booleans(given, (n_kernels, n_trials, n_times))
-    else:
+    _refuse_masks(events, "events")
+    if not isinstance(events, xr.DataArray | torch.Tensor | np.ndarray):
         mask = _from_times(events, n_kernels, n_trials, n_times)
+    else:
+        given = real_numbers(events, "events")
+        rows = given.ndim == 2 and given.shape[1] == 3 != n_times
+        mask = (_from_rows if rows else _from_booleans)(given, (n_kernels, n_trials, n_times))
     for kernel, its_own in enumerate(mask):
         if not its_own.any():
             raise InputError("a kernel has no events", expected="at least one", got=f"none for kernel {kernel}")
     return torch.from_numpy(np.array(mask.transpose(1, 0, 2)))
 
 
-def _from_booleans(values: npt.NDArray[Any], shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
-    if values.dtype.kind != "b" and not np.isin(values, (0, 1)).all():
+def _from_booleans(values: Floats, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+    if not np.isin(values, (0, 1)).all():
         raise InputError(
             "events are no mask",
             expected="booleans, True where an event begins",
-            got=f"dtype {values.dtype}",
+            got=f"values from {values.min():.4g} to {values.max():.4g}",
             fix="pass times as lists: events[kernel][trial] = [bins]",
         )
     if values.shape not in (shape, shape[1:]):
@@ -211,16 +273,18 @@ def _from_booleans(values: npt.NDArray[Any], shape: tuple[int, int, int]) -> npt
     return np.broadcast_to(values.astype(bool), shape)
 
 
-def _from_rows(rows: npt.NDArray[np.integer], n_kernels: int, n_trials: int, n_times: int) -> npt.NDArray[np.bool_]:
-    beyond = ((rows < 0) | (rows >= (n_trials, n_kernels, n_times))).any(1)
-    if beyond.any():
+def _from_rows(rows: Floats, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+    n_kernels, n_trials, n_times = shape
+    wrong = ((rows < 0) | (rows >= (n_trials, n_kernels, n_times)) | (rows != np.round(rows))).any(1)
+    if wrong.any():
         raise InputError(
             "an event lies outside of its trial",
-            expected=f"trial, kernel and bin, below {n_trials}, {n_kernels} and {n_times}",
-            got=f"{rows[beyond][0].tolist()}",
+            expected=f"whole numbers of trial, kernel and bin, below {n_trials}, {n_kernels} and {n_times}",
+            got=f"{rows[wrong][0].tolist()}",
         )
-    mask: npt.NDArray[np.bool_] = np.zeros((n_kernels, n_trials, n_times), dtype=bool)
-    mask[rows[:, 1], rows[:, 0], rows[:, 2]] = True
+    mask: npt.NDArray[np.bool_] = np.zeros(shape, dtype=bool)
+    trial, kernel, bins = rows.astype(int).T
+    mask[kernel, trial, bins] = True
     return mask
 
 
@@ -228,22 +292,34 @@ def _from_times(events: Any, n_kernels: int, n_trials: int, n_times: int) -> npt
     expected = f"a list over {n_kernels} kernels of lists over {n_trials} trials of times in bins"
     if not isinstance(events, list | tuple):
         raise InputError("events are no mask and no list", expected=expected, got=type(events).__name__)
-    if n_kernels == 1 and len(events) == n_trials and all(np.ndim(times) == 1 for times in events):
+    if n_kernels == 1 and len(events) == n_trials and all(_is_flat(times) for times in events):
         events = [events]
     if len(events) != n_kernels:
         raise InputError("events are of another number of kernels", expected=expected, got=f"{len(events)} lists")
     mask: npt.NDArray[np.bool_] = np.zeros((n_kernels, n_trials, n_times), dtype=bool)
     for kernel, by_trial in enumerate(events):
+        if not isinstance(by_trial, _LISTS):
+            raise InputError(f"events of kernel {kernel} are no list", expected=expected, got=repr(by_trial))
         if len(by_trial) != n_trials:
             raise InputError("events are of another number of trials", expected=expected, got=f"{len(by_trial)} trials")
         for trial, times in enumerate(by_trial):
-            bins = np.asarray(times, dtype=float)
-            if bins.ndim != 1 or (bins != np.round(bins)).any() or (bins < 0).any() or (bins >= n_times).any():
-                raise InputError(
-                    "an event lies outside of its trial",
-                    expected=f"whole bins from 0 to {n_times - 1}",
-                    got=f"{times} in trial {trial} for kernel {kernel}",
-                    fix="events are bins from the start of the trial: divide seconds by the bin width and round",
-                )
-            mask[kernel, trial, bins.astype(int)] = True
+            mask[kernel, trial, _bins(times, n_times, f"trial {trial} for kernel {kernel}")] = True
     return mask
+
+
+def _is_flat(times: Any) -> bool:
+    return isinstance(times, _LISTS) and not any(isinstance(time, list | tuple | np.ndarray) for time in times)
+
+
+def _bins(times: Any, n_times: int, where: str) -> npt.NDArray[np.intp]:
+    bins = real_numbers(times, f"event times in {where}")
+    if np.asarray(times).dtype.kind == "b":  # 0 and 1 would be read as the first two bins
+        raise InputError("events are a list of booleans", expected="times in bins", fix="pass np.array(events)")
+    if bins.ndim != 1 or (bins != np.round(bins)).any() or (bins < 0).any() or (bins >= n_times).any():
+        raise InputError(
+            "an event lies outside of its trial",
+            expected=f"a list of whole bins from 0 to {n_times - 1}",
+            got=f"{times} in {where}",
+            fix="events are bins from the start of the trial: divide seconds by the bin width and round",
+        )
+    return bins.astype(np.intp)

@@ -9,10 +9,11 @@ import numpy.typing as npt
 import torch
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.circuits.dunl.encoding import greedy_codes
 from neuros_mechint.neuro.circuits.dunl.kernel_steps import Kernels
+from neuros_mechint.neuro.circuits.dunl.observations import real_numbers
 
 _SEEN = 0.75
 _LEAST_CONSTANT = 0.05
@@ -119,8 +120,8 @@ def match_kernels(found: npt.ArrayLike, true: npt.ArrayLike) -> KernelMatch:
     """
     from scipy.optimize import linear_sum_assignment
 
-    found, true = np.asarray(found, dtype=float), np.asarray(true, dtype=float)
-    if found.ndim != 2 or true.ndim != 2 or len(found) < len(true):
+    found, true = real_numbers(found, "found kernels"), real_numbers(true, "true kernels")
+    if found.ndim != 2 or true.ndim != 2 or not true.size or not found.size or len(found) < len(true):
         raise InputError(
             "these kernels cannot be matched",
             expected="(n_kernels, kernel_length), and at least as many found as true ones",
@@ -151,10 +152,16 @@ def largest_cosines(first: Floats, second: Floats) -> tuple[Floats, npt.NDArray[
     >>> cosines.round(3).tolist(), shifts.tolist()
     ([[1.0, 0.707]], [[1, 0]])
     """
-    units = [kernels / np.maximum(np.linalg.norm(kernels, axis=1, keepdims=True), 1e-12) for kernels in (first, second)]
+    units = [_of_norm_one(kernels) for kernels in (first, second)]
     length = second.shape[1]
     products = np.array([[np.correlate(one, other, "full") for other in units[1]] for one in units[0]])
     return products.max(-1), products.argmax(-1) - (length - 1)
+
+
+def _of_norm_one(kernels: Floats) -> Floats:
+    peak = np.abs(kernels).max(1, keepdims=True)
+    shapes = np.divide(kernels, peak, out=np.zeros_like(kernels), where=peak > 0)  # first, or squares may overflow
+    return shapes / np.maximum(np.linalg.norm(shapes, axis=1, keepdims=True), 1.0)
 
 
 class EventScores(NamedTuple):
@@ -207,13 +214,16 @@ def score_events(
     >>> scores.recall.tolist(), scores.precision.tolist()
     ([0.5], [0.5])
     """
-    codes, true_codes = np.asarray(codes, dtype=float), np.asarray(true_codes, dtype=float)
-    if codes.shape[:-2] != true_codes.shape[:-2] or codes.shape[-1:] != true_codes.shape[-1:] or codes.ndim < 2:
+    codes, true_codes = real_numbers(codes, "codes"), real_numbers(true_codes, "true codes")
+    tolerance = whole("tolerance", tolerance, 0)
+    if codes.ndim < 2 or codes.shape[:-2] != true_codes.shape[:-2] or codes.shape[-1] != true_codes.shape[-1]:
         raise InputError(
             "these codes cannot be compared", expected=f"trials and times as in {true_codes.shape}", got=codes.shape
         )
-    n_true = true_codes.shape[-2]
-    order, shifts = (np.arange(n_true), np.zeros(n_true, int)) if match is None else (match.order, match.shifts)
+    n_found, n_true = codes.shape[-2], true_codes.shape[-2]
+    if match is None:
+        match = KernelMatch(np.arange(n_true), np.ones(n_true), np.zeros(n_true, dtype=np.intp))
+    order, _, shifts = _checked_match(match, n_found, n_true)
     n_times = codes.shape[-1]
     by_kernel = []
     for kernel in range(n_true):
@@ -221,6 +231,17 @@ def score_events(
         true = true_codes[..., kernel, :].reshape(-1, n_times)
         by_kernel.append(_score_one(found, true, int(shifts[kernel]), tolerance))
     return EventScores(*np.array(by_kernel).T)
+
+
+def _checked_match(match: KernelMatch, n_found: int, n_true: int) -> KernelMatch:
+    if not isinstance(match, KernelMatch) or len(match.order) != n_true or max(match.order, default=-1) >= n_found:
+        raise InputError(
+            "the match is of other kernels",
+            expected=f"match_kernels(found, true) of {n_true} true kernels and up to {n_found} found",
+            got=match,
+            fix=f"pass it; without, kernel k is compared with kernel k, of which {n_true} must be there",
+        )
+    return match
 
 
 def _score_one(found: Floats, true: Floats, shift: int, tolerance: int) -> tuple[float, float, float]:
@@ -235,7 +256,7 @@ def _score_one(found: Floats, true: Floats, shift: int, tolerance: int) -> tuple
     return (
         len(pairs) / n_true if n_true else np.nan,
         len(pairs) / n_found if n_found else np.nan,
-        float(np.corrcoef(amplitudes.T)[0, 1]) if enough else np.nan,
+        float(np.corrcoef((amplitudes / np.abs(amplitudes).max(0)).T)[0, 1]) if enough else np.nan,
     )
 
 

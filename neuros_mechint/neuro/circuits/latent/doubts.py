@@ -23,7 +23,7 @@ def doubts(found: Fitted, seen: Observations) -> tuple[str, ...]:
     -------
     tuple of str
     """
-    told = [_loose(found), _disagreement(found), _sharing(found), *_silences(found), _unrest(seen)]
+    told = [_loose(found), _disagreement(found), _sharing(found), *_silences(found, seen), _unrest(seen)]
     return tuple(text for text in told if text)
 
 
@@ -56,12 +56,12 @@ def _sharing(found: Fitted) -> str | None:
     )
 
 
-def _silences(found: Fitted) -> list[str]:
+def _silences(found: Fitted, seen: Observations) -> list[str]:
     told = []
-    for kind, loud in (("input", found.driven), ("output", found.heard)):
-        quiet = np.flatnonzero(~loud)
-        if len(quiet):
-            told.append(f"{kind} {', '.join(map(str, quiet))} is silent: its weight is 0, and its node has no label")
+    for names, loud in ((seen.input_names, found.driven), (seen.output_names, found.heard)):
+        quiet = [names[index] for index in np.flatnonzero(~loud)]
+        if quiet:
+            told.append(f"{', '.join(quiet)} is silent: its weight is 0, and its node has no label")
     return told
 
 

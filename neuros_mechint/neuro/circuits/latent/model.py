@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from neuros_mechint.core.errors import InputError, OptionError, number, whole
 from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.neuro.circuits.latent.channels import channel_names
+from neuros_mechint.neuro.circuits.latent.checks import real_numbers
 from neuros_mechint.neuro.circuits.latent.doubts import doubts
 from neuros_mechint.neuro.circuits.latent.dynamics import simulate
 from neuros_mechint.neuro.circuits.latent.fitting import fit_circuit
@@ -19,6 +22,7 @@ from neuros_mechint.neuro.circuits.latent.matching import correlation, order_of_
 from neuros_mechint.neuro.circuits.latent.observations import (
     Observations,
     check_aligned,
+    check_labels,
     folds_of_conditions,
     observations,
     trials_of,
@@ -96,6 +100,8 @@ class LatentCircuitModel(Parameterised):
     agreed_ : bool
         Whether two of them led to the same circuit, or one to a perfect one.
     n_trials_, n_conditions_ : int
+    input_names_, output_names_ : tuple of str
+        As given, as labelled, or by their number.
     averaged_ : bool
         Whether the fit was to means of conditions.
     doubts_ : tuple of str
@@ -139,7 +145,14 @@ class LatentCircuitModel(Parameterised):
         self.seed = seed
 
     def fit(
-        self, inputs: Any, activity: Any, outputs: Any, conditions: Any = None, progress: bool = True
+        self,
+        inputs: Any,
+        activity: Any,
+        outputs: Any,
+        conditions: Any = None,
+        progress: bool = True,
+        input_names: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
     ) -> LatentCircuitModel:
         """Find the circuit.
 
@@ -155,6 +168,8 @@ class LatentCircuitModel(Parameterised):
             A label of each trial; trials of one label repeat each other. By default trials of the same inputs do.
         progress : bool
             Show a bar where it takes longer than two seconds.
+        input_names, output_names : sequence of str, optional
+            Names of the columns, and of their nodes. By default the labels of labelled data along their columns.
 
         Returns
         -------
@@ -164,7 +179,8 @@ class LatentCircuitModel(Parameterised):
         ------
         InputError
             Values that are missing or infinite, arrays of other trials or times than each other, fewer trials or units
-            than nodes, fewer numbers than parameters, or no activity at all.
+            than nodes, fewer numbers than parameters, activity that does not vary, labels of trials or times that
+            differ from those of the activity, or names that are not one for each column.
         OptionError
             Parameters out of range, or other numbers of inputs and outputs than the data have.
 
@@ -174,13 +190,15 @@ class LatentCircuitModel(Parameterised):
             Where the data do not pin the connectivity down, starts disagree, inputs or outputs are silent, or activity
             does not start from rest.
         """
-        return self.fit_observations(observations(inputs, activity, outputs, conditions), progress=progress)
+        seen = observations(inputs, activity, outputs, conditions, input_names, output_names)
+        return self.fit_observations(seen, progress=progress)
 
     def fit_observations(self, seen: Observations, warn: bool = True, progress: bool = False) -> LatentCircuitModel:
         """Find the circuit of what was checked before, aloud or not; see `fit`."""
         n_nodes, signs = self._checked(seen)
         n_starts, random = whole("n_starts", self.n_starts), generator(self.seed)
         found = fit_circuit(seen, n_nodes, self._leak(), signs, n_starts, random, progress)
+        self.input_names_, self.output_names_ = seen.input_names, seen.output_names
         circuit = found.circuit
         self.connectivity_, self.alpha_ = circuit.connectivity, circuit.alpha
         self.input_weights_, self.output_weights_ = circuit.input_weights, circuit.output_weights
@@ -264,10 +282,13 @@ class LatentCircuitModel(Parameterised):
         """
         self._require_fit()
         driven = trials_of(inputs, "inputs")
+        names = channel_names("input", None, inputs, driven.shape[-1])
         if driven.shape[-1] != self.input_weights_.shape[1]:
             raise InputError(
                 "other inputs than in the fit", expected=self.input_weights_.shape[1], got=driven.shape[-1]
             )
+        if names != self.input_names_ and set(names) == set(self.input_names_):
+            raise InputError("the inputs are in another order than in the fit", expected=self.input_names_, got=names)
         latents = simulate(self.connectivity_, self.input_weights_, driven, self.alpha_)
         return Prediction(latents @ self.embedding_.T, latents @ self.output_weights_.T, latents)
 
@@ -292,6 +313,8 @@ class LatentCircuitModel(Parameterised):
             Not fitted yet, other columns than in the fit, or arrays that are not aligned.
         """
         predicted, recorded = self.predict(inputs), trials_of(activity, "activity")
+        check_labels("inputs", inputs, activity)
+        check_labels("outputs", outputs, activity)
         pairs = [("activity", recorded, predicted.activity)]
         if outputs is not None:
             pairs.append(("outputs", trials_of(outputs, "outputs"), predicted.outputs))
@@ -299,7 +322,10 @@ class LatentCircuitModel(Parameterised):
             check_aligned("inputs", made, given)
             if given.shape[-1] != made.shape[-1]:
                 raise InputError(f"other {name} than in the fit", expected=made.shape[-1], got=given.shape[-1])
-        return float(np.nanmean([explained(given, made) for _, given, made in pairs]))
+        scores = [explained(given, made) for _, given, made in pairs]
+        if np.isnan(scores).all():
+            raise InputError("nothing of what was recorded varies", got="the same values at all times of all trials")
+        return float(np.nanmean(scores))
 
     def _require_fit(self) -> None:
         if not hasattr(self, "connectivity_"):
@@ -328,6 +354,10 @@ class LatentCircuitModel(Parameterised):
 
 def _check_enough(seen: Observations, n_nodes: int) -> None:
     n_trials, n_times, n_units = seen.activity.shape
+    if not np.ptp(seen.activity, axis=(0, 1)).any():
+        raise InputError(
+            "there is no activity that varies", expected="units that change", got="one value at all times of all trials"
+        )
     if n_units < n_nodes:
         raise InputError("fewer units than nodes", expected=f"at least {n_nodes} units", got=n_units)
     if n_trials < n_nodes:
@@ -351,11 +381,11 @@ def _check_enough(seen: Observations, n_nodes: int) -> None:
 def _signs(source_signs: Any, n_nodes: int) -> Floats:
     if source_signs is None:
         return np.zeros(n_nodes)
-    signs = np.asarray(source_signs)
+    signs = real_numbers(source_signs, "source_signs")
     if signs.shape != (n_nodes,) or not np.isin(signs, (-1, 0, 1)).all():
         raise OptionError(
             "source_signs are no signs of the nodes",
             expected=f"{n_nodes} numbers, each 1, -1 or 0 (free)",
             got=repr(source_signs),
         )
-    return signs.astype(np.float64)
+    return signs

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
+from neuros_mechint.core.labels import counts_observations
 from neuros_mechint.core.recordings.recording import Recording
+from neuros_mechint.neuro.circuits.latent.channels import OTHER_FEATURES, channel_names
+from neuros_mechint.neuro.circuits.latent.checks import as_array
 from neuros_mechint.neuro.dynamics.trajectories import trajectories
-
-_OTHER_FEATURES = ("input", "output", "node")  # axes that count features here, beside those of a recording
 
 
 class Observations(NamedTuple):
@@ -28,6 +31,7 @@ class Observations(NamedTuple):
         Trials of the same number repeat each other.
     weights : numpy.ndarray of shape (n_trials,)
         Number of trials behind each, 1 on average.
+    input_names, output_names : tuple of str
 
     Examples
     --------
@@ -41,6 +45,8 @@ class Observations(NamedTuple):
     outputs: Floats
     conditions: npt.NDArray[np.int64]
     weights: Floats
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
 
     @property
     def n_conditions(self) -> int:
@@ -63,16 +69,23 @@ class Observations(NamedTuple):
             return sums / counts[:, None, None]
 
         inputs, activity, outputs = (mean(values) for values in self[:3])
-        return Observations(inputs, activity, outputs, np.arange(len(counts)), counts / counts.mean())
+        return Observations(inputs, activity, outputs, np.arange(len(counts)), counts / counts.mean(), *self[5:])
 
     def chosen(self, trials: npt.NDArray[Any]) -> Observations:
         """Return some of the trials, their conditions numbered anew."""
         _, conditions = np.unique(self.conditions[trials], return_inverse=True)
         inputs, activity, outputs = (values[trials] for values in self[:3])
-        return Observations(inputs, activity, outputs, conditions, np.ones(len(conditions)))
+        return Observations(inputs, activity, outputs, conditions, np.ones(len(conditions)), *self[5:])
 
 
-def observations(inputs: Any, activity: Any, outputs: Any, conditions: Any = None) -> Observations:
+def observations(
+    inputs: Any,
+    activity: Any,
+    outputs: Any,
+    conditions: Any = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> Observations:
     """Return what was recorded, or say what is wrong with it.
 
     Parameters
@@ -81,6 +94,8 @@ def observations(inputs: Any, activity: Any, outputs: Any, conditions: Any = Non
         ``(trial, time, input)``, ``(trial, time, unit)``, ``(trial, time, output)``: of the same trials and times.
     conditions : array_like of shape (n_trials,), optional
         A label of each trial; trials of one label repeat each other. By default trials of the same inputs do.
+    input_names, output_names : sequence of str, optional
+        By default the labels of the columns, where they have any.
 
     Returns
     -------
@@ -89,7 +104,8 @@ def observations(inputs: Any, activity: Any, outputs: Any, conditions: Any = Non
     Raises
     ------
     InputError
-        Values that are missing or infinite, trials of different lengths, other trials or times in one than in another.
+        Values that are missing or infinite, trials of different lengths, other trials or times in one than in another,
+        or in another order; names that are not one for each column.
 
     Examples
     --------
@@ -105,9 +121,14 @@ def observations(inputs: Any, activity: Any, outputs: Any, conditions: Any = Non
     given = {"inputs": trials_of(inputs, "inputs"), "outputs": trials_of(outputs, "outputs")}
     for name, values in given.items():
         check_aligned(name, values, recorded)
-    return Observations(
-        given["inputs"], recorded, given["outputs"], _numbered(conditions, given["inputs"]), np.ones(len(recorded))
+    for name, values in (("inputs", inputs), ("outputs", outputs), ("conditions", conditions)):
+        check_labels(name, values, activity)
+    numbers = _numbered(conditions, given["inputs"])
+    names = (
+        channel_names("input", input_names, inputs, given["inputs"].shape[-1]),
+        channel_names("output", output_names, outputs, given["outputs"].shape[-1]),
     )
+    return Observations(given["inputs"], recorded, given["outputs"], numbers, np.ones(len(recorded)), *names)
 
 
 def folds_of_conditions(
@@ -148,7 +169,7 @@ def trials_of(x: Any, name: str) -> Floats:
     """
     labelled = x.data if isinstance(x, Recording) else x
     if isinstance(labelled, xr.DataArray):
-        x = labelled.rename({axis: "feature" for axis in labelled.dims if axis in _OTHER_FEATURES})
+        x = labelled.rename({axis: "feature" for axis in labelled.dims if axis in OTHER_FEATURES})
     found = trajectories(x, name=name, why="for one step")
     if len(set(found.lengths)) > 1:
         raise InputError(
@@ -176,12 +197,48 @@ def check_aligned(name: str, values: Floats, activity: Floats) -> None:
         )
 
 
+def check_labels(name: str, values: Any, activity: Any) -> None:
+    """Raise `InputError` where values and activity name their trials or times, and name them otherwise.
+
+    Examples
+    --------
+    >>> labelled = xr.DataArray(np.zeros((2, 5, 1)), {"trial": ["a", "b"]}, ("trial", "time", "input"))
+    >>> check_labels("inputs", labelled, labelled)
+    """
+    given, recorded = (x.data if isinstance(x, Recording) else x for x in (values, activity))
+    if not isinstance(given, xr.DataArray) or not isinstance(recorded, xr.DataArray):
+        return
+    for axis in set(given.dims) & set(recorded.dims):
+        if axis in OTHER_FEATURES or not counts_observations(str(axis)):
+            continue
+        if (
+            axis in given.indexes
+            and axis in recorded.indexes
+            and not given.indexes[axis].equals(recorded.indexes[axis])
+        ):
+            raise InputError(
+                f"{name} label the axis {axis!r} otherwise than the activity does",
+                expected=f"{recorded.indexes[axis][:4].tolist()} ...",
+                got=f"{given.indexes[axis][:4].tolist()} ...",
+                fix=f"bring them in one order: {name}.sel({axis}=activity[{axis!r}].values)",
+            )
+
+
 def _numbered(conditions: Any, inputs: Floats) -> npt.NDArray[np.int64]:
+    """Return the number of each trial's condition: of its label, or of its inputs."""
     if conditions is None:
         return np.unique(inputs.reshape(len(inputs), -1), axis=0, return_inverse=True)[1].ravel()
-    labels = np.asarray(conditions)
+    labels = as_array(conditions, "conditions")
     if labels.shape != (len(inputs),):
         raise InputError("conditions do not label the trials", expected=f"{len(inputs)} labels", got=labels.shape)
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise InputError("conditions are not known of all trials", got="NaN or infinite labels")
+    unknown = ~np.isfinite(labels) if labels.dtype.kind == "f" else pd.isnull(labels)
+    if unknown.any():
+        raise InputError(
+            "conditions are not known of all trials",
+            expected="a label of each trial",
+            got=f"{int(unknown.sum())} of {len(labels)} missing",
+            fix="leave these trials out of inputs, activity and outputs as well",
+        )
+    if labels.dtype.kind == "c" or len({isinstance(label, str) for label in labels.tolist()}) > 1:
+        raise InputError("conditions are no labels of one kind", expected="names or real numbers", got=labels.dtype)
     return np.unique(labels, return_inverse=True)[1]

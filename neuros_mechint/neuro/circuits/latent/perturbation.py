@@ -10,15 +10,17 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import CapabilityError, InputError, number, whole
+from neuros_mechint.core.errors import InputError, OptionError, number, whole
 from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
+from neuros_mechint.neuro.circuits.latent.checks import real_numbers
 from neuros_mechint.neuro.circuits.latent.dynamics import simulate
 from neuros_mechint.neuro.circuits.latent.matching import correlation
 from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
+from neuros_mechint.neuro.circuits.latent.module_runs import check_trials_apart, recurrent_weights, run_copy
 from neuros_mechint.neuro.circuits.latent.observations import trials_of
 from neuros_mechint.neuro.circuits.latent.result import node_names
 
@@ -158,9 +160,18 @@ def latent_perturbation_test(
     >>> round(test.overall, 3), bool(abs(test.controls["random"]).max() < 0.9)
     (1.0, True)
     """
+    if not isinstance(model, LatentCircuitModel) or not callable(run):
+        raise InputError(
+            "a circuit and a network are needed",
+            expected="a fitted LatentCircuitModel, and run(change) -> outputs",
+            got=f"{type(model).__name__} and {type(run).__name__}",
+            fix="changed_run(module, inputs) makes a run of a torch module",
+        )
     driven = trials_of(inputs, "inputs")
     before = model.predict(driven).outputs
     size = float(number("size", size, -1, 1, closed="both"))
+    if size == 0:
+        raise OptionError("size is 0, which changes nothing", expected="a number up to 1, or down to -1", got=size)
     n_controls, random = whole("n_controls", n_controls), generator(seed)
     strength = size / number("network_alpha", network_alpha, 0, 1)
     n_units = len(model.embedding_)
@@ -182,7 +193,9 @@ def changed_run(
     read: Callable[[Floats], Floats] | None = None,
     weight: str | None = None,
 ) -> ChangedRun:
-    """Return a function that runs a torch module with changed recurrent weights; the module stays as it is.
+    """Return a function that runs a torch module with changed recurrent weights.
+
+    Each run is one of a copy in evaluation mode: neither the module nor global random numbers change.
 
     Parameters
     ----------
@@ -207,6 +220,9 @@ def changed_run(
     ------
     CapabilityError
         A module without recurrent weights that are one square matrix, such as a GRU.
+    InputError
+        Inputs that the module does not take, outputs or a change of another shape, or trials that act on each other, as
+        in a layer that takes times first.
 
     Examples
     --------
@@ -216,42 +232,33 @@ def changed_run(
     (3, 4, 5)
     """
     import torch
-    from torch.func import functional_call
 
-    name, weights = _recurrent_weights(module, weight)
+    if read is not None and not callable(read):
+        raise InputError("read is no function", expected="read(outputs) -> outputs of the circuit", got=repr(read))
+    name, weights = recurrent_weights(module, weight)
     given = torch.as_tensor(trials_of(inputs, "inputs"), dtype=weights.dtype, device=weights.device)
+    check_trials_apart(module, name, weights, given)
 
     def run(change: Floats) -> Floats:
-        changed = weights + torch.as_tensor(change, dtype=weights.dtype, device=weights.device)
-        with torch.no_grad():
-            output = functional_call(module, {name: changed}, (given,))
-        found = (output[0] if isinstance(output, tuple) else output).double().cpu().numpy()
+        added = real_numbers(change, "the change")
+        if added.shape != weights.shape:
+            raise InputError("the change does not fit the weights", expected=tuple(weights.shape), got=added.shape)
+        found = run_copy(module, name, torch.as_tensor(added, dtype=weights.dtype, device=weights.device), given)
         late = np.zeros_like(found)
         late[:, 1:] = found[:, :-1]
         if read is None:
             return late
-        taken = np.array(read(late), dtype=np.float64)
+        taken = real_numbers(read(late), "what read returns")
+        if taken.ndim != 3 or taken.shape[:2] != late.shape[:2]:
+            raise InputError(
+                "read does not return outputs of each trial and time",
+                expected=f"({late.shape[0]}, {late.shape[1]}, n_outputs)",
+                got=f"shape {taken.shape}",
+            )
         taken[:, 0] = 0
         return taken
 
     return run
-
-
-def _recurrent_weights(module: torch.nn.Module, weight: str | None) -> tuple[str, torch.Tensor]:
-    parameters = dict(module.named_parameters())
-    if weight is None:
-        names = [name for name in parameters if name.rpartition(".")[2].startswith("weight_hh")]
-    else:
-        names = [weight] if weight in parameters else []
-    found = [(name, parameters[name].detach()) for name in names]
-    if len(found) != 1 or found[0][1].ndim != 2 or len(set(found[0][1].shape)) != 1:
-        raise CapabilityError(
-            "the recurrent weights of this module are not one square matrix",
-            expected="one simple recurrent layer (nn.RNN, nn.RNNCell), or the name of a square parameter as weight=",
-            got=", ".join(f"{name} {tuple(values.shape)}" for name, values in found) or f"{', '.join(parameters)}",
-            fix="write a function of your own: change -> outputs",
-        )
-    return found[0]
 
 
 class _Network(NamedTuple):
@@ -274,7 +281,7 @@ class _Network(NamedTuple):
 
 
 def _checked(outputs: Any, shape: tuple[int, ...]) -> Floats:
-    found = np.array(outputs, dtype=np.float64)  # a copy: a run may fill one array again and again
+    found = real_numbers(outputs, "outputs of the network")
     if found.shape != shape or not np.isfinite(found).all():
         raise InputError(
             "the network has other outputs than the circuit",
@@ -306,8 +313,8 @@ def _predicted(model: LatentCircuitModel, inputs: Floats, change: float) -> Floa
 def _judged(
     model: LatentCircuitModel, predicted: Floats, true: Floats, controls: list[float], provenance: Provenance
 ) -> PerturbationTest:
-    n_nodes, n_inputs = model.input_weights_.shape
-    names = node_names(n_nodes, n_inputs, len(model.output_weights_))
+    n_nodes = len(model.connectivity_)
+    names = node_names(n_nodes, model.input_names_, model.output_names_)
     square = (n_nodes, n_nodes)
 
     def sized(values: Floats) -> Floats:

@@ -109,9 +109,8 @@ def latent_circuit(
     -------
     LatentCircuit
     """
-    n_nodes, n_inputs = model.input_weights_.shape
-    n_outputs = len(model.output_weights_)
-    names = node_names(n_nodes, n_inputs, n_outputs)
+    inputs, outputs = model.input_names_, model.output_names_
+    names = node_names(len(model.connectivity_), inputs, outputs)
     weight = {"long_name": "connection weight", "units": "1"}
     data = xr.Dataset(
         {
@@ -129,7 +128,7 @@ def latent_circuit(
             ),
             "embedding": (("unit", "node"), model.embedding_, {"long_name": "embedding", "units": "1"}),
         },
-        {"target": names, "source": names, "node": names},
+        {"target": names, "source": names, "node": names, "input": list(inputs), "output": list(outputs)},
     )
     data["target"].attrs["long_name"], data["source"].attrs["long_name"] = "receiving node", "sending node"
     attributes = {
@@ -165,18 +164,22 @@ def _strays(alike: Sequence[float]) -> tuple[str, ...]:
     )
 
 
-def node_names(n_nodes: int, n_inputs: int, n_outputs: int) -> list[str]:
-    """Return what nodes are called.
+def node_names(n_nodes: int, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
+    """Return what nodes are called: after the input that drives them, the output that is read from them, or neither.
+
+    Where an input and an output have one name, each is said to be what it is.
 
     Examples
     --------
-    >>> node_names(4, 2, 1), node_names(2, 2, 1)
-    (['input 0', 'input 1', 'hidden 0', 'output 0'], ['input 0', 'input 1 = output 0'])
+    >>> node_names(4, ["cue", "tone"], ["lick"]), node_names(2, ["cue", "tone"], ["lick"])
+    (['cue', 'tone', 'hidden 0', 'lick'], ['cue', 'tone = lick'])
     """
+    if set(inputs) & set(outputs):
+        inputs, outputs = [f"input {name}" for name in inputs], [f"output {name}" for name in outputs]
     names = []
     for node in range(n_nodes):
-        labels = [f"input {node}"] if node < n_inputs else []
-        if node >= n_nodes - n_outputs:
-            labels.append(f"output {node - n_nodes + n_outputs}")
-        names.append(" = ".join(labels) or f"hidden {node - n_inputs}")
+        labels = [inputs[node]] if node < len(inputs) else []
+        if node >= n_nodes - len(outputs):
+            labels.append(outputs[node - n_nodes + len(outputs)])
+        names.append(" = ".join(labels) or f"hidden {node - len(inputs)}")
     return names

@@ -116,9 +116,7 @@ def select_latent_size(
     3
     """
     seen, random = observations(inputs, activity, outputs, conditions), generator(seed)
-    counts = sorted({whole("sizes", size) for size in sizes})
-    if len(counts) < 2:
-        raise OptionError("there is nothing to choose from", expected="at least two sizes", got=list(sizes))
+    counts = numbers_of_nodes(sizes, fewest=2)
     folds = folds_of_conditions(seen, n_folds, random)
     fits = [(size, fold) for size in range(len(counts)) for fold in range(len(folds))]
     scores, errors = np.zeros((2, len(counts), len(folds)))
@@ -147,6 +145,38 @@ def select_latent_size(
         provenance=Provenance.record(seed, arguments=arguments),
         citations=("langdon2025",),
     )
+
+
+def numbers_of_nodes(sizes: Sequence[int], fewest: int = 1, least: int = 1) -> list[int]:
+    """Return different numbers of nodes in order.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+    fewest : int
+        Numbers there must be.
+    least : int
+        Nodes there must be.
+
+    Raises
+    ------
+    OptionError
+        No sequence of integers, too few of them, or too small ones.
+
+    Examples
+    --------
+    >>> numbers_of_nodes([9, 8, 9])
+    [8, 9]
+    """
+    given = list(sizes) if isinstance(sizes, Sequence | np.ndarray) and np.ndim(sizes) == 1 else []
+    counts = sorted({whole("sizes", size, least) for size in given})
+    if len(counts) < fewest:
+        raise OptionError(
+            "sizes are too few numbers of nodes",
+            expected=f"a list of at least {fewest}, such as {[8, 9][:fewest]}",
+            got=repr(sizes),
+        )
+    return counts
 
 
 def _smallest_as_good(scores: Floats) -> int:

@@ -157,7 +157,7 @@ def _add_still(sums: _Sums, targets: Targets, circuit: Circuit, read: Floats, st
     wrong = circuit.outputs[:, None] * shown - targets.outputs
     sums.cost += float((np.square(missed) * weights).sum() + (np.square(wrong) * weights).sum())
     planes = planes_of_rotation(read.shape[1])
-    flat = planes.reshape(len(planes), -1)
+    flat = planes.reshape(len(planes), read.shape[1] ** 2)
     moments, pull = (np.tensordot(values * weights, read, ((0, 2), (0, 2))) for values in (read, missed))
     sums.matrix[layout.rotation, layout.rotation] += (planes @ moments).reshape(flat.shape) @ flat.T
     sums.slope[layout.rotation] -= flat @ pull.ravel()
@@ -168,4 +168,4 @@ def _add_still(sums: _Sums, targets: Targets, circuit: Circuit, read: Floats, st
 
 def _along(matrix: Floats, signals: Floats) -> Floats:
     """Return a matrix times signals along their first axis."""
-    return (matrix @ signals.reshape(len(signals), -1)).reshape(-1, *signals.shape[1:])
+    return (matrix @ signals.reshape(len(signals), -1)).reshape(len(matrix), *signals.shape[1:])

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MODELS = ("circuit", "linear", "random", "subspace")
-_RIDGE = 1e-6  # of the mean of the diagonal
+_RIDGE = 1e-6  # of the variance of each feature
+_LEAST_SPREAD = 1e-9  # of the size of a feature: rounding
 
 
 class PCAComparison(Result):
@@ -79,7 +81,7 @@ def compare_with_pca(
     The linear model is :math:`p_{t+1} = A p_t + B u_t + c`, where p are the principal components of the activity; A, B
     and c are found by regression. It starts at the mean activity of the first time and, as the circuit does, goes on
     from the inputs alone; outputs are read from it by regression too. It has more parameters than the circuit, and no
-    labels.
+    labels. Its slight ridge is on features of unit variance: units matter to neither model.
 
     Parameters
     ----------
@@ -120,6 +122,8 @@ def compare_with_pca(
     >>> found.scores["circuit"] > found.scores["linear"] > found.scores["random"]
     True
     """
+    if not isinstance(model, LatentCircuitModel):
+        raise InputError("this is no latent circuit", expected="a LatentCircuitModel", got=type(model).__name__)
     seen, random = observations(inputs, activity, outputs, conditions), generator(seed)
     folds = folds_of_conditions(seen, n_folds, random)
     scores = np.zeros((2, len(MODELS), len(folds)))
@@ -206,17 +210,25 @@ def linear_dynamics(seen: Observations, n_components: int) -> LinearDynamics:
     mean = flat.mean(0)
     components = np.linalg.eigh(np.cov(flat.T).reshape(len(mean), -1))[1][:, ::-1][:, :n_components]
     states = (seen.activity - mean) @ components
-    now = np.concatenate([states, seen.inputs, np.ones((*states.shape[:2], 1))], axis=-1)
+    now = np.concatenate([states, seen.inputs], axis=-1)
     steps = _regression(now[:, :-1].reshape(-1, now.shape[-1]), states[:, 1:].reshape(-1, n_components))
-    read = np.concatenate([states, np.ones((*states.shape[:2], 1))], axis=-1).reshape(-1, n_components + 1)
-    readout = _regression(read, seen.outputs.reshape(-1, seen.outputs.shape[-1]))
+    readout = _regression(states.reshape(-1, n_components), seen.outputs.reshape(-1, seen.outputs.shape[-1]))
     return LinearDynamics(mean, components, steps, states[:, 0].mean(0), readout)
 
 
 def _regression(features: Floats, values: Floats) -> Floats:
-    gram = features.T @ features
-    ridge = _RIDGE * np.trace(gram) / len(gram)
-    return np.linalg.solve(gram + ridge * np.eye(len(gram)), features.T @ values)
+    """Return coefficients of the features and, last, a constant: a ridge on features of unit variance, none on it.
+
+    Features in other units lead to the same predictions. What does not vary has no coefficient.
+    """
+    centre, middle = features.mean(0), values.mean(0)
+    spread, size = features.std(0), np.sqrt(np.square(features).mean(0))
+    varies = spread > _LEAST_SPREAD * size
+    scale = np.where(varies, spread, 1.0)
+    standard = np.where(varies, (features - centre) / scale, 0.0)
+    gram = standard.T @ standard + _RIDGE * len(standard) * np.eye(len(scale))
+    coefficients = np.linalg.solve(gram, standard.T @ (values - middle)) / scale[:, None]
+    return np.concatenate([coefficients, (middle - centre @ coefficients)[None]])
 
 
 def _held_out(
