@@ -315,7 +315,7 @@ def numpy_step(value):
         (QUIET["a saddle"], [0.5, 0.6, 0.7], [[np.inf, 0.0]], "not finite"),
         (nm.henon_map, None, PLANE, "too few|no real"),
         (3, [0.5, 0.6, 0.7], PLANE, "there is no system"),
-        (lambda value: value, [0.5, 0.6, 0.7], PLANE, "at a parameter of 0.5: there is no step"),
+        (lambda value: value, [0.5, 0.6, 0.7], PLANE, "make_step returns no step"),
         (numpy_step, [0.5, 0.6, 0.7], PLANE, "differentiated"),
         (lambda r: lambda x: x / (r - 0.6), [0.5, 0.6, 0.7], PLANE, "at a parameter of 0.6: the step is not finite"),
     ],
