@@ -133,16 +133,17 @@ def decay(dt: float, tau: float) -> float:
     return math.exp(-dt / tau)
 
 
-def finite(name: str, values: Any, n_axes: int) -> torch.Tensor:
-    """Return values as real torch numbers of ``n_axes`` axes; raise `InputError` on anything else."""
+def finite(name: str, values: Any, n_axes: int | None = None) -> torch.Tensor:
+    """Return values as real torch numbers, of ``n_axes`` axes if that is given; raise `InputError` on anything else."""
     try:
         tensor = torch.as_tensor(values if hasattr(values, "dtype") else np.asarray(values, dtype=float))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name} are no numbers", got=repr(values)) from error
     if tensor.is_complex():
         raise InputError(f"{name} are complex", expected="real numbers", got=str(tensor.dtype))
-    if tensor.ndim != n_axes or not tensor.numel():
-        raise InputError(f"{name} have the wrong shape", expected=f"{n_axes} axes", got=f"shape {tuple(tensor.shape)}")
+    if not tensor.numel() or tensor.ndim != (tensor.ndim if n_axes is None else n_axes):
+        expected = "at least one number" if n_axes is None else f"{n_axes} axes"
+        raise InputError(f"{name} have the wrong shape", expected=expected, got=f"shape {tuple(tensor.shape)}")
     tensor = tensor if tensor.is_floating_point() else tensor.double()
     if not bool(torch.isfinite(tensor).all()):
         raise InputError(f"{name} are not finite", expected="finite numbers", fix="remove NaN and infinity")

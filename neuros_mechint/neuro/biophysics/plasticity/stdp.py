@@ -82,7 +82,7 @@ class STDP(PlasticityRule):
         torch.Tensor
             Of the shape of ``lag``.
         """
-        lags = finite("lags", torch.atleast_1d(torch.as_tensor(lag)).flatten(), 1).reshape(torch.as_tensor(lag).shape)
+        lags = finite("lags", lag)
         stronger = self.a_plus * torch.exp(-lags.clamp(min=0) / self.tau_plus)
         weaker = -self.a_minus * torch.exp(lags.clamp(max=0) / self.tau_minus)
         return torch.where(lags >= 0, stronger, weaker)
