@@ -1,0 +1,1 @@
+"""Dale's law: layers and networks whose units either excite or inhibit, and how to train them."""
