@@ -1,5 +1,6 @@
 """Comparison and diagrams of circuits: renamed circuits are the same, unrelated ones are no more alike than chance."""
 
+import matplotlib.figure
 import networkx as nx
 import numpy as np
 import pandas as pd
@@ -7,6 +8,8 @@ import pytest
 import scipy.sparse
 import torch
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import Circle, FancyArrowPatch
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
@@ -53,11 +56,14 @@ def test_the_edit_distance_is_that_of_networkx_for_small_graphs(seed):
 
 def test_unrelated_circuits_are_no_more_alike_than_chance():
     p = [
-        compare_circuits(circuit(seed), circuit(seed + 50), match="best", n_permutations=39).data["p"].values
-        for seed in range(8)
+        compare_circuits(circuit(seed, 8), circuit(seed + 50, 8), match="best", n_permutations=19).data["p"].values
+        for seed in range(12)
     ]
     assert (np.array(p) <= 0.05).mean() < 0.2
-    named = [compare_circuits(circuit(seed), circuit(seed + 50)).data["p"].values[:3] for seed in range(20)]
+    named = [
+        compare_circuits(circuit(seed), circuit(seed + 50), n_permutations=39).data["p"].values[:3]
+        for seed in range(20)
+    ]
     assert (np.array(named) <= 0.05).mean() < 0.15
 
 
@@ -95,6 +101,41 @@ def test_the_comparison_says_shows_and_keeps(tmp_path):
     assert load_result(found.save(tmp_path / "comparison")).data.identical(found.data)
 
 
+def test_what_has_no_null_says_so():
+    found = compare_circuits(circuit(0), circuit(1), n_permutations=19, progress=False)
+    spectral = found.data.sel(measure="spectral similarity")
+    assert np.isfinite(spectral["similarity"])
+    assert np.isnan([spectral["null_mean"], spectral["null_sd"], spectral["p"]]).all()
+    ax = found.plot()
+    labels = {label.get_text(): label.get_position()[1] for label in ax.get_yticklabels()}
+    drawn = ax.containers[1].lines[0].get_xydata()
+    assert np.isnan(drawn[drawn[:, 1] == labels["spectral similarity\n(no null)"], 0]).all()
+    assert np.isfinite(drawn[drawn[:, 1] == labels["weight correlation"], 0]).all()
+    (line,) = [line for line in found.summary().splitlines() if line.startswith("spectral")]
+    assert line.endswith("(no null)")
+    matched = compare_circuits(circuit(0), circuit(1), match="best", n_permutations=19, progress=False)
+    assert "no null" not in matched.summary()
+
+
+def test_edges_that_mean_signs_are_warned_of():
+    random = np.random.default_rng(0)
+    one, two = random.normal(size=(2, 8, 8))
+    (warning,) = compare_circuits(one, two, n_permutations=19, progress=False).warnings
+    assert warning.startswith(
+        "100% and 100% of all pairs are connected: shared edges and edit distance compare the signs"
+    )
+    found = compare_circuits(one, np.sign(one) * np.abs(two), n_permutations=19, progress=False)
+    assert found.edit_distance == 0  # whatever the strengths
+    assert not compare_circuits(one, two, threshold=0.5, n_permutations=19, progress=False).warnings
+
+
+def test_single_nodes_may_stand_beside_a_circuit():
+    weights = np.pad(circuit(0), (0, 2))
+    assert compare_circuits(weights, weights, n_permutations=19, progress=False).edit_distance == 0
+    with pytest.raises(InputError, match="no connection joins two nodes of the second circuit"):
+        compare_circuits(weights, np.eye(12))
+
+
 def test_a_measure_that_is_not_defined_has_no_p():
     found = compare_circuits(np.ones((6, 6)), np.ones((6, 6)), n_permutations=19).data
     undefined = np.isnan(found["similarity"].values)
@@ -125,6 +166,63 @@ def test_diagrams_are_drawn_of_all_kinds_of_circuits():
     matrix = dale.detach().numpy().astype(float)
     assert averaged.weights.values[0, 1] == pytest.approx(matrix[:80, 80:].mean())
     assert "excitatory (80)" in [text.get_text() for text in averaged.plot().texts]
+
+
+def painted(figure: matplotlib.figure.Figure, shown: list, all_artists: list) -> np.ndarray:
+    """Return which pixels some artists colour."""
+    for artist in all_artists:
+        artist.set_visible(artist in shown)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return (np.asarray(canvas.buffer_rgba())[..., :3] < 200).any(-1)
+
+
+@pytest.mark.parametrize(("size", "dpi"), [((2.2, 2.4), 140), ((6.6, 5.4), 70)])
+@pytest.mark.parametrize(
+    ("n_nodes", "word", "in_layers"),
+    [(3, "", False), (8, "node ", False), (8, "", True), (20, "", True), (20, "unit ", False), (24, "", False)],
+)
+def test_names_titles_and_nodes_do_not_overlap(n_nodes, word, in_layers, size, dpi):
+    weights = np.roll(np.eye(n_nodes), 1, 0) + np.diag(np.arange(n_nodes) % 3 == 0)
+    if in_layers:
+        weights = np.zeros((n_nodes, n_nodes))
+        half = n_nodes // 2
+        weights[half:-1, :half], weights[-1, half:-1] = 1, -1
+    figure = matplotlib.figure.Figure(figsize=size, layout="constrained", dpi=dpi)
+    ax = circuit_diagram(weights, names=[f"{word}{node}" for node in range(n_nodes)]).plot(figure.subplots())
+    for _ in range(2):  # with a fixed aspect the layout is right at the second time
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    nodes = [patch for patch in ax.patches if isinstance(patch, Circle)]
+    titles = [ax.title, ax._left_title, ax._right_title]
+    every = [*ax.texts, *ax.patches, *titles, ax.get_legend()]
+    assert len(ax.texts) == len(nodes) == n_nodes
+    masks = [painted(figure, [text], every) for text in ax.texts]
+    assert all(mask.any() for mask in masks)
+    masks += [painted(figure, shown, every) for shown in (titles, [ax.get_legend()], nodes)]
+    centres = np.array([node.center for node in nodes])
+    apart = np.linalg.norm(centres[:, None] - centres, axis=2) + 10 * np.eye(n_nodes)
+    assert apart.min() > 2.5 * nodes[0].radius
+    assert np.max(np.sum(masks, 0)) == 1
+    edge = np.concatenate([np.sum(masks, 0)[rows] for rows in (0, -1)])
+    assert not edge.any()
+
+
+def test_a_key_says_how_strong_a_width_is():
+    weights = np.array([[0.0, -2.0, 0.0], [0.5, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    for size in ((2.2, 2.4), (6.6, 5.4)):
+        ax = circuit_diagram(weights).plot(matplotlib.figure.Figure(figsize=size).subplots())
+        legend = ax.get_legend()
+        key = {
+            text.get_text(): line.get_linewidth()
+            for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
+        }
+        drawn = sorted(patch.get_linewidth() for patch in ax.patches if isinstance(patch, FancyArrowPatch))
+        assert key["weight 2"] == pytest.approx(drawn[2])
+        assert key["weight 0.5"] == pytest.approx(drawn[0])
+    assert "weight 2" not in [text.get_text() for text in circuit_diagram(np.eye(3, k=1)).plot().get_legend().texts]
+    averaged = circuit_diagram(nm.load_model("decision_dale_rnn").rnn.weight_hh_l0).plot()
+    assert any(text.get_text().startswith("mean weight 0.25") for text in averaged.get_legend().get_texts())
 
 
 def test_parts_of_a_node_are_joined_to_it():

@@ -6,7 +6,7 @@ import pytest
 
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.result import load_result
-from neuros_mechint.neuro.circuits.motifs.counts import triad_classes, triad_counts
+from neuros_mechint.neuro.circuits.motifs.counts import MEANINGS, triad_classes, triad_counts
 from neuros_mechint.neuro.circuits.motifs.motifs import network_motifs
 from neuros_mechint.neuro.circuits.motifs.nulls import switched
 
@@ -17,6 +17,12 @@ def random_graph(seed: int, n_nodes: int = 60, density: float = 0.08) -> np.ndar
     graph = np.random.default_rng(seed).random((n_nodes, n_nodes)) < density
     np.fill_diagonal(graph, False)
     return graph
+
+
+def dale(n_nodes: int = 40) -> np.ndarray:
+    """Connectivity of excitatory and, five times as strong, inhibitory nodes."""
+    graph = random_graph(0, n_nodes, density=0.3).T * np.random.default_rng(1).uniform(0.5, 1, size=(n_nodes, n_nodes))
+    return graph * np.where(np.arange(n_nodes) < 0.8 * n_nodes, 1.0, -5.0)
 
 
 def with_loops(seed: int) -> np.ndarray:
@@ -62,6 +68,32 @@ def test_a_signed_triad_is_named_by_its_edges():
     assert triad_classes(3).names[kind] == "030T"
 
 
+def test_codes_are_explained_in_words():
+    kinds = triad_classes(2)
+    connected = {name for name, joined in zip(kinds.names, kinds.connected, strict=True) if joined}
+    assert connected == set(MEANINGS)
+    for name, meaning in MEANINGS.items():  # the first digit of a code counts mutual pairs
+        words = {"1": "mutual pair", "2": "two mutual pairs", "3": "three mutual pairs"}
+        assert words.get(name[0], "") in meaning
+        assert name[0] != "0" or "mutual" not in meaning
+    for meaning, edges in {
+        "chain": [(0, 1), (1, 2)],
+        "cycle": [(0, 1), (1, 2), (2, 0)],
+        "feed-forward loop": [(0, 1), (1, 2), (0, 2)],
+        "one to two": [(0, 1), (0, 2)],
+        "two to one": [(1, 0), (2, 0)],
+        "mutual pair with an input": [(0, 1), (1, 0), (2, 0)],
+        "mutual pair with an output": [(0, 1), (1, 0), (0, 2)],
+        "mutual pair with a common input": [(0, 1), (1, 0), (2, 0), (2, 1)],
+        "mutual pair with a common output": [(0, 1), (1, 0), (0, 2), (1, 2)],
+        "cycle with a mutual pair": [(0, 1), (1, 0), (1, 2), (2, 0)],
+    }.items():
+        states = np.zeros((3, 3), dtype=int)
+        states[tuple(np.transpose(edges))] = 1
+        (kind,) = np.flatnonzero(triad_counts(states, 2))
+        assert MEANINGS[kinds.names[kind]] == meaning
+
+
 def test_large_graphs_are_counted_in_double_precision():
     graph = random_graph(0, 260, density=0.5)
     assert triad_counts(graph.astype(int), 2).sum() == 260 * 259 * 258 // 6
@@ -93,6 +125,28 @@ def test_planted_feed_forward_loops_are_found():
     assert min(z) > 0
 
 
+@pytest.mark.slow
+def test_few_planted_loops_are_missed_as_the_documentation_says():
+    excess, n_found = [], 0
+    for seed in SEEDS:
+        random, graph = np.random.default_rng(seed), random_graph(seed, 40, density=0.03)
+        for _ in range(40):
+            a, b, c = random.choice(40, 3, replace=False)
+            graph[a, b] = graph[a, c] = graph[b, c] = True
+        found = network_motifs(graph.T, n_nulls=299, progress=False)
+        row = found.data.sel(triad="030T")
+        excess.append(float(row["count"] - row["expected"]))
+        n_found += "030T" in found.found
+    assert 10 < np.median(excess) < 20
+    assert n_found < 10
+
+
+def test_none_detected_is_no_proof_of_absence():
+    summary = network_motifs(random_graph(1, 30, density=0.2), n_nulls=299).summary()
+    assert "none detected: no corrected p is below 0.05, which is no proof that there are none" in summary
+    assert "nearest to it, feed-forward loop (030T, a→b a→c b→c): " in summary
+
+
 def test_random_graphs_have_no_motifs():
     results = [network_motifs(random_graph(seed, 30, density=0.2).T, n_nulls=99) for seed in SEEDS]
     z = np.concatenate([result.z.values for result in results])
@@ -111,6 +165,58 @@ def test_signs_matter():
     found = network_motifs(graph.T, signed=True, n_nulls=199, correction="none")
     strongest = found.data.isel(triad=int(np.nanargmax(np.where(found.data["expected"] > 5, found.z, 0))))
     assert strongest["triad"].item() in ("a→b a⊣c b⊣c", "a⊣b a→c c⊣b")
+
+
+def test_the_summary_counts_the_connections_of_each_sign():
+    found = network_motifs(dale(), signed=True, n_nulls=19)
+    n_excitatory, n_inhibitory = (dale() > 0).sum(), (dale() < 0).sum()
+    assert f"connections between them ({n_excitatory} →, {n_inhibitory} ⊣)" in found.summary()
+    assert not any("in effect" in warning for warning in found.warnings)
+    assert "→," not in network_motifs(dale(), n_nulls=19).summary().splitlines()[1]
+
+
+@pytest.mark.parametrize(("sign", "fewer"), [(1, "excitatory"), (-1, "inhibitory")])
+def test_a_sign_that_a_threshold_takes_away_is_warned_of(sign, fewer):
+    weights = sign * dale()
+    found = network_motifs(weights, signed=True, threshold=1.5, n_nulls=19)
+    (warning,) = [text for text in found.warnings if "in effect" in text]
+    n_fewer, n_more = (sign * weights > 0).sum(), (sign * weights < 0).sum()
+    assert warning.startswith(f"0 {fewer} and {n_more} ")
+    assert f"of {n_fewer} and {n_more}: set the weak ones of each sign to zero" in warning
+    # the way out that it names
+    kept = np.where(np.abs(weights) > np.where(sign * weights > 0, 0.6, 3.0), weights, 0.0)
+    assert not any("in effect" in text for text in network_motifs(kept, signed=True, n_nulls=19).warnings)
+    (alone,) = [
+        text
+        for text in network_motifs(np.abs(weights), signed=True, n_nulls=19).warnings
+        if "in effect the triads of excitatory connections alone" in text
+    ]
+    assert "threshold" not in alone
+
+
+def test_nodes_without_connections_change_nothing():
+    graph = random_graph(0, 30, density=0.2)
+    without, beside = (network_motifs(each, n_nulls=19) for each in (graph, np.pad(graph, (2, 3))))
+    assert without.data.identical(beside.data)
+    assert "; 5 nodes without any take no part" in beside.summary()
+    weak = np.pad(graph * 1.0, (0, 1))
+    weak[-1, 0] = weak[-1, -1] = 0.1
+    assert network_motifs(weak, threshold=0.5, n_nulls=19).attributes["n_alone"] == 1
+
+
+def test_parts_are_refused_since_random_graphs_join_them():
+    parts = np.zeros((60, 60), dtype=int)
+    parts[:30, :30], parts[30:, 30:] = random_graph(0, 30, density=0.2), random_graph(1, 30, density=0.2)
+    place = triad_classes(2).names.index("030T")
+    nulls = [triad_counts(graph, 2)[place] for graph in switched(parts, 50, np.random.default_rng(0), progress=False)]
+    assert (triad_counts(parts, 2)[place] - np.mean(nulls)) / np.std(nulls) > 4  # of two graphs without motifs
+    weak = parts + 0.01 * (np.random.default_rng(0).random((60, 60)) < 0.1)
+    with pytest.raises(InputError, match="random graphs of the same degrees join them") as caught:
+        network_motifs(weak, threshold=0.1)
+    nodes = eval(
+        str(caught.value).split("with nodes = ")[1].split(", where")[0], {"connectivity": weak, "np": np, "nx": nx}
+    )
+    assert network_motifs(weak[np.ix_(nodes, nodes)], threshold=0.1, n_nulls=19).attributes["n_nodes"] == 30
 
 
 def test_rows_are_targets():
@@ -134,10 +240,6 @@ def test_the_result_says_shows_and_keeps(tmp_path):
     assert "expected" in found.summary()
     assert "030T" in " ".join(label.get_text() for label in found.plot().get_yticklabels())
     assert load_result(found.save(tmp_path / "motifs")).data.identical(found.data)
-
-
-def test_few_random_graphs_are_warned_of():
-    assert any("n_nulls" in warning for warning in network_motifs(random_graph(0), n_nulls=19).warnings)
 
 
 @pytest.mark.parametrize(

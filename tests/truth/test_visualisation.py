@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import random
+import re
 
 import matplotlib.figure
 import numpy as np
@@ -500,6 +502,59 @@ def test_nothing_of_the_caller_is_changed(mode):
     assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
 
 
+class Failing(nn.Module):
+    """A linear model that fails after some runs."""
+
+    def __init__(self, n_runs):
+        super().__init__()
+        self.layer, self.left = linear(), n_runs
+
+    def forward(self, inputs):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyError("lost")
+        return self.layer(inputs)
+
+
+@pytest.mark.parametrize("n_runs", [0, 3, 5, 9])
+def test_an_error_of_the_model_says_when_and_leaves_all_as_it_was(n_runs):
+    model = Failing(n_runs).train()
+    model.layer.bias.requires_grad_(False)
+    states = torch.get_rng_state().clone(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(KeyError, match="lost") as caught:
+        maximize(model, "layer[unit=0]", torch.zeros(1, 30), norm=1.0)
+    notes = " ".join(getattr(caught.value, "__notes__", ()))
+    if n_runs >= 3:
+        assert "in the search for the optimal stimulus of 'layer[unit=0]' at ':in'" in notes
+    if n_runs == 9:
+        assert re.search(r"in run \d of the ascent", notes)
+    assert model.training
+    assert [parameter.requires_grad for parameter in model.parameters()] == [True, False]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    assert all(torch.equal(old, new) for old, new in zip(before.values(), model.state_dict().values(), strict=True))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
+    assert random.getstate() == states[2]
+
+
+@pytest.mark.parametrize(("norm", "dtype"), [(1e19, torch.float32), (1e-18, torch.float32), (1e39, torch.float64)])
+def test_any_norm_that_the_precision_holds_will_do(norm, dtype):
+    layer = nn.Linear(30, 1, bias=False, dtype=dtype)
+    found = maximize(layer, ":out[unit=0]", torch.zeros(1, 30, dtype=dtype), norm=norm, n_starts=3)
+    assert cosine(found.best / norm, layer.weight) > 1 - 1e-6
+    assert found.n_optima == 1
+
+
+def test_an_optimum_in_the_middle_of_the_range_is_one():
+    bowl = Function(lambda inputs: -(inputs - 0.5).square().sum(1, keepdim=True))
+    found = maximize(bowl, ":out[unit=0]", torch.zeros(1, 6), bounds=(0.0, 1.0))
+    assert found.best.values == pytest.approx(0.5, abs=1e-4)
+    assert found.n_optima == 1
+    assert found.agreement == 1
+
+
 def test_a_seed_repeats_a_result():
     options = {"norm": 1.0, "n_steps": 3}
     one, two = (maximize(linear(), ":out[unit=0]", torch.zeros(1, 30), seed=7, **options) for _ in range(2))
@@ -534,6 +589,25 @@ def test_every_kind_of_stimulus_is_drawn_and_kept(module, site, like, options, t
     assert {"start", "stimulus", "activation"} <= set(found.to_dataframe())
 
 
+def test_images_are_drawn_on_one_scale_with_what_they_reach():
+    examples = 10 * normal(5, 1, 16, 16)
+    found = maximize(
+        cnn(0), "1[channel=0, height=1, width=1]", torch.zeros(1, 1, 16, 16), {"examples": examples},
+        norm=3.0, n_starts=3, n_steps=60,
+    )  # fmt: skip
+    ax = found.plot(matplotlib.figure.Figure(figsize=found.figure_size).subplots())
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    reached = float(found.data["example_activation_rescaled"].max())
+    assert labels == [
+        f"3 of 3 starts\nreach {found.activation:.3g}\nnorm 3",
+        f"best example\nreaches {reached:.3g}\nnorm 3",
+    ]
+    (image,) = ax.images
+    assert image.colorbar.ax.get_ylabel() == "value of a pixel"
+    assert np.nanmax(np.abs(image.get_array()[:, 17:])) == pytest.approx(abs(found.data["best_example"]).max())
+    assert "scaled to the optimum's norm of 3" in found.summary()
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------
 
 LIKE = torch.zeros(1, 30)
@@ -546,6 +620,10 @@ LIKE = torch.zeros(1, 30)
         ({"bounds": (0, 1)}, {}, "InputError", "both"),
         ({"norm": 0.0}, {}, "OptionError", "norm is out of range"),
         ({"norm": float("nan")}, {}, "OptionError", "norm is out of range"),
+        ({"norm": 1e39}, {}, "OptionError", "norm does not fit the precision of the place, float32"),
+        ({"norm": 1e-30}, {}, "OptionError", "norm does not fit the precision"),
+        ({"norm": None, "bounds": (0.0, 1e39)}, {}, "OptionError", "bounds does not fit the precision"),
+        ({"norm": None, "bounds": (1.0, 1.0 + 1e-12)}, {}, "OptionError", "apart by more than rounding"),
         ({"norm": None, "bounds": (1, 0)}, {}, "OptionError", "the upper of the bounds"),
         ({"norm": None, "bounds": (0, float("inf"))}, {}, "OptionError", "the upper of the bounds"),
         ({"norm": None, "bounds": 3.0}, {}, "OptionError", "bounds are two numbers"),

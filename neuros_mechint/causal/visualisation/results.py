@@ -127,13 +127,13 @@ class OptimalStimulus(Result):
         panels = [self.data["stimulus"].values[start] for start in starts[:_MOST_OPTIMA]]
         reached = [float(self.data["activation"][start]) for start in starts[:_MOST_OPTIMA]]
         counts = [int((self.data["optimum"].values == group).sum()) for group in range(len(panels))]
-        names = [f"{count} of {self.data.sizes['start']} starts" for count in counts]
+        names = [f"{count} of {self.data.sizes['start']} starts\nreach" for count in counts]
         if "best_example" in self.data:
             panels.append(self.data["best_example"].values)
             reached.append(float(self.data[self._compared_examples].max()))
-            names.append("best example")
+            names.append("best example\nreaches")
         names = [
-            f"{name}\nactivation {value:.3g}\nnorm {float(np.linalg.norm(panel)):.3g}"
+            f"{name} {value:.3g}\nnorm {float(np.linalg.norm(panel)):.3g}"
             for name, value, panel in zip(names, reached, panels, strict=True)
         ]
         largest = max(float(abs(panel).max()) for panel in panels)
@@ -146,7 +146,8 @@ class OptimalStimulus(Result):
         image = ax.imshow(strip, cmap=colours if colours is not SEQUENTIAL else "gray", norm=norm)
         if strip.ndim == 2:
             averaged = f"mean of {len(panels[0])} channels" if len(panels[0]) > 1 else "value of a pixel"
-            ax.figure.colorbar(image, ax=ax, label=averaged, pad=0.02, fraction=0.05, aspect=28)
+            bar = ax.figure.colorbar(image, ax=ax, label=averaged, pad=0.02, fraction=0.05, aspect=28)
+            bar.outline.set_visible(False)  # type: ignore[operator]
         ax.set_xticks([(width + _GAP) * rank + (width - 1) / 2 for rank in range(len(names))], names)
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
@@ -172,10 +173,11 @@ class OptimalStimulus(Result):
     def _example_lines(self) -> Iterable[str]:
         data, top = self.data, int(self.data.attrs["best_example"])
         given = data["example_activation"].values
-        yield f"{given.size} examples: at most {format_value(given.max())}"
+        yield f"{given.size} examples as they are: at most {format_value(given.max())}"
         if "example_activation_rescaled" in data:
             most = format_value(data["example_activation_rescaled"].values.max())
-            yield f"examples scaled to the norm of the optimum, {format_value(self.attributes['norm'])}: at most {most}"
+            norm = format_value(self.attributes["norm"])
+            yield f"examples scaled to the optimum's norm of {norm}, as larger ones drive more: at most {most}"
         cosine = format_value(float(data["example_similarity"][top]))
         yield f"cosine of example {top}, the best, with the optimum: {cosine}"
 

@@ -18,6 +18,7 @@ from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.labels import as_numpy, refuse_masked
 
 EXCITATORY, INHIBITORY, MIXED = "excitatory", "inhibitory", "mixed"
+_MOST_LISTED = 12
 
 
 class Wiring(NamedTuple):
@@ -125,30 +126,56 @@ def one_of_each(what: str, values: Any, n_nodes: int) -> tuple[str, ...]:
     return found
 
 
-def refuse_in_parts(wiring: Wiring, name: str = "the circuit") -> None:
-    """Raise where nodes fall into groups that no connection joins.
+def refuse_in_parts(wiring: Wiring, reason: str, name: str = "the circuit", threshold: float = 0.0) -> int:
+    """Raise where nodes fall into groups that no connection joins; return how many nodes stand alone.
+
+    Parameters
+    ----------
+    wiring : Wiring
+    reason : str
+        Why parts will not do.
+    name : str
+    threshold : float
+        Weights up to it join nothing.
+
+    Raises
+    ------
+    InputError
+        Several parts of more than one node, or none.
 
     Examples
     --------
-    >>> refuse_in_parts(as_wiring(np.eye(2)))
+    >>> refuse_in_parts(as_wiring(np.kron(np.eye(2), np.ones((2, 2)))), "they mix")
     Traceback (most recent call last):
     ...
-    neuros_mechint.core.errors.InputError: the circuit falls into 2 parts that no connection joins
-      expected: one connected circuit
-      got:      parts of 1, 1 nodes
-      to fix:   take one part, for example the largest: connectivity[np.ix_(nodes, nodes)] with nodes = [0]
+    neuros_mechint.core.errors.InputError: the circuit falls into 2 parts that no connection joins: they mix
+      expected: one connected circuit; single nodes may stand beside it
+      got:      parts of 2, 2 nodes
+      to fix:   take one part, for example the largest: connectivity[np.ix_(nodes, nodes)] with nodes = [0, 1]
+    >>> refuse_in_parts(as_wiring([[0, 0, 0], [1, 0, 0], [0, 0, 0]]), "they mix")
+    1
     """
-    parts = sorted(nx.weakly_connected_components(nx.DiGraph(wiring.weights.T != 0)), key=len, reverse=True)
-    if len(parts) > 1:
-        sizes = ", ".join(str(len(part)) for part in parts[:6])
-        shown = sorted(parts[0])
-        nodes = shown if len(shown) <= 12 else f"[{', '.join(map(str, shown[:10]))}, ...]"
-        raise InputError(
-            f"{name} falls into {len(parts)} parts that no connection joins",
-            expected="one connected circuit",
-            got=f"parts of {sizes}{' ...' if len(parts) > 6 else ''} nodes",
-            fix=f"take one part, for example the largest: connectivity[np.ix_(nodes, nodes)] with nodes = {nodes}",
-        )
+    groups = sorted(
+        nx.weakly_connected_components(nx.DiGraph(np.abs(wiring.weights) > threshold)), key=len, reverse=True
+    )
+    parts = [sorted(group) for group in groups if len(group) > 1]
+    n_alone = len(groups) - len(parts)
+    if len(parts) == 1:
+        return n_alone
+    if not parts:
+        raise InputError(f"no connection joins two nodes of {name}", expected="one connected circuit")
+    sizes = ", ".join(str(len(part)) for part in parts[:6])
+    alone = f", and {n_alone} single" if n_alone else ""
+    nodes = parts[0]
+    if len(nodes) > _MOST_LISTED:
+        graph = f"nx.DiGraph(np.abs(connectivity) > {threshold:g})"
+        nodes = f"list(max(nx.weakly_connected_components({graph}), key=len)), where nx is networkx"
+    raise InputError(
+        f"{name} falls into {len(parts)} parts that no connection joins: {reason}",
+        expected="one connected circuit; single nodes may stand beside it",
+        got=f"parts of {sizes}{' ...' if len(parts) > 6 else ''} nodes{alone}",
+        fix=f"take one part, for example the largest: connectivity[np.ix_(nodes, nodes)] with nodes = {nodes}",
+    )
 
 
 def _held(connectivity: Any) -> Any:

@@ -31,14 +31,17 @@ _MEASURES = {
     "spectral similarity": "1 less the distance between spectra",
 }
 _FEWEST_NODES = 4
+_DENSE = 0.9
+_PARTS = "the same parts would by themselves make circuits more alike than rearranged ones"
 
 
 class CircuitComparison(Result):
     """Likeness of two circuits, 1 where they are equal, beside rearranged circuits.
 
     ``data`` holds over ``(measure,)``: ``similarity``, ``null_mean`` and ``null_sd`` of rearranged circuits, and ``p``
-    (one-sided: as alike or more). Over ``(node,)``: ``partner``, the node of the second circuit.
-    ``attributes["edit_distance"]`` counts connections to add, to remove, or to change in sign.
+    (one-sided: as alike or more); these are NaN where rearranging cannot change a measure, so that it has no null.
+    Over ``(node,)``: ``partner``, the node of the second circuit. ``attributes["edit_distance"]`` counts connections to
+    add, to remove, or to change in sign.
     """
 
     @property
@@ -61,7 +64,7 @@ class CircuitComparison(Result):
         ax.barh(places, self.data["similarity"], color=PALETTE[0], height=0.5, label="the two circuits")
         spread = {"fmt": "o", "color": PALE, "markeredgecolor": "black", "ecolor": "black", "capsize": 3}
         ax.errorbar(self.data["null_mean"], places, xerr=2 * self.data["null_sd"], label="rearranged, ± 2 sd", **spread)
-        ax.set_yticks(places, self.data["measure"].values)
+        ax.set_yticks(places, [f"{name}{self._doubt(name)}" for name in self.data["measure"].values])
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_xlabel("similarity (1: equal)")
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -76,8 +79,15 @@ class CircuitComparison(Result):
         for name in self.data["measure"].values:
             row = self.data.sel(measure=name)
             mean, sd, p = (float(row[column]) for column in ("null_mean", "null_sd", "p"))
-            beside = "" if np.isnan(p) else f", rearranged {mean:.3g} ± {sd:.2g} (p = {p:.2g})"
+            beside = self._doubt(name).replace("\n", " ") or f", rearranged {mean:.3g} ± {sd:.2g} (p = {p:.2g})"
             yield f"{name} {float(row['similarity']):.3g}{beside}"
+
+    def _doubt(self, measure: str) -> str:
+        """Return what is missing beside a measure, in brackets, or nothing."""
+        row = self.data.sel(measure=measure)
+        if np.isnan(float(row["similarity"])):
+            return "\n(not defined)"
+        return "\n(no null)" if np.isnan(float(row["p"])) else ""
 
 
 def compare_circuits(
@@ -109,7 +119,9 @@ def compare_circuits(
         Nodes of the same name are the same; or the matching in which weights are most alike, by which a circuit of
         fewer nodes is filled up with nodes that nothing joins.
     threshold : float
-        Weights up to it count as no connection in the edit distance and the shared edges.
+        Weights up to it count as no connection in the edit distance and the shared edges. Connections are the same
+        where they have the same sign: of circuits in which all nodes are joined these two compare signs, and nothing
+        else, and a warning says so.
     n_permutations : int
         Rearranged circuits.
     seed : int or numpy.random.Generator
@@ -123,7 +135,7 @@ def compare_circuits(
     ------
     InputError
         No connectivity; fewer than four nodes; other names in one than in the other; a circuit in parts that nothing
-        joins.
+        joins, single nodes aside.
     OptionError
         A parameter out of range.
 
@@ -162,8 +174,9 @@ def compare_circuits(
         ]
     )
     p = np.where(np.isnan(found), np.nan, ((nulls >= found - 1e-12).sum(0) + 1) / (n_permutations + 1))
-    if match == "names":
-        p[list(_MEASURES).index("spectral similarity")] = np.nan
+    if match == "names":  # the spectrum is the same in any order
+        spectral = list(_MEASURES).index("spectral similarity")
+        p[spectral] = nulls[:, spectral] = np.nan
     names = one.names if match == "names" else _filled_names(one.names, len(own))
     partners = names if match == "names" else tuple(_filled_names(two.names, len(own))[place] for place in order)
     return CircuitComparison(
@@ -179,6 +192,17 @@ def compare_circuits(
         },
         provenance=Provenance.record(seed, arguments={"first": one.weights, "second": two.weights, "match": match}),
         citations=("vogelstein2015", "kornblith2019"),
+        warnings=_warnings(one, two, threshold),
+    )
+
+
+def _warnings(one: Wiring, two: Wiring, threshold: float) -> tuple[str, ...]:
+    joined = [float((np.abs(wiring.weights) > threshold).mean()) for wiring in (one, two)]
+    if min(joined) < _DENSE:
+        return ()
+    return (
+        f"{joined[0]:.0%} and {joined[1]:.0%} of all pairs are connected: shared edges and edit distance compare the "
+        "signs of weights, and hardly who is joined to whom; threshold= leaves weak ones out",
     )
 
 
@@ -186,7 +210,7 @@ def _circuit(connectivity: Any, name: str) -> Wiring:
     wiring = as_wiring(connectivity)
     if wiring.n_nodes < _FEWEST_NODES:
         raise InputError(f"{name} is too small", expected=f"at least {_FEWEST_NODES} nodes", got=f"{wiring.n_nodes}")
-    refuse_in_parts(wiring, name)
+    refuse_in_parts(wiring, _PARTS, name)
     return wiring
 
 

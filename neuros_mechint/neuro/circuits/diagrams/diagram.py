@@ -13,7 +13,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, number
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
-from neuros_mechint.neuro.circuits.diagrams.drawing import COLOURS, draw_circuit
+from neuros_mechint.neuro.circuits.diagrams.drawing import COLOURS, draw_circuit, draw_key
 from neuros_mechint.neuro.circuits.diagrams.layout import places
 from neuros_mechint.neuro.circuits.wiring import EXCITATORY, INHIBITORY, MIXED, Wiring, as_wiring, one_of_each
 
@@ -43,8 +43,6 @@ class CircuitDiagram(Result):
         return 6.6, 5.4
 
     def _draw(self, ax: Axes) -> None:
-        from matplotlib.lines import Line2D
-
         weights = self.weights.values
         populations = [str(name) for name in self.data["population"].values]
         names = [str(name) for name in self.data["target"].values]
@@ -55,9 +53,8 @@ class CircuitDiagram(Result):
         shown = {EXCITATORY: (weights > 0).any(), INHIBITORY: (weights < 0).any(), MIXED: MIXED in kinds}
         more, less = _VERBS[self.attributes["effects"]]
         words = {EXCITATORY: more, INHIBITORY: less, MIXED: "both, or no targets"}
-        lines = [Line2D([], [], color=COLOURS[kind], label=words[kind]) for kind, there in shown.items() if there]
-        if lines:
-            ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3)
+        quantity = "effect" if self.attributes["effects"] else str(self.weights.attrs["long_name"])
+        draw_key(ax, weights, {kind: words[kind] for kind, there in shown.items() if there}, quantity)
 
     def _summary_lines(self) -> Iterator[str]:
         attributes, weights = self.attributes, self.weights.values

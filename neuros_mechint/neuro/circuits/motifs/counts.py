@@ -13,6 +13,22 @@ import numpy.typing as npt
 _NODES = "abc"
 _PAIRS = ((0, 1), (0, 2), (1, 2))
 _ARROWS = {1: "→", 2: "⊣"}
+MEANINGS = {
+    "021C": "chain",
+    "021D": "one to two",
+    "021U": "two to one",
+    "030C": "cycle",
+    "030T": "feed-forward loop",
+    "111D": "mutual pair with an input",
+    "111U": "mutual pair with an output",
+    "120C": "cycle with a mutual pair",
+    "120D": "mutual pair with a common input",
+    "120U": "mutual pair with a common output",
+    "201": "two mutual pairs",
+    "210": "two mutual pairs, one edge one way",
+    "300": "three mutual pairs",
+}
+"""Holland and Leinhardt's codes in words: mutual, one-way and missing pairs are counted, letters tell directions."""
 _EXACT_IN_SINGLE = 250  # nodes, whose triples number less than the whole numbers of single precision
 
 

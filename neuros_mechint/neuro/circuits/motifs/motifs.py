@@ -16,7 +16,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import adjust_p, share_as_far
-from neuros_mechint.neuro.circuits.motifs.counts import triad_classes, triad_counts
+from neuros_mechint.neuro.circuits.motifs.counts import MEANINGS, triad_classes, triad_counts
 from neuros_mechint.neuro.circuits.motifs.nulls import switched
 from neuros_mechint.neuro.circuits.wiring import as_wiring, refuse_in_parts
 
@@ -27,13 +27,16 @@ _SIGNIFICANT = 0.05
 _MOST_DRAWN = 16
 _FEWEST_EDGES = 10
 _RARE = 5.0
+_MISSING = 0.05  # share of connections of one sign below which signed triads are in effect those of the other
+_PARTS = "random graphs of the same degrees join them, beside which closed triads within a part seem too common"
 
 
 class Motifs(Result):
     """Triads of a circuit beside those of random graphs of the same degrees.
 
     ``data`` holds over ``(triad,)``: ``z``, ``count``, ``expected`` and ``sd`` of random graphs, ``p`` (two-sided) and
-    ``p_corrected``. The coordinate ``edges`` shows one triad of each kind.
+    ``p_corrected``. Of its coordinates ``edges`` shows one triad of each kind, ``class`` is its code without signs (by
+    Holland and Leinhardt), and ``meaning`` that code in words.
     """
 
     @property
@@ -51,7 +54,7 @@ class Motifs(Result):
     @property
     def figure_size(self) -> tuple[float, float]:
         """Width and height in inches: one row for each triad that is drawn."""
-        return 6.6, round(1.3 + 0.27 * min(self.data.sizes["triad"], _MOST_DRAWN), 1)
+        return 6.6, round(1.5 + 0.27 * min(self.data.sizes["triad"], _MOST_DRAWN), 1)
 
     def _drawn(self) -> xr.Dataset:
         strength = self.data["z"].fillna(0).values
@@ -64,31 +67,41 @@ class Motifs(Result):
         places = np.arange(shown.sizes["triad"])
         ax.barh(places, shown["z"].fillna(0), color=[PALETTE[1] if one else PALE for one in significant], height=0.7)
         signed = self.attributes["signed"]
-        labels = [
-            edges if signed else f"{edges}   {name}"
-            for edges, name in zip(shown["edges"].values, shown["triad"].values, strict=True)
-        ]
+        labels = (
+            shown["edges"].values
+            if signed
+            else [
+                f"{meaning}  {name}"
+                for meaning, name in zip(shown["meaning"].values, shown["class"].values, strict=True)
+            ]
+        )
         ax.set_yticks(places, labels)
         ax.axvline(0, color="black", linewidth=0.8)
-        ax.set_xlabel("z: count less that of random graphs (standard deviations)")
+        arrows = "\n→ excites, ⊣ inhibits" if signed else ""
+        ax.set_xlabel(f"z: count beside that of random graphs (sd){arrows}")
         ax.set_title(f"{self.title}: orange, p < {_SIGNIFICANT:g} corrected")
 
     def _summary_lines(self) -> Iterator[str]:
         attributes = self.attributes
-        yield (
-            f"{attributes['n_nodes']} nodes, {attributes['n_edges']} connections between them; beside "
-            f"{attributes['n_nulls']} random graphs in which every node keeps its "
-            f"{'excitatory and inhibitory' if attributes['signed'] else 'incoming and outgoing'} connections"
-        )
+        signs = f" ({attributes['n_excitatory']} →, {attributes['n_inhibitory']} ⊣)" if attributes["signed"] else ""
+        alone = f"; {attributes['n_alone']} nodes without any take no part" if attributes["n_alone"] else ""
+        yield f"{attributes['n_nodes']} nodes, {attributes['n_edges']} connections between them{signs}{alone}"
+        kept = "excitatory (→) and inhibitory (⊣)" if attributes["signed"] else "incoming and outgoing"
+        yield f"beside {attributes['n_nulls']} random graphs in which every node keeps its {kept} connections:"
         if not self.found:
-            yield f"no triad is more or less common than in these (all p > {_SIGNIFICANT:g} after correction)"
+            yield f"none detected: no corrected p is below {_SIGNIFICANT:g}, which is no proof that there are none"
+            nearest = np.lexsort((-np.abs(self.z.fillna(0).values), self.data["p"].values))[0]
+            yield f"nearest to it, {self._line(str(self.data['triad'].values[nearest]))}"
         for name in self.found[:_MOST_DRAWN]:
-            row = self.data.sel(triad=name)
-            label = name if attributes["signed"] else f"{name} ({row['edges'].item()})"
-            yield (
-                f"{label}: {int(row['count'])}, expected {float(row['expected']):.4g} ± {float(row['sd']):.3g}; "
-                f"z = {float(row['z']):.1f}, corrected p = {float(row['p_corrected']):.2g}"
-            )
+            yield self._line(name)
+
+    def _line(self, name: str) -> str:
+        row = self.data.sel(triad=name)
+        label = row["edges"].item() if self.attributes["signed"] else f"{name}, {row['edges'].item()}"
+        return (
+            f"{row['meaning'].item()} ({label}): {int(row['count'])}, expected {float(row['expected']):.4g} ± "
+            f"{float(row['sd']):.3g}; z = {float(row['z']):.1f}, corrected p = {float(row['p_corrected']):.2g}"
+        )
 
 
 def network_motifs(
@@ -102,6 +115,10 @@ def network_motifs(
 ) -> Motifs:
     r"""Count the triads of a circuit, and compare with random graphs in which every node keeps its degrees.
 
+    That none is found does not mean that none is there: connections that make a triad also raise the degrees of its
+    nodes, which random graphs keep, so that many of the planted triads are expected in these too. Where 40 feed-forward
+    loops were planted among 40 nodes about 15 are in excess, and they are mostly missed.
+
     Parameters
     ----------
     connectivity : array_like, torch.Tensor, xarray.DataArray, networkx.DiGraph, a fitted latent circuit or a circuit
@@ -110,7 +127,8 @@ def network_motifs(
     signed : bool
         Tell excitatory from inhibitory connections, by their sign; random graphs keep the degrees of each kind.
     threshold : float
-        Weights no larger than this count as no connection. Fitted weights are hardly ever zero: without a threshold
+        Weights no larger than this count as no connection, whatever their sign; where one sign is weaker, few of its
+        connections remain, and a warning says so. Fitted weights are hardly ever zero: without a threshold
         every node of a fitted circuit is joined to every other, and there are no motifs to find.
     n_nulls : int
         Random graphs. The smallest p is 1 / (n_nulls + 1): for one triad to survive correction take at least 20 for
@@ -128,7 +146,7 @@ def network_motifs(
     ------
     InputError
         No connectivity; fewer than three nodes; fewer than ten connections; all nodes joined; or nodes in parts that
-        nothing joins.
+        nothing joins, since random graphs would join them. Nodes without any connection may be among them.
     OptionError
         Unknown correction, or a parameter out of range.
 
@@ -150,7 +168,7 @@ def network_motifs(
     weights = np.where(np.abs(wiring.weights) > threshold, wiring.weights, 0.0)
     np.fill_diagonal(weights, 0)
     _check_size(weights)
-    refuse_in_parts(wiring._replace(weights=weights))
+    n_alone = refuse_in_parts(wiring, _PARTS, threshold=threshold)
     # from here on from row to column, as graphs are written
     states = np.where(weights.T > 0, 1, 2 if signed else 1) * (weights.T != 0)
     n_states = 3 if signed else 2
@@ -164,6 +182,9 @@ def network_motifs(
         attributes={
             "n_nodes": len(weights),
             "n_edges": int(np.count_nonzero(weights)),
+            "n_excitatory": int((weights > 0).sum()),
+            "n_inhibitory": int((weights < 0).sum()),
+            "n_alone": n_alone,
             "signed": signed,
             "threshold": threshold,
             "n_nulls": n_nulls,
@@ -171,7 +192,7 @@ def network_motifs(
         },
         provenance=Provenance.record(seed, arguments={"connectivity": wiring.weights, "threshold": threshold}),
         citations=("milo2002", "maslov2002"),
-        warnings=_warnings(data, n_nulls, correction),
+        warnings=_sign_warnings(wiring.weights, weights, signed) + _warnings(data, n_nulls, correction),
     )
 
 
@@ -215,8 +236,26 @@ def _table(count: npt.NDArray[np.int64], nulls: Floats, n_states: int, correctio
         name: ("triad", values, {"long_name": long_name, "units": units})
         for name, (values, long_name, units) in columns.items()
     }
+    coordinates = {"edges": edges, "class": names, "meaning": np.array([MEANINGS[name] for name in names], dtype=str)}
     label = edges if n_states > 2 else names
-    return xr.Dataset(variables, {"triad": label, "edges": ("triad", edges), "class": ("triad", names)})
+    return xr.Dataset(variables, {"triad": label} | {name: ("triad", values) for name, values in coordinates.items()})
+
+
+def _sign_warnings(given: Floats, kept: Floats, signed: bool) -> tuple[str, ...]:
+    """Say where hardly any connection of one sign is left."""
+    if not signed:
+        return ()
+    counts = {"excitatory": int((kept > 0).sum()), "inhibitory": int((kept < 0).sum())}
+    fewer, more = sorted(counts, key=lambda kind: counts[kind])
+    if counts[fewer] >= max(_FEWEST_EDGES, _MISSING * sum(counts.values())):
+        return ()
+    between = ~np.eye(len(given), dtype=bool)
+    before = {"excitatory": int((given > 0)[between].sum()), "inhibitory": int((given < 0)[between].sum())}
+    lost = f", of {before[fewer]} and {before[more]}: set the weak ones of each sign to zero instead of threshold="
+    return (
+        f"{counts[fewer]} {fewer} and {counts[more]} {more} connections are left{lost if counts != before else ''}; "
+        f"these are in effect the triads of {more} connections alone",
+    )
 
 
 def _warnings(data: xr.Dataset, n_nulls: int, correction: str) -> tuple[str, ...]:
