@@ -52,6 +52,11 @@ def test_there_are_methods_to_check():
 
 
 @each_card
+def test_a_cards_file_is_named_by_words_with_hyphens(card):
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", card.path.stem)
+
+
+@each_card
 def test_a_card_is_complete(card):
     assert card.status in status.STATES
     assert card.covers
