@@ -57,6 +57,7 @@ from .datasets.embedded import load_model as load_model
 from .datasets.event_trains import planted_events as planted_events
 from .datasets.images92 import load_92images as load_92images
 from .datasets.latent_circuits import planted_latent_circuit as planted_latent_circuit
+from .datasets.spiking_networks import BalancedNetwork as BalancedNetwork
 from .datasets.systems import duffing as duffing
 from .datasets.systems import henon_map as henon_map
 from .datasets.systems import logistic_map as logistic_map
@@ -110,6 +111,9 @@ from .neuro.biophysics.dale.optimisation import enforce_dales_law as enforce_dal
 from .neuro.biophysics.dale.recurrent import EIRecurrentCell as EIRecurrentCell
 from .neuro.biophysics.dale.recurrent import EIRecurrentNetwork as EIRecurrentNetwork
 from .neuro.biophysics.dale.training import train_biological as train_biological
+from .neuro.biophysics.mean_field import lif_interval_cv as lif_interval_cv
+from .neuro.biophysics.mean_field import lif_rate as lif_rate
+from .neuro.biophysics.mean_field import mean_field_rates as mean_field_rates
 from .neuro.biophysics.neurons.adex import AdEx as AdEx
 from .neuro.biophysics.neurons.hodgkin_huxley import HodgkinHuxley as HodgkinHuxley
 from .neuro.biophysics.neurons.izhikevich import Izhikevich as Izhikevich
@@ -120,6 +124,9 @@ from .neuro.biophysics.plasticity.rates import HomeostaticScaling as Homeostatic
 from .neuro.biophysics.plasticity.short_term import ShortTermPlasticity as ShortTermPlasticity
 from .neuro.biophysics.plasticity.stdp import STDP as STDP
 from .neuro.biophysics.plasticity.stdp import TripletSTDP as TripletSTDP
+from .neuro.biophysics.spike_trains import firing_rates as firing_rates
+from .neuro.biophysics.spike_trains import inter_spike_intervals as inter_spike_intervals
+from .neuro.biophysics.spike_trains import interval_cv as interval_cv
 from .neuro.biophysics.synapses import AMPA as AMPA
 from .neuro.biophysics.synapses import GABA as GABA
 from .neuro.biophysics.synapses import NMDA as NMDA
