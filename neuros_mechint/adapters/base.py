@@ -220,7 +220,7 @@ class BaseAdapter(ABC):
         """
         self._require("gradient")
         batch = self._prepare(inputs)
-        by_site = _by_site(self._expand_edits(edits, batch))
+        by_site = edits_at_sites(self._expand_edits(edits, batch))
         references = self._expand(sites, batch)
         pieces: list[Activations] = []
         split = batch_size is not None and batch_size < batch.n_samples
@@ -300,7 +300,7 @@ class BaseAdapter(ABC):
     def _run_part(
         self, part: Batch, edits: Sequence[Edit], references: Sequence[SiteReference]
     ) -> tuple[Any, Activations]:
-        output, tensors, dims = self._execute(part, _by_site(edits), _base_names(references))
+        output, tensors, dims = self._execute(part, edits_at_sites(edits), _base_names(references))
         return output, _picked(tensors, dims, references)
 
     def _expand(self, sites: Any, batch: Batch | None) -> list[SiteReference]:
@@ -371,7 +371,8 @@ class BaseAdapter(ABC):
         )
 
 
-def _by_site(edits: Sequence[Edit]) -> dict[str, list[EditFunction]]:
+def edits_at_sites(edits: Sequence[Edit]) -> dict[str, list[EditFunction]]:
+    """Return what edits do, in their order, by the site that each is about."""
     by_site: dict[str, list[EditFunction]] = {}
     for edit in edits:
         by_site.setdefault(edit.reference.name, []).append(edit.apply)

@@ -152,6 +152,12 @@ def _load_recording() -> Any:
     return RecordingAdapter
 
 
+def _load_brian2() -> Any:
+    from neuros_mechint.adapters.brian2.adapter import Brian2Adapter
+
+    return Brian2Adapter
+
+
 def _load_nnsight() -> Any:
     from neuros_mechint.adapters.nnsight import adapt_nnsight
 
@@ -184,6 +190,7 @@ def _load_torch() -> Any:
 
 _BUILT_IN = (
     AdapterEntry("recording", _is_a("neuros_mechint", "Recording"), _load_recording, "nm.Recording"),
+    AdapterEntry("brian2", _is_a("brian2", "Network"), _load_brian2, "a brian2.Network"),
     AdapterEntry(
         "nnsight",
         _is_a("nnsight", "NNsight", "HuggingFaceModel"),

@@ -64,7 +64,7 @@ def orthonormal_directions(basis: Any, who: str) -> torch.Tensor:
     >>> orthonormal_directions([0.0, 2.0], "here").abs().flatten()
     tensor([0., 1.], dtype=torch.float64)
     """
-    rows = torch.atleast_2d(torch.as_tensor(basis).double())
+    rows = torch.atleast_2d(torch.as_tensor(basis, dtype=torch.float64))
     if rows.ndim > 2 or not bool(torch.isfinite(rows).all()) or not rows.numel():
         raise InputError(
             f"{who} got no directions",

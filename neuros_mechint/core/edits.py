@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from neuros_mechint.core.directions import (
@@ -87,7 +88,7 @@ class Edit(ABC):
 
     def _fit(self, value: Array, block: torch.Tensor, selection: Selection) -> torch.Tensor:
         """Return ``value`` cut to this piece of the selected block, on its device and in its dtype."""
-        tensor = _in_type_of(block, torch.as_tensor(value), f"{type(self).__name__}({self.site!r})").to(block.device)
+        tensor = _in_type_of(block, _as_tensor(value), f"{type(self).__name__}({self.site!r})").to(block.device)
         axes = list(selection.sizes)
         expected = tuple(selection.sizes.values())
         fits = tensor.ndim <= len(expected) and all(
@@ -103,6 +104,14 @@ class Edit(ABC):
             if tensor.shape[position] > 1:
                 tensor = tensor[(slice(None),) * position + (selection.inside[axis],)]
         return tensor
+
+
+def _as_tensor(value: Array) -> torch.Tensor:
+    """Return values as a tensor; plain numbers in double precision, for torch would round them to single."""
+    if isinstance(value, torch.Tensor):
+        return value
+    array = np.asarray(value)
+    return torch.as_tensor(value if array.dtype == object else array)
 
 
 def _in_type_of(block: torch.Tensor, values: torch.Tensor, who: str) -> torch.Tensor:
@@ -294,7 +303,7 @@ class SetComponent(Edit):
         features = feature_axis(axes, who)
         check_width(self._unit, block.shape[features], who)
         unit = along_features(self._unit, axes, who).to(block.device)
-        value = torch.as_tensor(self.value)
+        value = _as_tensor(self.value)
         behind = len(axes) - 1 - features  # axes behind that of the features
         if value.ndim >= behind:
             value = value.unsqueeze(value.ndim - behind)

@@ -150,3 +150,36 @@ def recurrent_oracle(
         return states[site], output(states)
 
     return oracle
+
+
+def brian2_oracle(network: Any, inputs: torch.Tensor) -> Callable[..., Any]:
+    """Return the rate units of `cases.brian2_rates` run by hand."""
+    cells, wiring = network["cells"], network["wiring"]
+    ends = (torch.tensor(wiring.i[:]).long(), torch.tensor(wiring.j[:]).long())
+    n_samples, n_times, n_units = inputs.shape
+    at_start = {
+        "cells.gain": torch.tensor(cells.gain_[:]).expand(n_samples, n_units),
+        "wiring.w": torch.tensor(wiring.w_[:]).expand(n_samples, len(wiring)),
+    }
+
+    def oracle(site: str, change: Change | None) -> tuple[torch.Tensor, Any]:
+        def edited(name: str, value: torch.Tensor, time: int | None = None) -> torch.Tensor:
+            if change is None or site != name:
+                return value
+            return change(value) if time is None else change(value[:, None].expand(-1, n_times, -1))[:, time]
+
+        fixed = {name: edited(name, value) for name, value in at_start.items()}
+        seen: dict[str, list[torch.Tensor]] = {name: [] for name in ("cells.r", "cells.drive", "cells.recurrent")}
+        rates = torch.zeros(n_samples, n_units, dtype=torch.float64)
+        for time in range(n_times):
+            rates = edited("cells.r", rates, time)
+            drive = edited("cells.drive", inputs[:, time], time)
+            sent = fixed["wiring.w"] * (fixed["cells.gain"] * rates)[:, ends[0]]
+            recurrent = edited("cells.recurrent", torch.zeros_like(rates).index_add(1, ends[1], sent), time)
+            for name, value in zip(seen, (rates, drive, recurrent), strict=True):
+                seen[name].append(value)
+            rates = rates + 0.1 / 0.2 * (torch.tanh(drive + recurrent) - rates)
+        values = fixed | {name: torch.stack(steps, dim=1) for name, steps in seen.items()}
+        return values[site], {"cells.r": values["cells.r"]}
+
+    return oracle

@@ -172,6 +172,50 @@ def recording() -> tuple[Any, Any]:
     return nm.Recording(counts, dims=("sample", "time", "unit"), region=regions), None
 
 
+def brian2_rates() -> tuple[Any, Any]:
+    """Rate units with recurrent weights: every site of theirs takes any number, as the kit's edits do."""
+    import brian2
+
+    cells = brian2.NeuronGroup(
+        FEATURES,
+        """dr/dt = (tanh(drive + recurrent) - r) / (0.2*ms) : 1
+        drive : 1
+        recurrent : 1
+        gain : 1 (constant)""",
+        method="euler",
+        name="cells",
+    )
+    wiring = brian2.Synapses(cells, cells, "w : 1\nrecurrent_post = w * gain_pre * r_pre : 1 (summed)", name="wiring")
+    target = brian2.prefs.codegen.target
+    brian2.prefs.codegen.target = "numpy"  # or connecting compiles for half a minute
+    wiring.connect(i=[0, 1, 2, 3, 0], j=[1, 2, 3, 0, 2])
+    brian2.prefs.codegen.target = target
+    wiring.w, cells.gain = noise(5).numpy(), noise(FEATURES).numpy()
+    return nm.adapt(brian2.Network(cells, wiring), input="cells.drive"), noise(SAMPLES, TIMES, FEATURES).double()
+
+
+def brian2_spikes() -> tuple[Any, Any]:
+    """Noisy integrate-and-fire cells: sites of numbers, and spikes, which are there or not."""
+    import brian2
+
+    cells = brian2.NeuronGroup(
+        FEATURES,
+        "dv/dt = (drive - v) / (0.3*ms) + 0.2*xi*ms**-0.5 : 1 (unless refractory)\ndrive : 1",
+        threshold="v > 0.5",
+        reset="v = 0",
+        refractory=0.2 * brian2.ms,
+        method="euler",
+        name="cells",
+    )
+    synapses = brian2.Synapses(cells, cells, "w : 1", on_pre="v_post += w", name="synapses")
+    target = brian2.prefs.codegen.target
+    brian2.prefs.codegen.target = "numpy"  # or connecting compiles for half a minute
+    synapses.connect(i=[0, 1, 2, 3, 0], j=[1, 2, 3, 0, 2])
+    brian2.prefs.codegen.target = target
+    synapses.w = 0.6
+    return nm.adapt(brian2.Network(cells, synapses), input="cells.drive"), 1 + noise(SAMPLES, TIMES, FEATURES)
+
+
 def plug_in() -> tuple[Any, Any]:
     if find_spec("wilson_cowan") is None:  # not installed: then without its entry point, too
         sys.path.append(str(PLUG_IN))
@@ -205,6 +249,8 @@ _ALL = [
     Case("LSTMCell", cell(nn.LSTMCell)),
     Case("GRUCell in a loop", lambda: (LoopOverCell(), noise(SAMPLES, TIMES, FEATURES))),
     Case("RNN with readout", lambda: (RNNWithReadout(), noise(SAMPLES, TIMES, FEATURES))),
+    Case("Brian2 network", brian2_rates),
+    Case("Brian2 network that spikes", brian2_spikes),
     Case("Recording", recording),
     Case("plug-in (numpy)", plug_in),
 ]

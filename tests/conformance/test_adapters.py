@@ -34,6 +34,8 @@ def oracle_for(name, model, inputs):
         )
     if isinstance(model, nn.RNNCellBase):
         return by_hand.recurrent_oracle(model, inputs, lambda states: states["hidden"])
+    if name == "Brian2 network":
+        return by_hand.brian2_oracle(model.network, inputs)
     if name == "GRUCell in a loop":
         return by_hand.recurrent_oracle(
             model.cell, inputs, lambda states: model.readout(states["hidden"][:, -1]).detach()

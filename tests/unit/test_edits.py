@@ -290,3 +290,18 @@ def test_mean_covers_the_pixels_of_a_channel():
     reference = torch.arange(32.0).reshape(2, 1, 4, 4)
     edited = Mean("conv", reference).apply(torch.zeros(2, 1, 4, 4), ("sample", "channel", "height", "width"))
     assert torch.equal(edited, torch.full((2, 1, 4, 4), 15.5))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [Replace("h", -0.06), Replace("h", [-0.06, 0.1]), Add("h", 0.1), Scale("h", 0.3), SetComponent("h", [1, 0], 0.3)],
+)
+def test_plain_numbers_are_not_rounded_to_single_precision(edit):
+    block = torch.tensor([[0.7, 0.2]], dtype=torch.float64)
+    exact = {"Replace": [-0.06, -0.06], "Add": [0.7 + 0.1, 0.2 + 0.1], "Scale": [0.7 * 0.3, 0.2 * 0.3]}
+    wanted = exact.get(type(edit).__name__, [0.3, 0.2])
+    if isinstance(edit, Replace) and isinstance(edit.value, list):
+        wanted = edit.value
+    torch.testing.assert_close(
+        edit.apply(block, ("sample", "unit")), torch.tensor([wanted], dtype=torch.float64), rtol=0, atol=1e-15
+    )

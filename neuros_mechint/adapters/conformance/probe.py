@@ -96,7 +96,12 @@ class Probe:
         return f"{site.name}[time=0]" if "time" in self.activations.dims(site.name) else site.name
 
     def noise(self, like: torch.Tensor) -> torch.Tensor:
-        """Return random values of the size and spread of ``like``: they pass no norm or softmax unseen."""
+        """Return random values of the size and spread of ``like``: they pass no norm or softmax unseen.
+
+        Truth values, such as spikes, are turned round.
+        """
+        if like.dtype == torch.bool:
+            return ~like
         values = torch.randn(like.shape, generator=self.generator).to(like.device, like.dtype)
         spread = like.double().std() if like.numel() > 1 else like.double().abs().max()
         return values * (float(spread) or 1.0)
