@@ -1,9 +1,14 @@
 # The one list of public names: each line makes `neuros_mechint.NAME` available, imported when first used.
 __version__: str
 
+from .adapters.brian2.export import to_brian2 as to_brian2
 from .adapters.brian2.factories import neuron_group as neuron_group
 from .adapters.brian2.factories import plastic_synapses as plastic_synapses
 from .adapters.registry import adapt as adapt
+from .adapters.snn_exchange import from_nir as from_nir
+from .adapters.snn_exchange import from_snntorch as from_snntorch
+from .adapters.snn_exchange import to_nir as to_nir
+from .adapters.snn_exchange import to_snntorch as to_snntorch
 from .causal.ablation.study import AblationStudy as AblationStudy
 from .causal.alignment.align import causal_alignment as causal_alignment
 from .causal.attribution.attribute import attribute as attribute
@@ -57,6 +62,7 @@ from .datasets.embedded import load_model as load_model
 from .datasets.event_trains import planted_events as planted_events
 from .datasets.images92 import load_92images as load_92images
 from .datasets.latent_circuits import planted_latent_circuit as planted_latent_circuit
+from .datasets.spiking_digits import spiking_digits as spiking_digits
 from .datasets.spiking_networks import BalancedNetwork as BalancedNetwork
 from .datasets.systems import duffing as duffing
 from .datasets.systems import henon_map as henon_map
@@ -127,11 +133,16 @@ from .neuro.biophysics.plasticity.stdp import TripletSTDP as TripletSTDP
 from .neuro.biophysics.spike_trains import firing_rates as firing_rates
 from .neuro.biophysics.spike_trains import inter_spike_intervals as inter_spike_intervals
 from .neuro.biophysics.spike_trains import interval_cv as interval_cv
+from .neuro.biophysics.spiking.network import SpikingNeuralNetwork as SpikingNeuralNetwork
+from .neuro.biophysics.spiking.surrogate import Arctan as Arctan
+from .neuro.biophysics.spiking.surrogate import FastSigmoid as FastSigmoid
+from .neuro.biophysics.spiking.surrogate import StraightThrough as StraightThrough
 from .neuro.biophysics.synapses import AMPA as AMPA
 from .neuro.biophysics.synapses import GABA as GABA
 from .neuro.biophysics.synapses import NMDA as NMDA
 from .neuro.biophysics.synapses import ConductanceSynapse as ConductanceSynapse
 from .neuro.biophysics.synapses import CurrentSynapse as CurrentSynapse
+from .neuro.biophysics.synapses import PulseSynapse as PulseSynapse
 from .neuro.circuits.comparison.compare import compare_circuits as compare_circuits
 from .neuro.circuits.diagrams.diagram import circuit_diagram as circuit_diagram
 from .neuro.circuits.dunl.estimator import DUNL as DUNL

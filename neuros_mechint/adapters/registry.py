@@ -176,6 +176,12 @@ def _load_huggingface() -> Any:
     return HuggingFaceAdapter
 
 
+def _load_spiking() -> Any:
+    from neuros_mechint.adapters.spiking import SpikingAdapter
+
+    return SpikingAdapter
+
+
 def _load_recurrent() -> Any:
     from neuros_mechint.adapters.recurrent import RecurrentAdapter
 
@@ -209,6 +215,7 @@ _BUILT_IN = (
         _load_huggingface,
         "a HuggingFace model object",
     ),
+    AdapterEntry("spiking", _is_a("neuros_mechint", "SpikingNeuralNetwork"), _load_spiking, "nm.SpikingNeuralNetwork"),
     AdapterEntry(
         "recurrent",
         _is_recurrent,

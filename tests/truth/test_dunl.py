@@ -286,6 +286,10 @@ def test_mixed_selectivity_finds_what_amplitudes_depend_on(seed):
     assert (mixed.data["r2"].values[[0, 2, 2], [1, 0, 1]] < 0.1).all()
     np.testing.assert_allclose(mixed.data["share"].sum("kernel"), 1)
     assert "2 kernels" in mixed.summary()
+    axes = mixed.plot()
+    marked = {tuple(int(place) for place in text.get_position()) for text in axes.texts if text.get_text() == "*"}
+    assert marked == {(0, 0), (0, 1), (3, 1)}  # (kernel and variable, neuron): size in kernel 0, side in kernel 1
+    assert "p <= 0.05" in axes.get_xlabel()
 
 
 def test_correlated_variables_are_told_apart_and_chance_is_not_called_selectivity():
@@ -327,7 +331,8 @@ def test_result_is_stored_and_drawn(tmp_path):
     np.testing.assert_allclose(found.kernels_, DUNL(2, 40).fit(data.counts, mask_of(data)).kernels_)
     assert load_result(found.result_.save(tmp_path / "dunl.nc")) == found.result_
     axes = found.result_.plot(matplotlib.figure.Figure().subplots())
-    assert "bins" in axes.get_xlabel()
+    assert axes.get_xlabel() == "time since the event (bins)"
+    assert "moved in its window" not in found.result_.summary()  # events were given
     assert "nats per spike" in found.result_.summary()
 
 

@@ -205,6 +205,20 @@ def test_variables_that_will_not_do_are_refused(codes, variables):
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [["L", "R"] * 20, np.array(["L", "R"] * 20), np.array(["L", "R"] * 20, object), ["L", "R", "none", "L"] * 10],
+)
+def test_text_is_refused_with_a_way_to_make_it_numbers_that_works(labels):
+    codes = 1 + np.random.default_rng(0).random((1, 40, 1, 4)) + (np.asarray(labels) == "R")[:, None, None]
+    with pytest.raises(InputError, match="values of side are text") as refused:
+        mixed_selectivity(codes, {"side": labels})
+    fix = str(refused.value).partition("these values: ")[2]
+    found = mixed_selectivity(codes, eval(f"{{{fix}}}", {"np": np, "labels": labels}), n_resamples=200)
+    assert found.selectivity == ["pure"]
+    assert found.data["variable"].values[0] == "side R"
+
+
+@pytest.mark.parametrize(
     ("change", "error"),
     [
         ({"counts": -np.ones((10, 100))}, "negative"),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from neuros_mechint.datasets.event_trains import drifting_counts, permuted_bins, planted_events
 from neuros_mechint.neuro.circuits.dunl.encoding import decode_events
 from neuros_mechint.neuro.circuits.dunl.estimator import DUNL
+from neuros_mechint.neuro.circuits.dunl.kernel_steps import Kernels
+from neuros_mechint.neuro.circuits.dunl.links import link_of
+from neuros_mechint.neuro.circuits.dunl.masked_score import masked_score
 from neuros_mechint.neuro.circuits.dunl.repairs import random_kernels
 from neuros_mechint.neuro.circuits.dunl.score import largest_cosines, match_kernels, score_events
 
@@ -56,6 +60,41 @@ def test_nothing_there_is_said(counts):
     found = DUNL(2, 40, n_steps=0, n_restarts=1).fit(counts)
     assert not found.reliable_
     assert any("no better" in told or "halves" in told for told in found.result_.warnings)
+
+
+def test_scores_have_errors_and_what_noise_may_reach_is_said():
+    for seed in range(2):
+        counts = planted_events(n_trials=40, n_times=200, events=(0, 0), seed=seed).counts
+        found = DUNL(1, 20, n_steps=0, n_restarts=1, seed=seed).fit(counts).result_
+        assert found.attributes["score"] <= 2 * found.attributes["score_error"]
+        assert "not above two standard errors, over constant rates" in found.summary()
+    planted = planted_events(n_trials=40, n_times=200, n_kernels=1, log_gain=(1.5, 2.5), seed=0)
+    found = DUNL(1, 40, n_steps=0, n_restarts=1).fit(planted.counts).result_
+    assert found.attributes["score"] > 2 * found.attributes["score_error"] > 0
+    assert "two standard errors" not in found.summary()
+    # nobody said when events are
+    assert "may be moved in its window" in found.summary()
+    assert "large enough to be found" in found.summary()
+    assert "origin is arbitrary" in found.plot().get_xlabel()
+
+
+def test_the_error_of_the_score_is_its_spread_over_held_out_trials():
+    shape, codes = torch.tensor([[1.0, 0.6, 0.3]]).double(), torch.zeros(1, 20, 1, 40).double()
+    codes[..., 10] = 1.0
+    kernels, random = Kernels(shape, torch.zeros(1).double()), np.random.default_rng(0)
+    scores = [
+        masked_score(
+            torch.from_numpy(random.poisson(kernels.drive(codes).exp().numpy()).astype(float)),
+            kernels,
+            link_of("poisson"),
+            lambda *_: codes,
+            random,
+        )
+        for _ in range(300)
+    ]
+    for value, error in (("constant", "constant_error"), ("slow", "slow_error")):
+        spread = np.std([getattr(score, value) for score in scores])
+        assert np.mean([getattr(score, error) for score in scores]) == pytest.approx(spread, rel=0.15)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ def test_conditions_of_different_inputs_are_averaged_only_where_there_is_noise()
         inputs, activity, outputs = recorded(noise=noise, repeats=2)
         inputs = inputs + 1e-3 * np.random.default_rng(0).standard_normal(inputs.shape)
         activity = activity - activity[:, :1] * (noise == 0)
-        found = LatentCircuitModel(4, n_starts=1).fit(inputs, activity, outputs, np.arange(30).repeat(2))
+        found = LatentCircuitModel(4).fit(inputs, activity, outputs, np.arange(30).repeat(2))
         assert found.averaged_ is averaged
 
 
@@ -178,9 +179,52 @@ def test_more_nodes_than_dimensions_are_survived_and_doubted():
 
 def test_activity_that_does_not_start_from_rest_is_doubted(data):
     inputs, activity, outputs = data
-    with pytest.warns(UserWarning, match="do not pin|starts at"):
-        found = LatentCircuitModel(4, n_starts=1).fit(inputs, activity + 1.0, outputs)
+    with pytest.warns(UserWarning, match="do not pin|starts at|no two"):
+        found = LatentCircuitModel(4).fit(inputs, activity + 1.0, outputs)
     assert any("starts at" in doubt for doubt in found.doubts_)
+
+
+def test_a_lone_descent_is_said_to_be_one(data):
+    with pytest.warns(UserWarning, match="one descent was not compared with another"):
+        found = LatentCircuitModel(4, n_starts=1).fit(*data)
+    assert not found.agreed_
+    assert not LatentCircuitModel(4, n_starts=2).fit(*data).doubts_
+
+
+def test_outputs_that_no_circuit_produces_are_named_with_the_way_out(data):
+    inputs, activity, outputs = data
+    signed = outputs - outputs.mean()
+    noisy = outputs + 0.1 * outputs.std() * np.random.default_rng(1).standard_normal(outputs.shape)
+    assert noisy.min() < 0  # but not clearly
+    given = {"signed": signed, "split": split_signed_channels(signed), "noisy": noisy}
+    found, scores = {}, {}
+    for name, shown in given.items():
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            model = LatentCircuitModel(4).fit(inputs, activity, shown)
+        found[name] = [str(one.message) for one in told if "never negative" in str(one.message)]
+        scores[name] = model.r2_outputs_
+    assert scores["signed"] < 0.8 < scores["noisy"]
+    assert len(found["signed"]) == 1
+    assert "output 0 goes from" in found["signed"][0]
+    assert "nm.split_signed_channels(outputs)" in found["signed"][0]
+    assert found["split"] == found["noisy"] == []
+
+
+@pytest.mark.parametrize("tonic", [False, True])
+def test_negative_inputs_are_lost_where_their_node_is_silent_and_used_where_it_is_not(tonic):
+    random = np.random.default_rng(0)
+    inputs = random.uniform((-1, 0.8), (1, 1.2), (40, 6, 2)).repeat(6, axis=1)
+    wiring = np.array([[0.0, 3.0 * tonic, 0.0], [0.0, 0.0, -0.4], [0.8, 0.3, 0.0]])
+    states = simulate(wiring, np.eye(3, 2), inputs, 0.2)
+    activity = states @ np.linalg.qr(random.standard_normal((12, 3)))[0].T
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found = LatentCircuitModel(3).fit(inputs, activity, states[:, :, 2:])
+    assert correlation(found.connectivity_, wiring) > 0.99
+    lost = [doubt for doubt in found.doubts_ if "negative part of input 0 is lost" in doubt]
+    assert len(lost) == (not tonic)
+    assert all("split_signed_channels(inputs)" in doubt for doubt in lost)
 
 
 def test_the_result_says_what_was_found(data, model, tmp_path):

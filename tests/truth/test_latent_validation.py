@@ -210,6 +210,9 @@ def test_principal_components_lose_where_nodes_rectify_and_draw_where_none_does(
     assert found.scores["linear"] < 0.99
     assert found.scores["random"] < 0.2
     assert found.scores["subspace"] > 0.999
+    spread = found.data["activity"].sel(model="linear").values
+    assert f"({spread.min():.3f} to {spread.max():.3f})" in found.summary()
+    assert "least and most of 3 folds" in found.summary()
 
     excitation = np.abs(rectified.connectivity) * 0.3
     states = simulate(excitation, rectified.input_weights, np.abs(rectified.inputs), rectified.alpha)
@@ -253,6 +256,12 @@ def test_the_circuit_of_the_decision_network_predicts_what_changes_of_its_weight
     assert np.nanmedian(test.data["correlation"]) > 0.5
     assert np.abs(test.controls["random"]).mean() < 0.2
     assert np.abs(test.controls["turned"]).mean() < 0.3
+    summary, key = test.summary(), [text.get_text() for text in test.plot().get_legend().get_texts()]
+    assert "pooled over the changes of 64 connections, each made alone" in summary.splitlines()[1]
+    assert "exceeds the controls" in summary
+    for words in ("random directions", "turned directions of the circuit's space"):
+        assert f"control, {words}" in summary
+        assert f"pooled, {words}" in key
     names = [*CHANNELS, *CHOICES]
     assert found.parts["circuit"].data["source"].values.tolist() == names
     assert test.data["target"].values.tolist() == names

@@ -63,7 +63,11 @@ def unit_called(text: str) -> Any:
 
 
 def neuron_group(
-    neuron: PointNeuron, n: int, synapses: Mapping[str, Synapse] | None = None, name: str = "neurongroup*"
+    neuron: PointNeuron,
+    n: int,
+    synapses: Mapping[str, Synapse] | None = None,
+    name: str = "neurongroup*",
+    dt: float | None = None,
 ) -> Any:
     """Return a Brian2 group of neurons, at rest.
 
@@ -78,6 +82,8 @@ def neuron_group(
         weights in nS for a conductance ``{"ampa": nm.AMPA()}``, in pA for a current.
     name : str
         Of the group.
+    dt : float, optional
+        Time step, ms; by default that of Brian2's clock.
 
     Returns
     -------
@@ -125,6 +131,7 @@ def neuron_group(
         method=text.method,
         namespace=in_units(constants),
         name=name,
+        dt=None if dt is None else dt * brian2.ms,
     )
     for variable, unit in neuron.units.items():
         if variable in group.variables:

@@ -77,6 +77,33 @@ class CurrentSynapse(Synapse):
 
 
 @dataclass(frozen=True)
+class PulseSynapse(Synapse):
+    """A current of the weight in pA that lasts for the one time step in which a spike arrives.
+
+    With `LIF` it is what machine learning calls a synapse without dynamics.
+
+    Examples
+    --------
+    >>> float(PulseSynapse().decayed(torch.tensor(1.0), 0.1, "exponential_euler"))
+    0.0
+    """
+
+    unit: ClassVar = "pA"
+
+    def decayed(self, state: torch.Tensor, dt: float, method: str) -> torch.Tensor:
+        """Return what is left one time step later: nothing."""
+        return torch.zeros_like(state)
+
+    def input(self, state: torch.Tensor, v: torch.Tensor) -> Input:
+        """Return current and conductance at the potential ``v`` in mV."""
+        return state, None
+
+    def brian2_equations(self, name: str) -> tuple[str, str, dict[str, tuple[float, str]]]:
+        """Return the equations of the state ``name``, which whoever builds the group must set to 0 in each step."""
+        return f"{name} : amp", name, {}
+
+
+@dataclass(frozen=True)
 class ConductanceSynapse(Synapse):
     """A conductance that each spike raises by its weight in nS, and that decays; it pulls towards its reversal.
 

@@ -189,7 +189,7 @@ def decay_factor(dt: float, rate: Any) -> Any:
 def reset_to(v: torch.Tensor, spikes: torch.Tensor, potential: Any, spike: Spike) -> torch.Tensor:
     """Return the potential after the reset; with a surrogate gradient the reset is differentiable as well."""
     if spike is not hard_spike:
-        return v + spikes * (potential - v)
+        return v * (1 - spikes) + potential * spikes  # exactly the one or the other where spikes are 0 or 1
     return torch.where(spikes > 0, potential, v)
 
 

@@ -318,7 +318,7 @@ class DUNL(Parameterised):
         self.codes_ = data.shaped(codes)
         self.baseline_ = data.shaped(fit.kernels.baseline * self._scale)
         self.score_ = fit.score.constant
-        self.reliable_ = min(fit.score) > 0 and self.split_half_ >= _LEAST_AGREEMENT
+        self.reliable_ = min(fit.score.constant, fit.score.slow) > 0 and self.split_half_ >= _LEAST_AGREEMENT
         at = codes.any(0) if support is None else support
         trial, kernel, bins = (part.numpy() for part in at.nonzero(as_tuple=True))
         self.event_times_ = np.stack([trial, kernel, bins], axis=1)
@@ -332,6 +332,8 @@ class DUNL(Parameterised):
                 "n_trials": data.values.shape[1],
                 "score": self.score_,
                 "score_over_drift": fit.score.slow,
+                "score_error": _or_none(fit.score.constant_error),
+                "score_over_drift_error": _or_none(fit.score.slow_error),
                 "split_half": self.split_half_,
                 "reliable": self.reliable_,
                 "start_score": fit.start_score,
@@ -372,6 +374,10 @@ def _dataset(found: DUNL, amplitudes: Floats) -> xr.Dataset:
         },
     )
     return dataset if data.neurons is None else dataset.assign_coords(neuron=data.neurons)
+
+
+def _or_none(error: float) -> float | None:
+    return error if np.isfinite(error) else None
 
 
 def _warnings(found: DUNL, fit: Fit, support: torch.Tensor | None) -> tuple[str, ...]:

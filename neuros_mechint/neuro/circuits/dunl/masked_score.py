@@ -30,10 +30,14 @@ class Score(NamedTuple):
         Than a constant mean for each neuron.
     slow : float
         Than shown bins smoothed over the length of a kernel, or over a third of it, as a drift without events would.
+    constant_error, slow_error : float
+        Their standard errors over the held-out trials; NaN of a single one.
     """
 
     constant: float
     slow: float
+    constant_error: float
+    slow_error: float
 
 
 def hidden_bins(shape: tuple[int, ...], random: np.random.Generator) -> torch.Tensor:
@@ -125,19 +129,35 @@ def masked_score(
     >>> masked_score(values, kernels, poisson, decode, np.random.default_rng(0)).constant > 0.3
     True
     """
-    gain, amount = np.zeros(2), 0.0
+    gain, amount = np.zeros((2, values.shape[1])), np.zeros(values.shape[1])
     for _ in range(n_repeats):
         hidden = hidden_bins(tuple(values.shape), random)
         weights = (~hidden).to(values.dtype)
         codes = decode(values, kernels, weights)
-        rivals = rival_means(values, weights, kernels.shapes.shape[-1], link)
-        known = [float(link.loss(values, link.drive(means))[hidden].sum()) for means in rivals]
         drive = kernels.drive(codes)
         shown = drive[~hidden]  # events next to a hidden bin say nothing of it beyond what they say elsewhere
-        told = float(link.loss(values, drive.clamp(shown.min(), shown.max()))[hidden].sum())
-        gain += np.array([known[0], min(known[1:])]) - told
-        amount += float(hidden.sum() if link.name == "gaussian" else values[hidden].sum())
-    return Score(*(gain / amount).tolist()) if amount else Score(0.0, 0.0)
+        told = _by_trial(link.loss(values, drive.clamp(shown.min(), shown.max())), hidden)
+        rivals = rival_means(values, weights, kernels.shapes.shape[-1], link)
+        known = [_by_trial(link.loss(values, link.drive(means)), hidden) for means in rivals]
+        gain += np.stack([known[0], min(known[1:], key=np.sum)]) - told
+        amount += _by_trial(torch.ones_like(values) if link.name == "gaussian" else values, hidden)
+    return _summed(gain, amount)
+
+
+def _by_trial(values: torch.Tensor, hidden: torch.Tensor) -> Floats:
+    return torch.where(hidden, values, 0.0).sum((0, 2)).numpy()
+
+
+def _summed(gain: Floats, amount: Floats) -> Score:
+    """Return ratios of sums over trials, ``(2, n_trials)`` and ``(n_trials,)``, and their standard errors."""
+    if not amount.sum():
+        return Score(0.0, 0.0, float("nan"), float("nan"))
+    ratios, n_trials = gain.sum(1) / amount.sum(), len(amount)
+    errors = np.full(2, np.nan)
+    if n_trials > 1:
+        off = gain - ratios[:, None] * amount  # what each trial moves a ratio by, to first order
+        errors = np.sqrt(np.square(off).sum(1) * n_trials / (n_trials - 1)) / amount.sum()
+    return Score(float(ratios[0]), float(ratios[1]), float(errors[0]), float(errors[1]))
 
 
 def halves_cosine(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _TRIALS_PER_VARIABLE = 5
 _LARGEST_CONDITION = 1e8
 _LARGEST_CODE = 1e300
+_DARK = 0.3  # from the middle of the colours on
 NONE, PURE, MIXED = "none", "pure", "mixed"
 
 
@@ -73,7 +74,10 @@ class MixedSelectivity(Result):
     def _draw(self, ax: Axes) -> None:
         from neuros_mechint.core.figures.plotting import heat_map
 
-        flat = self.data["partial_correlation"].stack(column=("kernel", "variable")).transpose("neuron", "column")
+        flat, p = (
+            self.data[name].stack(column=("kernel", "variable")).transpose("neuron", "column")
+            for name in ("partial_correlation", "p")
+        )
         names = [f"{variable}, kernel {kernel}" for kernel, variable in flat["column"].values]
         plain = xr.DataArray(
             flat.values,
@@ -81,8 +85,12 @@ class MixedSelectivity(Result):
             coords={"neuron": self.data["neuron"].values, "column": names},
             attrs={"long_name": "partial correlation of the amplitude"},
         )
-        heat_map(plain, ax, center=0.0)
-        ax.set_xlabel("")
+        image = heat_map(plain, ax, center=0.0)
+        dark = np.abs(np.asarray(image.norm(flat.values)) - 0.5) > _DARK
+        for row, column in np.argwhere(p.values <= SIGNIFICANT):
+            colour = "white" if dark[row, column] else "black"
+            ax.text(column, row, "*", ha="center", va="center_baseline", color=colour)
+        ax.set_xlabel(f"* p <= {SIGNIFICANT}, Holm over all")
         ax.set_ylabel("neuron")
 
 
@@ -104,7 +112,7 @@ def mixed_selectivity(
     codes : array_like of shape ([n_neurons,] n_trials, n_kernels, n_times)
         ``codes_`` of `DUNL`, or what ``transform`` returns.
     variables : mapping of str to array_like of shape (n_trials,)
-        Numbers, one for each trial: reward size, choice as 0 and 1.
+        Numbers, one for each trial: reward size, choice as 0 and 1. Text is refused, with a way to make it numbers.
     cv : int
         Folds.
     n_resamples : int
@@ -196,7 +204,7 @@ def _design(variables: Mapping[str, npt.ArrayLike], n_trials: int) -> tuple[list
         raise InputError("there are no variables", expected="a mapping from names to one number per trial")
     columns = []
     for name, values in variables.items():
-        column = real_numbers(values, f"values of {name}")
+        column = _numbers(name, values)
         if column.shape != (n_trials,):
             raise InputError(f"{name} does not fit the codes", expected=f"{n_trials} trials", got=f"{column.shape}")
         if (column == column[0]).all():
@@ -215,6 +223,29 @@ def _design(variables: Mapping[str, npt.ArrayLike], n_trials: int) -> tuple[list
             "a variable follows from the others", expected="variables that are not collinear", got=list(variables)
         )
     return [str(name) for name in variables], design
+
+
+def _numbers(name: str, values: npt.ArrayLike) -> Floats:
+    """Return values as numbers; of text, say how to make it numbers."""
+    labels = _text_labels(values)
+    if not labels:
+        return real_numbers(values, f"values of {name}")
+    own = ", ".join(f'"{name} {label}": (np.asarray(labels) == {label!r}).astype(float)' for label in labels[1:3])
+    raise InputError(
+        f"values of {name} are text",
+        expected="numbers; of two kinds of trials 0 and 1",
+        got=f"{len(labels)} labels: {', '.join(map(repr, labels[:4]))}{' ...' if len(labels) > 4 else ''}",
+        fix="pass a variable of 0 and 1 for each label but the first, with labels = these values: "
+        f"{own}{' ...' if len(labels) > 3 else ''}",
+    )
+
+
+def _text_labels(values: npt.ArrayLike) -> list[str]:
+    """Return the different labels where all values are text, as they come in lists, arrays and tables; else none."""
+    if not isinstance(values, list | tuple | np.ndarray) and not hasattr(values, "to_numpy"):
+        return []
+    given = np.asarray(values, dtype=object).ravel().tolist()
+    return sorted(set(given)) if all(isinstance(label, str) for label in given) else []
 
 
 def _with_constant(design: Floats) -> Floats:

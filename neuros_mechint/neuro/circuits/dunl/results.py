@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_NEURONS_DRAWN = 20
+_FOUND = (
+    "when a kernel begins is arbitrary: it may be moved in its window if its events are moved back by as much",
+    "amplitudes are those of events large enough to be found: their median is above that of all events",
+)
 
 
 class DUNLResult(Result):
@@ -52,8 +56,9 @@ class DUNLResult(Result):
         lines = [
             f"{sizes['kernel']} kernels of {sizes['lag']} bins{whose}, {about['link']} link, "
             f"events {'given' if about['events_known'] else 'found'}",
-            f"held out: {about['score']:.3g} nats per {per} better than constant rates, in hidden bins, and "
-            f"{about['score_over_drift']:.3g} better than a slow drift",
+            f"held out: {self._score('score')} nats per {per} better than constant rates, in hidden bins, and "
+            f"{self._score('score_over_drift')} better than a slow drift (± standard error over held-out trials)",
+            *self._uncertain(),
             f"kernels of two halves of the trials agree with a cosine of {about['split_half']:.3g} at least",
         ]
         if about["start_score"] is not None:
@@ -66,7 +71,20 @@ class DUNLResult(Result):
             there = own[own > 0]
             told = f"median amplitude {np.median(there):.3g}" if there.size else "none"
             lines.append(f"kernel {index}: {there.size / per_trial:.3g} events per trial, {told}")
-        return lines
+        return lines if about["events_known"] else [*lines, *_FOUND]
+
+    def _score(self, name: str) -> str:
+        error = self.attributes.get(f"{name}_error")
+        return f"{self.attributes[name]:.3g} ± {'unknown' if error is None else format(error, '.2g')}"
+
+    def _uncertain(self) -> list[str]:
+        """Say over what a score is not more than two standard errors above 0, as far as known."""
+        about, told = self.attributes, {"score": "constant rates", "score_over_drift": "a slow drift"}
+        errors: dict[str, Any] = {name: about.get(f"{name}_error") for name in told}
+        over = [words for name, words in told.items() if errors[name] is None or about[name] <= 2 * errors[name]]
+        if not over:
+            return []
+        return [f"not above two standard errors, over {' and over '.join(over)}: noise alone may score as much"]
 
     def _draw(self, ax: Axes) -> None:
         shapes, lags = self.data["shape"], self.data["lag"]
@@ -78,7 +96,8 @@ class DUNLResult(Result):
                 one = one.mean(0)
             ax.plot(lags.values, one, color=colour, label=f"kernel {index}")
         ax.axhline(0, color=MUTED_INK, linewidth=0.7)
-        ax.set_xlabel(f"time since the event ({lags.attrs['units']})")
+        origin = "the event" if self.attributes["events_known"] else "the fitted event; its origin is arbitrary"
+        ax.set_xlabel(f"time since {origin} ({lags.attrs['units']})")
         ax.set_ylabel(f"{shapes.attrs['long_name']} ({shapes.attrs['units']})")
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         if not self.reliable:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.neuro.circuits.latent.dynamics import simulate
 from neuros_mechint.neuro.circuits.latent.fitting import Fitted
 from neuros_mechint.neuro.circuits.latent.observations import Observations
 
 LARGEST_ERROR, SMALL_ERROR, LEAST_PINNED = 0.2, 0.1, 0.88
 _AT_REST = 0.1
+_CLEARLY_NEGATIVE = 0.05  # of the sum of squares of condition means: more than noise about 0 leaves there
+_MOSTLY_LOST = 0.5
+_SPLIT = "give each sign a channel of its own: nm.split_signed_channels"
 
 
 def doubts(found: Fitted, seen: Observations) -> tuple[str, ...]:
@@ -24,7 +31,7 @@ def doubts(found: Fitted, seen: Observations) -> tuple[str, ...]:
     tuple of str
     """
     told = [_loose(found), _disagreement(found), _sharing(found), *_silences(found, seen), _unrest(seen)]
-    return tuple(text for text in told if text)
+    return tuple(text for text in (*told, *_impossible_outputs(seen), *_lost_inputs(found, seen)) if text)
 
 
 def _loose(found: Fitted) -> str | None:
@@ -41,8 +48,10 @@ def _loose(found: Fitted) -> str | None:
 
 
 def _disagreement(found: Fitted) -> str | None:
-    if found.agreed or len(found.costs) == 1:
+    if found.agreed:
         return None
+    if len(found.costs) == 1:
+        return "one descent was not compared with another, which might lead to another circuit; raise n_starts"
     return f"no two of {len(found.costs)} descents led to the same circuit; raise n_starts, or take fewer nodes"
 
 
@@ -73,3 +82,38 @@ def _unrest(seen: Observations) -> str | None:
     return (
         f"activity starts at {share:.2g} of its usual size, the circuit at 0; subtract what is there before the trial"
     )
+
+
+def _impossible_outputs(seen: Observations) -> Iterator[str]:
+    outputs = seen.averaged().outputs
+    shares = _negative_shares(outputs)
+    for index in np.flatnonzero(shares > _CLEARLY_NEGATIVE):
+        values = outputs[..., index]
+        yield (
+            f"{seen.output_names[index]} goes from {values.min():.3g} to {values.max():.3g}, but outputs of a circuit "
+            f"are never negative: {shares[index]:.0%} of its sum of squares lies below 0 and cannot be reproduced; "
+            f"{_SPLIT}(outputs)"
+        )
+
+
+def _lost_inputs(found: Fitted, seen: Observations) -> Iterator[str]:
+    """Yield inputs whose negative values mostly find their node silent: below 0 an input only inhibits its node."""
+    given, circuit = seen.averaged().inputs, found.circuit
+    clearly = (_negative_shares(given) > _CLEARLY_NEGATIVE) & found.driven
+    if not clearly.any():
+        return
+    states = simulate(circuit.connectivity, circuit.input_weights, given, circuit.alpha)
+    silent = (states @ circuit.connectivity.T + given @ circuit.input_weights.T <= 0)[..., : given.shape[-1]]
+    below = np.square(np.minimum(given, 0))
+    lost = (below * silent).sum((0, 1)) / np.maximum(below.sum((0, 1)), np.finfo(float).tiny)
+    for index in np.flatnonzero(clearly & (lost > _MOSTLY_LOST)):
+        yield (
+            f"{lost[index]:.0%} of the negative part of {seen.input_names[index]} is lost: its node is silent then, "
+            f"however negative the input; {_SPLIT}(inputs)"
+        )
+
+
+def _negative_shares(signals: Floats) -> Floats:
+    """Return how much of the sum of squares of each channel lies below 0; 0 of a silent channel."""
+    total = np.square(signals).sum((0, 1))
+    return np.square(np.minimum(signals, 0)).sum((0, 1)) / np.where(total > 0, total, 1.0)

@@ -187,8 +187,9 @@ class LatentCircuitModel(Parameterised):
         Warns
         -----
         UserWarning
-            Where the data do not pin the connectivity down, starts disagree, inputs or outputs are silent, or activity
-            does not start from rest.
+            Where the data do not pin the connectivity down, starts disagree or there was only one, inputs or outputs
+            are silent, outputs are clearly negative, negative inputs find their node silent, or activity does not
+            start from rest.
         """
         seen = observations(inputs, activity, outputs, conditions, input_names, output_names)
         return self.fit_observations(seen, progress=progress)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ChangedRun = Callable[[Floats], Floats]
 """From what is added to a network's recurrent weights, ``(n_units, n_units)``, to its outputs."""
 
-_CONTROLS = ("random", "turned")
+_CONTROLS = {"random": "random directions", "turned": "turned directions of the circuit's space"}
 _PAIR = ("target", "source")
 
 
@@ -40,9 +40,10 @@ class PerturbationTest(Result):
 
     ``data`` holds the ``correlation`` ``(target, source)`` of predicted and true changes of the outputs, over trials,
     times and outputs; how large both are (``predicted_size``, ``network_size``, root mean square); ``overall``, the
-    correlation over all connections at once, and ``sign_agreement``, the share of the stronger half of all predicted
-    changes that have the right sign. Controls, ``(control,)``: ``random``, the overall correlation where the network
-    is changed along random directions, and ``turned``, along directions that span the circuit's own space.
+    correlation with the changes of all connections pooled, each of which is made alone; and ``sign_agreement``, the
+    share of the stronger half of all predicted changes that have the right sign. Controls, ``(control,)``: ``random``,
+    the overall correlation where the network is changed along random directions, and ``turned``, along directions that
+    span the circuit's own space.
     """
 
     @property
@@ -68,9 +69,9 @@ class PerturbationTest(Result):
             color=PALETTE[0],
             label="single connections",
         )
-        ax.axvline(self.overall, color=PALETTE[1], label="all at once")
-        for name, dashes in zip(_CONTROLS, ("--", ":"), strict=True):
-            label = f"all at once, {name} directions"
+        ax.axvline(self.overall, color=PALETTE[1], label="pooled")
+        for (name, told), dashes in zip(_CONTROLS.items(), ("--", ":"), strict=True):
+            label = f"pooled, {told}"
             for index, value in enumerate(self.controls[name]):
                 ax.axvline(value, color=MUTED_INK, ls=dashes, lw=1, label="" if index else label)
         ax.set(xlim=(-1.02, 1.02), xlabel="correlation of predicted and true changes", ylabel="connections")
@@ -81,12 +82,17 @@ class PerturbationTest(Result):
         found = self.data["correlation"].values
         found = found[np.isfinite(found)]
         low, middle, high = np.quantile(found, (0.25, 0.5, 0.75)) if found.size else (np.nan,) * 3
-        yield f"all changes at once: correlation {self.overall:.2f}, over {self.data['correlation'].size} connections"
+        n_connections = self.data["correlation"].size
+        yield f"correlation {self.overall:.2f}, pooled over the changes of {n_connections} connections, each made alone"
+        yield (
+            "1: the circuit predicts what each change does to the outputs, but for one factor; 0: nothing of it. It "
+            "counts as far as it exceeds the controls: changes along directions other than those of the connections"
+        )
         yield f"single connections: correlation {middle:.2f} (quartiles {low:.2f} and {high:.2f})"
         yield f"sign right in {float(self.data['sign_agreement']):.0%} of the stronger half of changes"
-        for name, told in zip(_CONTROLS, ("random directions", "directions within the circuit's space"), strict=True):
+        for name, told in _CONTROLS.items():
             values = self.controls[name]
-            yield f"control, {told}: {values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
+            yield f"control, {told}, pooled: {values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
 
 
 def latent_perturbation_test(

@@ -61,9 +61,14 @@ class PCAComparison(Result):
             "random": "control, the circuit in random directions",
         }
         for name, words in told.items():
-            activity, outputs = (float(self.data[kind].sel(model=name).mean()) for kind in ("activity", "outputs"))
-            yield f"{words}: held-out R2 of the activity {activity:.3f}, of the outputs {outputs:.3f}"
-        yield f"share of the activity in the space of the components: {self.scores['subspace']:.3f}"
+            activity, outputs = (self._over_folds(kind, name) for kind in ("activity", "outputs"))
+            yield f"{words}: held-out R2 of the activity {activity}, of the outputs {outputs}"
+        yield f"share of the activity in the space of the components: {self._over_folds('activity', 'subspace')}"
+        yield f"in brackets: least and most of {self.data.sizes['fold']} folds"
+
+    def _over_folds(self, kind: str, name: str) -> str:
+        folds = self.data[kind].sel(model=name).values
+        return f"{folds.mean():.3f} ({folds.min():.3f} to {folds.max():.3f})"
 
 
 def compare_with_pca(
