@@ -216,7 +216,7 @@ def mean_field_rates(
         variance = outside[1] ** 2 + tau * (degrees * jumps**2) @ rates
         return outside[0] + tau * (degrees * jumps) @ rates, np.sqrt(variance)
 
-    rates = np.zeros(len(degrees))
+    rates = wanted = np.zeros(len(degrees))
     for _ in range(_MOST_ROUNDS):
         mean, sd = input_at(rates)
         wanted = np.array([lif_rate(m, s, **neuron) for m, s in zip(mean.tolist(), sd.tolist(), strict=True)])
