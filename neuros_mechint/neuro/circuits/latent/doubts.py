@@ -13,8 +13,9 @@ from neuros_mechint.neuro.circuits.latent.observations import Observations
 
 LARGEST_ERROR, SMALL_ERROR, LEAST_PINNED = 0.2, 0.1, 0.88
 _AT_REST = 0.1
-_CLEARLY_NEGATIVE = 0.05  # of the sum of squares of condition means: more than noise about 0 leaves there
+_CLEARLY_NEGATIVE = 0.05  # of the sum of squares of condition means, beyond what noise about 0 leaves there
 _MOSTLY_LOST = 0.5
+_MEDIAN_OF_SQUARE = 0.4549  # of a standard normal number
 _SPLIT = "give each sign a channel of its own: nm.split_signed_channels"
 
 
@@ -86,7 +87,7 @@ def _unrest(seen: Observations) -> str | None:
 
 def _impossible_outputs(seen: Observations) -> Iterator[str]:
     outputs = seen.averaged().outputs
-    shares = _negative_shares(outputs)
+    shares = _negative_shares(outputs, _squares_of_noise(outputs))
     for index in np.flatnonzero(shares > _CLEARLY_NEGATIVE):
         values = outputs[..., index]
         yield (
@@ -113,7 +114,18 @@ def _lost_inputs(found: Fitted, seen: Observations) -> Iterator[str]:
         )
 
 
-def _negative_shares(signals: Floats) -> Floats:
-    """Return how much of the sum of squares of each channel lies below 0; 0 of a silent channel."""
-    total = np.square(signals).sum((0, 1))
-    return np.square(np.minimum(signals, 0)).sum((0, 1)) / np.where(total > 0, total, 1.0)
+def _negative_shares(signals: Floats, by_noise: Floats | float = 0.0) -> Floats:
+    """Return how much of the sum of squares of each channel lies below 0, beyond noise; 0 of a silent channel."""
+    total, below = np.square(signals).sum((0, 1)), np.square(np.minimum(signals, 0)).sum((0, 1))
+    return np.maximum(below - by_noise, 0) / np.where(total > 0, total, 1.0)
+
+
+def _squares_of_noise(signals: Floats) -> Floats:
+    """Return the sum of squares that noise about 0 leaves below it, per channel: half of its own.
+
+    How large the noise is, second differences in time say: of white noise they have six times its variance, of a
+    signal that is smooth or steps now and then a median of nearly 0.
+    """
+    bends = np.square(np.diff(signals, n=2, axis=1))
+    variance = np.median(bends, axis=(0, 1)) / (6 * _MEDIAN_OF_SQUARE) if bends.size else np.zeros(signals.shape[2])
+    return signals.shape[0] * signals.shape[1] * variance / 2
