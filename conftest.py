@@ -69,6 +69,15 @@ def close_figures() -> Generator[None]:
         pyplot.close("all")
 
 
+@pytest.fixture(autouse=True)
+def brian2_as_it_comes() -> None:
+    """Give each test Brian2's own time step, whatever the test before it has set, and nothing to compile."""
+    brian2 = sys.modules.get("brian2")
+    if brian2 is not None:
+        brian2.defaultclock.dt = 0.1 * brian2.ms
+        brian2.prefs.codegen.target = "numpy"
+
+
 def pytest_configure() -> None:
     socket.socket.connect = refuse_network(socket.socket.connect)
     socket.socket.connect_ex = refuse_network(socket.socket.connect_ex)
