@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator
 from ipaddress import ip_address
 from typing import Any
 
+import _pytest.doctest
 import hypothesis
 import pytest
 
@@ -29,6 +30,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable" if os.environ.get("CI") else "default")
 
 WORKERS = 2
+PYTESTS_OWN_DOCTESTS = _pytest.doctest.DoctestModule
 DATA_VARIABLE = "NEUROS_MECHINT_DATA"
 
 
@@ -76,6 +78,12 @@ def brian2_as_it_comes() -> None:
     if brian2 is not None:
         brian2.defaultclock.dt = 0.1 * brian2.ms
         brian2.prefs.codegen.target = "numpy"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collect_file() -> None:
+    """Take back what ``import brian2`` puts in the place of pytest's doctests: it cannot collect an ``__init__.py``."""
+    _pytest.doctest.DoctestModule = PYTESTS_OWN_DOCTESTS
 
 
 def pytest_configure() -> None:
