@@ -179,7 +179,9 @@ def check_option(parameter: str, value: object, allowed: Collection[object]) -> 
 
 
 def _is_one_of(value: object, allowed: Collection[object]) -> bool:
-    """Return whether a value is among others; an array, which compares entry by entry, is not."""
+    """Return whether a value is among others; an array, which compares entry by entry, never is."""
+    if hasattr(value, "__array__") and getattr(value, "shape", ()) != ():
+        return False
     try:
         return bool(value in allowed)
     except (TypeError, ValueError):

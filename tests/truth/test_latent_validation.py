@@ -258,9 +258,9 @@ def test_the_circuit_of_the_decision_network_predicts_what_changes_of_its_weight
     assert np.abs(test.controls["turned"]).mean() < 0.3
     summary, key = test.summary(), [text.get_text() for text in test.plot().get_legend().get_texts()]
     assert "pooled over the changes of 64 connections, each made alone" in summary.splitlines()[1]
-    assert "exceeds the controls" in summary
+    assert "the circuit predicts what changes of its connections do: more than each of 10 controls" in summary
     for words in ("random directions", "turned directions of the circuit's space"):
-        assert f"control, {words}" in summary
+        assert f"{words} " in summary
         assert f"pooled, {words}" in key
     names = [*CHANNELS, *CHOICES]
     assert found.parts["circuit"].data["source"].values.tolist() == names

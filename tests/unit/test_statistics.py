@@ -11,6 +11,7 @@ import xarray as xr
 
 import neuros_mechint as nm
 from neuros_mechint.core.certainty import with_statistics
+from neuros_mechint.core.errors import check_option
 from neuros_mechint.core.permutation import permutation_test
 from neuros_mechint.core.statistics import adjust_p, bootstrap_ci, interval_warning, sign_flip_p
 
@@ -95,6 +96,13 @@ def test_what_was_not_tested_is_not_counted():
 def test_too_little_is_refused(function, values, message):
     with pytest.raises(nm.errors.InputError, match=message):
         function(values)
+
+
+def test_arrays_are_no_options():
+    for value in (np.array(["fdr"]), np.array([True]), np.array(["fdr", "holm"])):
+        with pytest.raises(nm.errors.OptionError, match="unknown method"):
+            check_option("method", value, ("fdr", "holm", True))
+    check_option("method", np.str_("fdr"), ("fdr", "holm"))
 
 
 def test_unknown_options_are_refused():

@@ -33,6 +33,7 @@ ChangedRun = Callable[[Floats], Floats]
 
 _CONTROLS = {"random": "random directions", "turned": "turned directions of the circuit's space"}
 _PAIR = ("target", "source")
+_MOST_OF_IT = 0.25
 
 
 class PerturbationTest(Result):
@@ -84,15 +85,30 @@ class PerturbationTest(Result):
         low, middle, high = np.quantile(found, (0.25, 0.5, 0.75)) if found.size else (np.nan,) * 3
         n_connections = self.data["correlation"].size
         yield f"correlation {self.overall:.2f}, pooled over the changes of {n_connections} connections, each made alone"
+        yield self._verdict()
         yield (
             "1: the circuit predicts what each change does to the outputs, but for one factor; 0: nothing of it. It "
             "counts as far as it exceeds the controls: changes along directions other than those of the connections"
         )
         yield f"single connections: correlation {middle:.2f} (quartiles {low:.2f} and {high:.2f})"
         yield f"sign right in {float(self.data['sign_agreement']):.0%} of the stronger half of changes"
-        for name, told in _CONTROLS.items():
-            values = self.controls[name]
-            yield f"control, {told}, pooled: {values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
+        controls = [(told, self.controls[name]) for name, told in _CONTROLS.items()]
+        spread = [f"{told} {found.mean():.2f} ({found.min():.2f} to {found.max():.2f})" for told, found in controls]
+        yield f"controls, pooled: {'; '.join(spread)}"
+
+    def _verdict(self) -> str:
+        """Return what the correlation says beside those of the controls."""
+        controls = np.concatenate(list(self.controls.values()))
+        as_good = int((controls >= self.overall).sum())
+        if as_good:
+            return (
+                f"{as_good} of {len(controls)} controls are predicted as well: nothing here is special to the "
+                "directions of the circuit's connections"
+            )
+        beyond = f"more than each of {len(controls)} controls, the best of which reaches {controls.max():.2f}"
+        if self.overall**2 < _MOST_OF_IT:
+            return f"{beyond}, but most of what the changes do is not predicted"
+        return f"the circuit predicts what changes of its connections do: {beyond}"
 
 
 def latent_perturbation_test(

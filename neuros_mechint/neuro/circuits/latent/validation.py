@@ -88,6 +88,9 @@ def compare_with_pca(
     from the inputs alone; outputs are read from it by regression too. It has more parameters than the circuit, and no
     labels. Its slight ridge is on features of unit variance: units matter to neither model.
 
+    `LatentCircuitModel.score` tells how much one fit reproduces of trials that the caller kept apart; here the circuit
+    is fitted anew in each fold, beside a linear model of the same conditions, so that the two can be compared.
+
     Parameters
     ----------
     model : LatentCircuitModel
