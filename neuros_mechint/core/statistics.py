@@ -15,7 +15,7 @@ _FEWEST_SAMPLES = 2
 _PATTERNS_AT_ONCE = 2048
 CORRECTIONS = ("holm", "fdr", "none")
 SIGNIFICANT = 0.05
-"""The level at which figures and summaries call something significant."""
+"""The largest p that figures and summaries call significant; 19 draws, the fewest that are allowed, reach it."""
 _MOST_TYPE_ONE_ERROR = 0.065
 # Of 20,000 normal samples each, the share whose 95% interval left out the true mean (method card: resampling tests).
 _TYPE_ONE_ERROR = {

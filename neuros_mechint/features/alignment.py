@@ -65,14 +65,14 @@ class FeatureAlignment(Result):
     def _draw(self, ax: Axes) -> None:
         if self.main.sizes["unit"] > 1:
             heat_map(self._shown, ax, center=0)
-            marked = self.data["p_adjusted"].sel(feature=self._shown["feature"]).values < SIGNIFICANT
+            marked = self.data["p_adjusted"].sel(feature=self._shown["feature"]).values <= SIGNIFICANT
             for row, column in np.argwhere(marked & (self._shown.values > 0)):
                 ax.plot(column, row, ".", color="white", markeredgecolor=MUTED_INK, markersize=6)
-            ax.set_title("dots: p < 0.05 after correction", loc="right", fontsize=8, color=MUTED_INK)
+            ax.set_title("dots: p <= 0.05 after correction", loc="right", fontsize=8, color=MUTED_INK)
             return
         one = self.data.sel(feature=self._shown["feature"]).isel(unit=0)
         bars = {"value": one["contribution"], "low": one["low"], "high": one["high"]}
-        interval_bars([str(name) for name in one["feature"].values], bars, one["p_adjusted"] < SIGNIFICANT, ax)
+        interval_bars([str(name) for name in one["feature"].values], bars, one["p_adjusted"] <= SIGNIFICANT, ax)
         for value in one["largest_shuffled"].values:
             ax.axvline(value, color=PALETTE[1], linewidth=0.8, alpha=0.5)
         ax.set_xlabel(axis_label(self.main))
@@ -83,7 +83,7 @@ class FeatureAlignment(Result):
         found = self.ranked()
         lines = [
             f"held-out R2: {means['r2']:.3f} from features, {means['r2_activations']:.3f} from the activations",
-            f"{len(found)} of {self.main.size} pairs have p < 0.05 after correction ({self.attributes['correction']})",
+            f"{len(found)} of {self.main.size} pairs have p <= 0.05 after correction ({self.attributes['correction']})",
         ]
         for row in found.head(8).to_dict("records"):
             interval = f"[{row['low']:+.3f}, {row['high']:+.3f}]"

@@ -178,7 +178,7 @@ def check_options(by: str, n_null: int) -> None:
     """Raise `OptionError` for a way to compare that does not exist, or too few draws of the null."""
     check_option("by", by, tuple(_NAMES))
     if n_null < 19:
-        raise OptionError("too few draws to reach p < 0.05", expected="n_null >= 19", got=n_null)
+        raise OptionError("too few draws to reach p <= 0.05", expected="n_null >= 19", got=n_null)
 
 
 def _name(sae: Any) -> str:

@@ -143,7 +143,7 @@ def test_few_planted_loops_are_missed_as_the_documentation_says():
 
 def test_none_detected_is_no_proof_of_absence():
     summary = network_motifs(random_graph(1, 30, density=0.2), n_nulls=299).summary()
-    assert "none detected: no corrected p is below 0.05, which is no proof that there are none" in summary
+    assert "none detected: no corrected p is at most 0.05, which is no proof that there are none" in summary
     assert "nearest to it, feed-forward loop (030T, a→b a→c b→c): " in summary
 
 

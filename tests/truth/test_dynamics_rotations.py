@@ -68,6 +68,12 @@ def test_two_planes_in_noise(seed):
     assert tested.data["ratio_p"].item() == 1 / 40
 
 
+def test_the_fewest_surrogates_that_are_allowed_can_be_enough():
+    tested = nm.RotationalDynamics(n_components=4).test(rotating(np.random.default_rng(0), noise=0.3), 19)
+    assert tested.p == 1 / 20
+    assert "that is more than in surrogates (p = 0.05" in tested.summary()
+
+
 @pytest.mark.parametrize("size", [0.1, 0.3, 1.0])
 def test_noise_lowers_r2_far_more_than_frequencies_and_how_much_is_known(size):
     """White noise has variance s^2 / 2 in states half-way and 2 s^2 in changes, uncorrelated with each other."""

@@ -63,6 +63,10 @@ def test_activity_without_order_in_time_has_no_slow_features():
     ]
     assert np.mean(np.array(found) <= 0.05) <= 0.15
     assert 0.35 < np.mean(found) < 0.65
+    few = nm.SlowFeatureAnalysis().test(SINES, 19)  # the fewest that are allowed
+    assert (
+        few.summary().count(f"{few.main.size} of {few.main.size} features are slower than those of shuffled times") == 1
+    )
     sines = nm.SlowFeatureAnalysis().test(SINES, 39)
     assert np.all(sines.data["p"] == 1 / 40)
     assert sines.main.values == pytest.approx([0.001, 0.003, 0.007, 0.012, 0.02], rel=1e-3)

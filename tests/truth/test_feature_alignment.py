@@ -143,7 +143,7 @@ def test_results_are_repeated_kept_and_drawn(tmp_path):
     loaded = nm.load_result(first.save(tmp_path / "found.nc"))
     assert loaded == first
     assert type(loaded) is FeatureAlignment
-    assert "pairs have p < 0.05" in first.summary()
+    assert "pairs have p <= 0.05" in first.summary()
     assert first.plot(Figure().subplots()).get_xlabel()
     alone = nm.feature_alignment(dictionary, x, units[:, :1], method=RIDGE, n_controls=2)
     assert "R2" in alone.plot(Figure().subplots()).get_xlabel()

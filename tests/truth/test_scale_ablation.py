@@ -333,7 +333,7 @@ def test_the_result_is_told_drawn_saved_and_reported(result, tmp_path):
     assert result.data["band"].values[0] == "0.02 to 0.04"  # seconds
     assert np.allclose(result.data["longest"].values[:2], [0.04, 0.08])
     assert "of energy" in result.summary()
-    assert "bands that matter (p < 0.05 after correction, and beyond controls): " in result.summary()
+    assert "bands that matter (p <= 0.05 after correction, and beyond controls): " in result.summary()
     assert nm.load_result(result.save(tmp_path / "scales.nc")) == result
     report = nm.Report("scales")
     report.add(result)

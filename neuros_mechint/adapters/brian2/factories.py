@@ -10,7 +10,7 @@ import numpy as np
 from neuros_mechint.core.errors import InputError, OptionError, whole
 
 if TYPE_CHECKING:
-    from neuros_mechint.neuro.biophysics.neurons.base import PointNeuron
+    from neuros_mechint.neuro.biophysics.neurons.base import Brian2Text, PointNeuron
     from neuros_mechint.neuro.biophysics.plasticity.base import PlasticityRule
     from neuros_mechint.neuro.biophysics.plasticity.short_term import ShortTermPlasticity
     from neuros_mechint.neuro.biophysics.synapses import Synapse
@@ -107,24 +107,18 @@ def neuron_group(
     """
     import brian2
 
-    text = neuron.brian2_text()
-    rest = neuron.initial_state(1)
-    equations, currents, constants = [text.equations, "I : amp"], ["0 * amp"], dict(text.constants)
-    for key, synapse in (synapses or {}).items():
-        if key in rest or key in constants or key == "I" or not key.isidentifier():
+    text, rest = neuron.brian2_text(), neuron.initial_state(1)
+    for key in synapses or {}:
+        if key in rest or key in text.constants or key == "I" or not key.isidentifier():
             raise OptionError(
                 f"a synapse cannot be called {key!r}",
                 expected="a name that is no variable or parameter of the neuron",
                 fix=f"call it {key + '_synapse'!r}" if str(key).isidentifier() else None,
             )
-        own, current, more = synapse.brian2_equations(key)
-        equations.append(own)
-        currents.append(current)
-        constants |= more
-    equations.append("I_synapses = " + " + ".join(currents) + " : amp")
+    equations, constants = equations_of(text, synapses or {})
     group = brian2.NeuronGroup(
         whole("n", n),
-        "\n".join(equations),
+        equations,
         threshold=text.threshold,
         reset=text.reset or None,
         refractory=text.refractory or False,  # pyright: ignore[reportArgumentType]
@@ -137,6 +131,20 @@ def neuron_group(
         if variable in group.variables:
             setattr(group, variable, float(rest[variable]) * unit_called(unit))
     return group
+
+
+def equations_of(
+    text: Brian2Text, synapses: Mapping[str, Synapse]
+) -> tuple[str, dict[str, tuple[float, str]]]:
+    """Return the equations of a neuron with its synapses and external current, and all constants in them."""
+    equations, currents, constants = [text.equations, "I : amp"], ["0 * amp"], dict(text.constants)
+    for key, synapse in synapses.items():
+        own, current, more = synapse.brian2_equations(key)
+        equations.append(own)
+        currents.append(current)
+        constants |= more
+    equations.append("I_synapses = " + " + ".join(currents) + " : amp")
+    return "\n".join(equations), constants
 
 
 def plastic_synapses(

@@ -52,11 +52,11 @@ class AblationEffects(Result):
             return
         table = self.ranked().head(_MOST_BARS)
         names = self._names(table)
-        significant = (table["p_adjusted"] < SIGNIFICANT).to_numpy()
+        significant = (table["p_adjusted"] <= SIGNIFICANT).to_numpy()
         interval_bars(names, {"value": table["effect"], "low": table["low"], "high": table["high"]}, significant, ax)
         ax.set_xlabel(axis_label(self.values))
         if not significant.all():
-            note = "dark: p < 0.05 after correction" if significant.any() else "none has p < 0.05 after correction"
+            note = "dark: p <= 0.05 after correction" if significant.any() else "none has p <= 0.05 after correction"
             ax.set_title(note, loc="right", fontsize=8, fontweight="normal", color=MUTED_INK)
 
     def _names(self, table: pd.DataFrame) -> list[str]:

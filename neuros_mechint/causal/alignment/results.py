@@ -45,7 +45,7 @@ class CausalAlignment(Result):
             heat_map(self.values, ax, center=0)
             return
         one = self.data.isel(region=0)
-        significant = one["p_adjusted"].values < SIGNIFICANT
+        significant = one["p_adjusted"].values <= SIGNIFICANT
         bars = {"value": one["effect"], "low": one["low"], "high": one["high"]}
         interval_bars(one["component"].values.tolist(), bars, significant, ax)
         for row, controls in enumerate(np.atleast_2d(one["control"].values)):
@@ -54,7 +54,7 @@ class CausalAlignment(Result):
                 row + np.linspace(-0.25, 0.25, len(controls)) if len(controls) > 1 else np.full(len(controls), row)
             )
             ax.plot(controls, heights, "o", color=PALETTE[1], markersize=2.5, alpha=0.7, label=label, zorder=3)
-        note = "dark: p < 0.05 after correction" if significant.any() else "none has p < 0.05 after correction"
+        note = "dark: p <= 0.05 after correction" if significant.any() else "none has p <= 0.05 after correction"
         ax.set_xlabel(f"{axis_label(self.values)}\n{note}")
         if np.isfinite(one["control"].values).any():
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), frameon=False)

@@ -33,7 +33,7 @@ class ScaleAblation(Result):
     @property
     def beyond_controls(self) -> np.ndarray:
         """Which bands change the metric surely, and by more than controls of the same energy where there are any."""
-        sure = (self.data["p_adjusted"] < SIGNIFICANT).to_numpy()
+        sure = (self.data["p_adjusted"] <= SIGNIFICANT).to_numpy()
         if "p_control" not in self.data:
             return sure
         return sure & (self.data["p_control"] <= self._level_of_controls).to_numpy()
@@ -44,7 +44,7 @@ class ScaleAblation(Result):
 
     @property
     def _criterion(self) -> str:
-        corrected = f"p < {SIGNIFICANT} after correction"
+        corrected = f"p <= {SIGNIFICANT} after correction"
         return corrected + (", and beyond controls" if "p_control" in self.data else "")
 
     @property

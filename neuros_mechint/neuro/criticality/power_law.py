@@ -211,11 +211,11 @@ def judge(p_fit: float, comparisons: dict[str, Comparison]) -> tuple[str, str]:
     ('no power law', 'an exponential fits about as well')
     """
     exponential = comparisons["exponential"]
-    if exponential.ratio <= 0 or exponential.p >= SIGNIFICANT:
-        better = exponential.ratio < 0 and exponential.p < SIGNIFICANT
+    if exponential.ratio <= 0 or exponential.p > SIGNIFICANT:
+        better = exponential.ratio < 0 and exponential.p <= SIGNIFICANT
         return "no power law", f"an exponential fits {'better' if better else 'about as well'}"
     cut, lognormal = (comparisons[name] for name in ("truncated_power_law", "lognormal"))
-    with_cut_off, as_lognormal = (one.ratio < 0 and one.p < SIGNIFICANT for one in (cut, lognormal))
+    with_cut_off, as_lognormal = (one.ratio < 0 and one.p <= SIGNIFICANT for one in (cut, lognormal))
     # both have two parameters: their likelihoods can be compared as they are
     if with_cut_off and cut.ratio < lognormal.ratio - _CLEARLY:
         return "power law with a cut-off", "an exponential cut-off makes the fit better"
@@ -226,7 +226,7 @@ def judge(p_fit: float, comparisons: dict[str, Comparison]) -> tuple[str, str]:
         return "near a power law", "a cut-off makes the fit better, but a log-normal fits as well as that"
     if p_fit < _LEAST_FIT:
         return "near a power law", f"an exponential is ruled out, but true power laws lie closer (p = {p_fit:.2g})"
-    also = "" if lognormal.p < SIGNIFICANT else "; a log-normal cannot be told apart"
+    also = "" if lognormal.p <= SIGNIFICANT else "; a log-normal cannot be told apart"
     return "power law", f"it fits, and an exponential is ruled out{also}"
 
 

@@ -15,7 +15,7 @@ from neuros_mechint.core.figures.colours import PALE, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import adjust_p, share_as_far
+from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p, share_as_far
 from neuros_mechint.neuro.circuits.motifs.counts import MEANINGS, triad_classes, triad_counts
 from neuros_mechint.neuro.circuits.motifs.nulls import switched
 from neuros_mechint.neuro.circuits.wiring import as_wiring, refuse_in_parts
@@ -23,7 +23,6 @@ from neuros_mechint.neuro.circuits.wiring import as_wiring, refuse_in_parts
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SIGNIFICANT = 0.05
 _MOST_DRAWN = 16
 _FEWEST_EDGES = 10
 _RARE = 5.0
@@ -47,7 +46,7 @@ class Motifs(Result):
     @property
     def found(self) -> list[str]:
         """Triads whose corrected p is below 0.05, the most unlikely first."""
-        chosen = self.data.where(self.data["p_corrected"] < _SIGNIFICANT, drop=True)
+        chosen = self.data.where(self.data["p_corrected"] <= SIGNIFICANT, drop=True)
         order = np.argsort(-np.abs(chosen["z"].values), kind="stable")
         return [str(name) for name in chosen["triad"].values[order]]
 
@@ -63,7 +62,7 @@ class Motifs(Result):
 
     def _draw(self, ax: Axes) -> None:
         shown = self._drawn()
-        significant = (shown["p_corrected"] < _SIGNIFICANT).values
+        significant = (shown["p_corrected"] <= SIGNIFICANT).values
         places = np.arange(shown.sizes["triad"])
         ax.barh(places, shown["z"].fillna(0), color=[PALETTE[1] if one else PALE for one in significant], height=0.7)
         signed = self.attributes["signed"]
@@ -79,7 +78,7 @@ class Motifs(Result):
         ax.axvline(0, color="black", linewidth=0.8)
         arrows = "\n→ excites, ⊣ inhibits" if signed else ""
         ax.set_xlabel(f"z: count beside that of random graphs (sd){arrows}")
-        ax.set_title(f"{self.title}: orange, p < {_SIGNIFICANT:g} corrected")
+        ax.set_title(f"{self.title}: orange, p <= {SIGNIFICANT:g} corrected")
 
     def _summary_lines(self) -> Iterator[str]:
         attributes = self.attributes
@@ -89,7 +88,7 @@ class Motifs(Result):
         kept = "excitatory (→) and inhibitory (⊣)" if attributes["signed"] else "incoming and outgoing"
         yield f"beside {attributes['n_nulls']} random graphs in which every node keeps its {kept} connections:"
         if not self.found:
-            yield f"none detected: no corrected p is below {_SIGNIFICANT:g}, which is no proof that there are none"
+            yield f"none detected: no corrected p is at most {SIGNIFICANT:g}, which is no proof that there are none"
             nearest = np.lexsort((-np.abs(self.z.fillna(0).values), self.data["p"].values))[0]
             yield f"nearest to it, {self._line(str(self.data['triad'].values[nearest]))}"
         for name in self.found[:_MOST_DRAWN]:
@@ -260,19 +259,19 @@ def _sign_warnings(given: Floats, kept: Floats, signed: bool) -> tuple[str, ...]
 
 def _warnings(data: xr.Dataset, n_nulls: int, correction: str) -> tuple[str, ...]:
     found = []
-    rare = data["triad"].values[(data["expected"] < _RARE).values & (data["p_corrected"] < _SIGNIFICANT).values]
+    rare = data["triad"].values[(data["expected"] < _RARE).values & (data["p_corrected"] <= SIGNIFICANT).values]
     if rare.size:
         found.append(
             f"of {', '.join(map(str, rare))} fewer than {_RARE:g} are expected: their numbers are far from normal, "
             "read p and not z"
         )
     n_tests = 1 if correction == "none" else data.sizes["triad"]
-    least, needed = 1 / (n_nulls + 1), round(n_tests / _SIGNIFICANT)
+    least, needed = 1 / (n_nulls + 1), round(n_tests / SIGNIFICANT)
     if n_nulls < needed:
         corrected = f", or {min(1.0, least * n_tests):.2g} corrected for {n_tests} triads" if n_tests > 1 else ""
         alone = " where no other triad stands out" if correction == "fdr" else ""
         found.append(
             f"with {n_nulls} random graphs no p is below {least:.2g}{corrected}: none can fall below "
-            f"{_SIGNIFICANT:g}{alone}; n_nulls={needed} would do"
+            f"{SIGNIFICANT:g}{alone}; n_nulls={needed} would do"
         )
     return tuple(found)

@@ -102,7 +102,7 @@ class RotationTest(Result):
         data = self.data
         surrogate = data["surrogate_r2"].values
         more, passed = "not more than", ""
-        if self.p < SIGNIFICANT:
+        if self.p <= SIGNIFICANT:
             more, passed = "more than", "; so can be sequences of responses that do not rotate (Lebedev et al. 2019)"
         return [
             f"rotations explain {100 * self.main.item():.0f}% of the changes, in surrogates with the same covariances "

@@ -59,12 +59,12 @@ class SlowFeatures(Result):
     def _summary_lines(self) -> list[str]:
         """Return how slow the slowest is and how many are slower than chance, in words."""
         units, about = self.main.attrs["units"], self.attributes
-        slow = int((self.data["p"] < SIGNIFICANT).sum())
+        slow = int((self.data["p"] <= SIGNIFICANT).sum())
         slowest = float(self.data["unit_frequency"].min())
         return [
             f"the slowest feature changes like a sine of {float(self.main[0]):.3g} {units}; the slowest unit like one "
             f"of {slowest:.3g} {units}",
-            f"{slow} of {self.main.size} features are slower than those of shuffled times (p < {SIGNIFICANT:g} each, "
+            f"{slow} of {self.main.size} features are slower than those of shuffled times (p <= {SIGNIFICANT:g} each, "
             f"{about['n_resamples']} shuffles; smallest p {float(self.data['p'].min()):.2g})",
             f"from {about['n_times']} times in {about['n_trials']} trials, {about['n_features']} functions of "
             f"{about['n_units']} units",

@@ -40,10 +40,10 @@ class ComplexityComparison(Result):
     def _draw(self, ax: Axes) -> None:
         data = self.data
         if self.values.size > 1:
-            significant = (data["p_adjusted"] < SIGNIFICANT).to_numpy()
+            significant = (data["p_adjusted"] <= SIGNIFICANT).to_numpy()
             table = {"value": self.values, "low": data["hedges_g_low"], "high": data["hedges_g_high"]}
             interval_bars(list(map(str, data["site"].values)), table, significant, ax)
-            ax.set_xlabel("Hedges' g, model minus recording (dark: p < 0.05 after correction)")
+            ax.set_xlabel("Hedges' g, model minus recording (dark: p <= 0.05 after correction)")
             return
         sides = {side: data[side].values[0] for side in ("model", "recording")}
         sides = {side: values[np.isfinite(values)] for side, values in sides.items()}

@@ -36,9 +36,9 @@ class AttentionFractality(Result):
         heat_map(self.values, ax)
         if "p_adjusted" not in self.data:
             return
-        for site, head in np.argwhere((self.data["p_adjusted"] < SIGNIFICANT).values):
+        for site, head in np.argwhere((self.data["p_adjusted"] <= SIGNIFICANT).values):
             ax.plot(head, site, "o", markersize=7, markerfacecolor="white", markeredgecolor=INK)
-        ax.set_xlabel("head\n(dots: differs from random patterns, p < 0.05 after correction)")
+        ax.set_xlabel("head\n(dots: differs from random patterns, p <= 0.05 after correction)")
 
     def _summary_lines(self) -> list[str]:
         """Return the heads whose dimension is farthest from that of random patterns."""
@@ -53,9 +53,9 @@ class AttentionFractality(Result):
         ]
         distance = np.abs(dimension - data["control"].values) if "control" in data else dimension
         if "control" in data:
-            n_different = int((data["p_adjusted"] < SIGNIFICANT).sum())
+            n_different = int((data["p_adjusted"] <= SIGNIFICANT).sum())
             lines.append(
-                f"{n_different} heads differ from random patterns (p < 0.05 after correction); farthest first:"
+                f"{n_different} heads differ from random patterns (p <= 0.05 after correction); farthest first:"
             )
         ordered = np.argsort(np.where(np.isfinite(distance), -distance, np.inf), axis=None)
         for place in ordered[: min(_MOST_LINES, int(np.isfinite(distance).sum()))]:

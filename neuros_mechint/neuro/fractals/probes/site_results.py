@@ -72,6 +72,6 @@ class SiteComplexity(Result):
         if more > 0:
             lines.append(f"  and {more} more sites")
         if "control" in data and data["p_adjusted"].notnull().any():
-            n_different = int((data["p_adjusted"] < SIGNIFICANT).sum())
+            n_different = int((data["p_adjusted"] <= SIGNIFICANT).sum())
             lines.append(f"{n_different} of {data.sizes['site']} sites differ from their values in random order")
         return lines

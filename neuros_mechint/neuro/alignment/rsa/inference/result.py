@@ -84,10 +84,10 @@ class RSAEvaluation(Result):
         """Put a star over models that differ from zero, and a ring over those not below the lower ceiling."""
         bottom, highest = ax.get_ylim()
         gap = _HEADROOM * (max(highest, float(top.max())) - bottom)
-        different = self.data["p_adjusted"].values < SIGNIFICANT
+        different = self.data["p_adjusted"].values <= SIGNIFICANT
         reached = self._reaches_ceiling()
         for marks, symbol, face, offset, text in (
-            (different, "*", INK, 0.5, "differs from zero\n(adjusted p < .05)"),
+            (different, "*", INK, 0.5, "differs from zero\n(adjusted p <= .05)"),
             (reached, "o", "none", 1.3, "not below\nthe lower ceiling"),
         ):
             places = np.flatnonzero(marks)
@@ -101,7 +101,7 @@ class RSAEvaluation(Result):
     def _reaches_ceiling(self) -> np.ndarray:
         below = self.data["from_lower_ceiling"].values < 0
         p = self.data["from_lower_ceiling_p_adjusted"].values
-        return np.isfinite(p) & ~(below & (p < SIGNIFICANT))
+        return np.isfinite(p) & ~(below & (p <= SIGNIFICANT))
 
     @property
     def figure_size(self) -> tuple[float, float]:
@@ -147,7 +147,7 @@ class RSAEvaluation(Result):
         p = float(entry["from_lower_ceiling_p_adjusted"])
         if np.isnan(p):
             return text
-        if p >= SIGNIFICANT:
+        if p > SIGNIFICANT:
             return f"{text}, not told apart from the lower one (p {_p(p)})"
         return f"{text}, {'below' if score < lower else 'above'} the lower one (p {_p(p)})"
 
@@ -158,7 +158,7 @@ class RSAEvaluation(Result):
         if np.isnan(table["p"].to_numpy()).all():
             yield "models were not compared with each other: for these conditions ask over='subjects', else 'dual'"
             return
-        surely = table[table["p_adjusted"] < SIGNIFICANT]
+        surely = table[table["p_adjusted"] <= SIGNIFICANT]
         if surely.empty:
             yield "no two models are told apart"
         for name, group in surely.groupby("model", sort=False):
@@ -173,7 +173,8 @@ _ENDINGS = ("low", "high", "p", "p_adjusted")
 def _one_model(entry: xr.Dataset) -> str:
     score, low, high, p = (float(entry[name]) for name in ("score", "low", "high", "p_adjusted"))
     interval = f" (95% interval {low:.3f} to {high:.3f})" if np.isfinite(low) else ""
-    tested = "" if np.isnan(p) else f", {'differs from' if p < SIGNIFICANT else 'not told apart from'} zero (p {_p(p)})"
+    told = "differs from" if p <= SIGNIFICANT else "not told apart from"
+    tested = "" if np.isnan(p) else f", {told} zero (p {_p(p)})"
     return f"{score:.3f}{interval}{tested}"
 
 
