@@ -25,6 +25,14 @@ from .causal.counterfactuals.interchange import InterchangeIntervention as Inter
 from .causal.counterfactuals.lesions import lesion as lesion
 from .causal.counterfactuals.steering import mean_difference_direction as mean_difference_direction
 from .causal.counterfactuals.steering import steer as steer
+from .causal.experiments.connections import lesion_connections as lesion_connections
+from .causal.experiments.f_i import f_i_curve as f_i_curve
+from .causal.experiments.f_i_results import FICurve as FICurve
+from .causal.experiments.phase_response import PhaseResponse as PhaseResponse
+from .causal.experiments.phase_response import phase_response_curve as phase_response_curve
+from .causal.experiments.populations import drive as drive
+from .causal.experiments.populations import silence as silence
+from .causal.experiments.results import PopulationEffects as PopulationEffects
 from .causal.metrics import kl_divergence as kl_divergence
 from .causal.metrics import log_probability as log_probability
 from .causal.metrics import logit_difference as logit_difference

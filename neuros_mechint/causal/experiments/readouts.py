@@ -1,0 +1,358 @@
+"""What is read of a model in an experiment: the rate of a population in a window of time, or any metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from neuros_mechint.adapters.base import BaseAdapter, Dims, Edits, Tensors
+from neuros_mechint.adapters.batches import Batch
+from neuros_mechint.adapters.copies import UnstackableError, split_copies
+from neuros_mechint.causal.engines.cost import copies_per_call
+from neuros_mechint.causal.experiments.times import TimeAxis, time_axis
+from neuros_mechint.causal.interventions import check_editable
+from neuros_mechint.causal.metrics import metric_values
+from neuros_mechint.core.adapter import Adapter, Metric
+from neuros_mechint.core.directions import FEATURE_AXES
+from neuros_mechint.core.edits import Edit
+from neuros_mechint.core.errors import CapabilityError, InputError
+from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.sites import SiteReference, SiteTable
+
+Readout = str | Metric
+"""A site, maybe with an index, of which the mean is read (of spikes, their rate); or ``metric(output)``."""
+
+_MOST_BYTES = 2**28
+_APART = 1e-4
+"""Of the size of what is read: by how much copies of the inputs that share a call may differ from one alone."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What came out of the untouched model, by which experiments find their way.
+
+    Parameters
+    ----------
+    model : BaseAdapter
+    inputs : inputs of the model
+    tensors : mapping of str to torch.Tensor
+        Whole sites.
+    dims : mapping of str to tuple of str
+        Their axes.
+    activations : Activations
+        The same with labels of time.
+    output_bytes : int
+        What the output of one copy of the inputs takes.
+    """
+
+    model: BaseAdapter
+    inputs: Any
+    tensors: Mapping[str, torch.Tensor]
+    dims: Mapping[str, tuple[str, ...]]
+    activations: Any
+    output_bytes: int
+
+    @classmethod
+    def of(cls, model: Adapter, inputs: Any, sites: Sequence[str]) -> Observation:
+        """Run the untouched model and read whole sites.
+
+        Raises
+        ------
+        InputError, CapabilityError, SiteError
+            No adapter, one that cannot be edited, or sites it does not have.
+        """
+        check_editable(model)
+        if not isinstance(model, BaseAdapter):
+            raise CapabilityError("experiments need an adapter that is built on BaseAdapter", got=type(model).__name__)
+        names = list(dict.fromkeys(SiteReference.parse(site).name for site in sites))
+        run = model.observe(inputs, capture=names)
+        activations = run.activations
+        tensors = {name: activations[name] for name in activations}
+        dims = {name: activations.dims(name) for name in activations}
+        return cls(model, inputs, tensors, dims, activations, _bytes_of(run.output))
+
+    def located(self, site: str, index: Mapping[str, Any] | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return what picks a block of one site out of the whole activation of any number of samples."""
+        reference = SiteReference.parse(site)
+        name, dims = self.name_of(site), self.dims[self.name_of(site)]
+        reference = SiteReference(name, {**reference.index, **(index or {})})
+        if "sample" in reference.index:
+            raise InputError(
+                f"{site!r} picks samples", expected="an index along other axes", fix="pick the inputs instead"
+            )
+        selection = reference.locate(dims, self.tensors[name].shape)
+        assert selection is not None  # of a whole activation something is always selected
+        return selection.pick
+
+    def name_of(self, site: str) -> str:
+        """Return the name of a site as the model has it."""
+        return self.activations.resolve(SiteReference.parse(site).name)
+
+    @property
+    def copies_at_once(self) -> int:
+        """How many copies of the inputs may share a call, for the memory that what is read takes."""
+        one = self.output_bytes + sum(tensor.nbytes for tensor in self.tensors.values())
+        return max(1, _MOST_BYTES // max(one, 1))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One readout of one model.
+
+    Parameters
+    ----------
+    name : str
+    unit : str
+    site : str, optional
+        The whole site that it needs; none for a metric.
+    values : callable
+        ``values(output, tensor)`` gives one number per sample.
+    """
+
+    name: str
+    unit: str
+    site: str | None
+    values: Callable[[Any, torch.Tensor | None], torch.Tensor]
+
+
+def sites_of(readouts: Sequence[Readout]) -> list[str]:
+    """Return the sites among readouts."""
+    return [readout for readout in readouts if isinstance(readout, str)]
+
+
+def named_readouts(readouts: Any) -> dict[str, Readout]:
+    """Return readouts by name.
+
+    Parameters
+    ----------
+    readouts : str, callable, or sequence or mapping of these
+
+    Raises
+    ------
+    InputError
+        None, or something that is neither a site nor can be called.
+
+    Examples
+    --------
+    >>> list(named_readouts(["E.spikes", "I.spikes"]))
+    ['E.spikes', 'I.spikes']
+    """
+    if isinstance(readouts, str) or callable(readouts):
+        readouts = [readouts]
+    if not isinstance(readouts, Mapping):
+        several = list(readouts) if isinstance(readouts, Sequence) else []
+        readouts = {one if isinstance(one, str) else getattr(one, "__name__", "metric"): one for one in several}
+    wrong = [one for one in readouts.values() if not isinstance(one, str) and not callable(one)]
+    if not readouts or wrong:
+        raise InputError(
+            "there is nothing to read",
+            expected="a site such as 'E.spikes', a metric, or several of them",
+            got=repr(wrong[0] if wrong else readouts)[:80],
+        )
+    return dict(readouts)
+
+
+def reading(found: Observation, name: str, readout: Readout, window: Any, dt: Any) -> Reading:
+    """Return how a readout is read in a window of time.
+
+    Raises
+    ------
+    InputError, CapabilityError
+        A window outside the trial, or of a site without time.
+    """
+    if not isinstance(readout, str):
+        metric, unit = readout, getattr(readout, "units", "metric")
+        return Reading(name, unit, None, lambda output, _: metric_values(metric, output))
+    site, dims = found.name_of(readout), found.dims[found.name_of(readout)]
+    index: dict[str, Any] = {}
+    spiking = is_spikes(site, found.tensors[site])
+    axis = time_axis(found.activations, site, dt) if window is not None or spiking else None
+    if axis is not None and window is not None:
+        if "time" in SiteReference.parse(readout).index:
+            raise InputError(f"{readout!r} has a time of its own", expected="an index or a window, not both")
+        index["time"] = axis.window(window, "the window of the readout")
+    pick, scale = found.located(readout, index), 1 / axis.dt if axis is not None and spiking else 1.0
+    samples = dims.index("sample")
+
+    def mean(_: Any, tensor: torch.Tensor | None) -> torch.Tensor:
+        assert tensor is not None
+        block = pick(tensor).to(torch.float64).movedim(samples, 0)
+        return block.flatten(1).mean(1) * scale
+
+    return Reading(name, axis.rate_unit if axis is not None and spiking else "activity", site, mean)
+
+
+def is_spikes(site: str, values: torch.Tensor) -> bool:
+    """Return whether a site holds spikes: it is named so, or holds true and false."""
+    return values.dtype == torch.bool or site.rpartition(".")[2] == "spikes"
+
+
+def spike_trains(found: Observation, spikes: str, dt: Any) -> tuple[Callable[[Any, Tensors], torch.Tensor], TimeAxis]:
+    """Return what reads spikes as ``(trial, time, unit)``, and their time axis.
+
+    Raises
+    ------
+    InputError, CapabilityError
+        A site that holds no spikes, or has no time.
+    """
+    name = found.name_of(spikes)
+    axis = time_axis(found.activations, name, dt)
+    if not is_spikes(name, found.tensors[name]):
+        raise InputError(f"{spikes!r} holds no spikes", expected="a site of spikes", fix="see `model.sites('*spikes')`")
+    pick, order = found.located(spikes), [found.dims[name].index(one) for one in ("sample", "time")]
+
+    def trains(_: Any, tensors: Tensors) -> torch.Tensor:
+        picked = pick(tensors[name]).movedim(order, (0, 1))
+        return (picked != 0).reshape(*picked.shape[:2], -1)
+
+    return trains, axis
+
+
+class ReadoutAdapter(BaseAdapter):
+    """A model whose output is what is read of it: one number per sample.
+
+    Parameters
+    ----------
+    found : Observation
+    reading : Reading
+    """
+
+    def __init__(self, found: Observation, reading: Reading) -> None:
+        self._found, self._inner, self._reading = found, found.model, reading
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Those of the model that edits need."""
+        return self._inner.capabilities & {"capture", "intervene", "time"}
+
+    def fingerprint(self) -> str:
+        """Return that of the model."""
+        return self._inner.fingerprint()
+
+    def _prepare(self, inputs: Any) -> Batch:
+        return self._inner._prepare(inputs)
+
+    def _table(self, wanted: Sequence[str], batch: Batch | None) -> SiteTable:
+        return self._inner._table(wanted, batch)
+
+    def _ready(self, edit: Edit) -> Edit:
+        return self._inner._ready(edit)
+
+    def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
+        output, tensors, dims = self._inner._execute(batch, edits, self._needed(capture))
+        return self._read_out(output, tensors), tensors, dims
+
+    def observe_copies(
+        self, batch: Batch, interventions: Sequence[Sequence[Edit]], capture: Sequence[str]
+    ) -> tuple[Any, Tensors]:
+        """Return what is read under each intervention, copy by copy, from as many calls as fit into memory."""
+        values: list[torch.Tensor] = []
+        tensors: Tensors = {}
+        for part in in_parts(interventions, self._found.copies_at_once):
+            output, tensors = self._inner.observe_copies(batch, part, self._needed(capture))
+            outputs = split_copies(output, len(part), batch.n_samples, batch.sample_axis)
+            captured = split_copies(dict(tensors), len(part), batch.n_samples)
+            values += [self._read_out(*one) for one in zip(outputs, captured, strict=True)]
+        return torch.cat(values), tensors
+
+    def _needed(self, capture: Sequence[str]) -> list[str]:
+        return list(dict.fromkeys([*capture, *([self._reading.site] if self._reading.site else [])]))
+
+    def _read_out(self, output: Any, tensors: Tensors) -> torch.Tensor:
+        return self._reading.values(output, tensors[self._reading.site] if self._reading.site else None)
+
+
+@dataclass(frozen=True)
+class AsRead:
+    """The metric of a `ReadoutAdapter`: its output as it is.
+
+    Parameters
+    ----------
+    name, units : str
+    """
+
+    name: str
+    units: str
+
+    def __call__(self, output: torch.Tensor) -> torch.Tensor:
+        """Return the output."""
+        return output
+
+
+def observe_each(
+    found: Observation,
+    interventions: Sequence[Sequence[Edit]],
+    read: Callable[[Any, Tensors], torch.Tensor],
+    description: str,
+) -> torch.Tensor:
+    """Return what is read under each of many interventions on the same inputs, ``(n_interventions, ...)``.
+
+    Copies of the inputs share calls of the model where that gives the same as single calls.
+
+    Parameters
+    ----------
+    found : Observation
+        Its sites are what ``read`` is given.
+    interventions : sequence of sequence of Edit
+    read : callable
+        ``read(output, tensors)`` of one copy of the inputs.
+    description : str
+        Shown before the progress bar.
+    """
+    model, sites = found.model, list(found.tensors)
+    batch, resolved = model.prepared(found.inputs, interventions)
+
+    def observed(part: Sequence[Sequence[Edit]]) -> torch.Tensor:
+        output, tensors = model.observe_copies(batch, part, sites)
+        outputs = split_copies(output, len(part), batch.n_samples, batch.sample_axis)
+        captured = split_copies(dict(tensors), len(part), batch.n_samples)
+        return torch.stack([read(*one) for one in zip(outputs, captured, strict=True)])
+
+    at_once = min(found.copies_at_once, copies_per_call(batch))
+    if at_once > 1 and len(resolved) > 1:
+        try:
+            parts = in_parts(resolved, at_once)
+            first = observed([*parts[0], []])
+            alone = torch.cat([observed(parts[0][:1]), observed([[]])])
+            if _agree(first[[0, -1]], alone):
+                rest = [observed(part) for part in progress_bar(parts[1:], description=description)]
+                return torch.cat([first[:-1], *rest])
+        except UnstackableError:
+            pass
+    return torch.cat([observed([edits]) for edits in progress_bar(resolved, description=description)])
+
+
+def in_parts(interventions: Sequence[Sequence[Edit]], size: int) -> list[Sequence[Sequence[Edit]]]:
+    """Return interventions in parts of at most ``size``."""
+    return [interventions[start : start + size] for start in range(0, len(interventions), size)]
+
+
+def _agree(together: torch.Tensor, alone: torch.Tensor) -> bool:
+    if together.dtype == torch.bool:
+        return torch.equal(together, alone)
+    size = max(float(alone.nan_to_num(0).abs().max()), 1e-2)
+    return torch.allclose(together, alone, rtol=0, atol=_APART * size, equal_nan=True)
+
+
+def _bytes_of(output: Any) -> int:
+    if isinstance(output, torch.Tensor):
+        return output.nbytes
+    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
+    return sum(_bytes_of(one) for one in parts)
+
+
+def unit_axis(dims: Sequence[str], site: str) -> str:
+    """Return the axis along which a site has its units.
+
+    Raises
+    ------
+    CapabilityError
+        There is none.
+    """
+    axis = next((axis for axis in FEATURE_AXES if axis in dims), None)
+    if axis is None:
+        raise CapabilityError(f"{site!r} has no units", expected=f"an axis {FEATURE_AXES[0]!r}", got=", ".join(dims))
+    return axis
