@@ -11,7 +11,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["NEUROS_MECHINT_NO_BROWSER"] = "1"
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # antropy, which tests compare with, compiles for ten seconds on import
 
+import gc
 import socket
 import sys
 from collections.abc import Callable, Generator
@@ -89,6 +91,13 @@ def pytest_collect_file() -> None:
 def pytest_configure() -> None:
     socket.socket.connect = refuse_network(socket.socket.connect)
     socket.socket.connect_ex = refuse_network(socket.socket.connect_ex)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from going through thousands of tests and all imported modules time and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

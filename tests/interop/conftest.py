@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-collect_ignore = ["exploratory_analysis.py", "nnsight_server.py"]  # scripts, which tests run
+from tests.interop.lens_models import POSITIONS, VARIANTS, VOCABULARY, make_bridge
 
-VOCABULARY = 24
-POSITIONS = 7
+collect_ignore = ["exploratory_analysis.py", "nnsight_server.py"]  # scripts, which tests run
 
 
 def _shaken(module: nn.Module, seed: int = 0, scale: float = 0.2) -> nn.Module:
@@ -117,3 +116,34 @@ def count_hooks() -> Callable[[nn.Module], list[tuple[int, int, int]]]:
         ]
 
     return count
+
+
+@pytest.fixture(scope="module")
+def make_lens(shaken: Callable[..., Any]) -> Callable[..., Any]:
+    def make(tokenizer: Any = None, scale: float = 0.2, **settings: Any) -> Any:
+        from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+        size: dict[str, Any] = {
+            "n_layers": 2, "d_model": 32, "n_ctx": 32, "d_head": 8, "n_heads": 4, "d_mlp": 48, "d_vocab": VOCABULARY,
+            "act_fn": "gelu_new", "normalization_type": "LN", "device": "cpu",
+        }  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return shaken(
+                HookedTransformer(HookedTransformerConfig(**size | settings), tokenizer=tokenizer), scale=scale
+            )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def models(make_lens: Callable[..., Any], make_hf: Callable[[str], Any]) -> dict[str, Any]:
+    built = {name: make_lens(**settings) for name, settings in VARIANTS.items()}
+    built["GPT-2 bridge"] = make_bridge(make_hf("gpt2"), "GPT2LMHeadModel")
+    built["Llama bridge"] = make_bridge(make_hf("llama"), "LlamaForCausalLM")
+    return built
+
+
+@pytest.fixture
+def lens(models: dict[str, Any], request: pytest.FixtureRequest) -> Any:
+    return models[getattr(request, "param", "plain")]

@@ -1,6 +1,9 @@
-"""Inputs that the tests of site inference share."""
+"""Inputs that the tests of site inference share, and silence for those that train with libraries that warn."""
 
 from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -21,3 +24,10 @@ def ids():
 @pytest.fixture(scope="module")
 def delta():
     return torch.randn(3, 7, WIDTH, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -105,7 +105,7 @@ def test_growth_of_mean_size_with_duration():
 def test_the_relation_holds_at_criticality():
     held, differences = 0, []
     for seed in range(3):
-        found = nm.crackling_relation(branching(seed=200 + seed), n_resamples=50)
+        found = nm.crackling_relation(branching(seed=200 + seed), n_resamples=25)
         value, low, high = found["difference"]
         differences.append(value)
         held += found.holds

@@ -83,6 +83,7 @@ def test_a_subcritical_pitchfork_whose_branches_turn_around():
     assert [one.value for one in scan.bifurcations] == pytest.approx([-0.25, -0.25, 0], abs=1e-6)
 
 
+@pytest.mark.slow  # two folds of one scan are in the tests beside it
 def test_an_imperfect_pitchfork_is_a_fold():
     scan = nm.bifurcation_scan(flow(lambda x, r: 0.01 + r * x - x**3), np.linspace(-1, 1, 10), STARTS)
     assert kinds(scan) == ["fold"]
@@ -133,6 +134,7 @@ def test_logistic_map():
     ] == pytest.approx([2 - 3.3, 3.3])
 
 
+@pytest.mark.slow  # as Henon's of period two, which is quicker
 def test_period_two_of_the_logistic_map_doubles_at_one_plus_root_six():
     def twice(r):
         return lambda x: nm.logistic_map(nm.logistic_map(x, r), r)

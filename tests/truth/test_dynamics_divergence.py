@@ -19,6 +19,7 @@ from neuros_mechint.neuro.dynamics.embedding.neighbours import nearest
 from neuros_mechint.neuro.dynamics.lyapunov.divergence_curves import kantz_divergence, rosenstein_divergence
 from neuros_mechint.neuro.dynamics.lyapunov.divergence_surrogates import compare_with_surrogates, matched_ends
 from neuros_mechint.neuro.dynamics.trajectories import trajectories
+from tests.slow import slow_case
 
 DT = 0.04
 LORENZ, HENON, LOGISTIC = 0.9056, 0.4192, float(np.log(2))
@@ -56,7 +57,9 @@ def mapped(step, start: list[list[float]], n_steps: int) -> np.ndarray:
 
 @pytest.mark.parametrize("method", ["rosenstein", "kantz"])
 def test_lorenz_from_one_variable_with_automatic_settings(lorenz, method):
-    found = [nm.largest_lyapunov_exponent(recorded(x[:, :1], 1 / DT), method=method, progress=False) for x in lorenz]
+    found = [
+        nm.largest_lyapunov_exponent(recorded(x[:, :1], 1 / DT), method=method, progress=False) for x in lorenz[:3]
+    ]
     exponents = np.array([one.exponent for one in found])
     assert np.abs(exponents / LORENZ - 1).max() < 0.1, exponents
     assert all(one.chaotic for one in found)
@@ -228,7 +231,7 @@ def noises(seed: int) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, slow_case(1)])
 def test_noise_has_no_exponent(seed):
     for name, x in noises(seed).items():
         found = quiet(x)
@@ -245,8 +248,9 @@ def test_the_refusal_warns_and_says_why():
     assert "straight" not in found.summary()
 
 
-def test_phase_randomised_lorenz_shows_no_chaos(lorenz):
-    for seed in range(10):
+@pytest.mark.parametrize("seeds", [range(3), slow_case(range(3, 10))])
+def test_phase_randomised_lorenz_shows_no_chaos(lorenz, seeds):
+    for seed in seeds:
         x = lorenz[seed % N_SEEDS][:5000]
         rng = np.random.default_rng(seed)
         for units in (x[:, :1], x):
@@ -298,7 +302,7 @@ def test_ends_are_matched():
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 def test_limit_cycle_is_neutral(van_der_pol, noise):
-    for seed in range(2):
+    for seed in range(1 if noise == 0 else 2):
         x = van_der_pol[:, :1] + noise * np.random.default_rng(seed).normal(size=(len(van_der_pol), 1))
         found = quiet(recorded(x, 10.0))
         assert abs(found.exponent) < 1e-3  # per second; the period is 6.7 s
@@ -337,7 +341,7 @@ def test_growth_without_bounds_is_not_chaos():
 def test_a_rhythm_whose_phase_diffuses_is_hardly_ever_called_chaos():
     """Slow growth is the hardest of the controls: 1 of 48 was called so (method card)."""
     claimed = 0
-    for seed in range(3):
+    for seed in range(2):
         rng = np.random.default_rng(seed)
         for scale in (0.003, 0.01, 0.03):
             phase = 0.1 * np.arange(3000) + np.cumsum(scale * rng.normal(size=3000))

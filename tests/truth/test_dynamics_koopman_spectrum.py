@@ -11,6 +11,7 @@ from scipy import stats
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
+from tests.slow import slow_case
 
 WAVES = [[k, m] for k in range(4) for m in range(-3, 4) if (k, m) > (0, 0)]
 
@@ -134,7 +135,7 @@ def no_dynamics(kind, seed):
     [{}, {"method": "hankel", "delays": 10}, {"method": "edmd"}, {"regression": "total_least_squares", "rank": 3}],
 )
 def test_where_nothing_can_be_predicted_it_says_so(kind, settings):
-    for seed in range(3):
+    for seed in range(2):
         states = no_dynamics(kind, seed)
         found = nm.KoopmanOperator(**settings).estimate(states - states.mean((0, 1)), progress=False)
         assert found.r2[0] < 0.02
@@ -162,7 +163,7 @@ def test_held_out_trials_are_not_fitted():
         trials.append(np.array(states))
     assert nm.KoopmanOperator().fit(trials[0]).score(trials[0]) > 0.99
     assert nm.KoopmanOperator().estimate(trials, progress=False).r2[0] < 0.2
-    found = nm.KoopmanOperator().estimate(trials, horizon=50, n_folds=3, progress=False)
+    found = nm.KoopmanOperator().estimate(trials, horizon=50, cv=3, progress=False)
     assert found.data.sizes["fold"] == 3
     assert found.data.sizes["step"] == 8
 
@@ -222,8 +223,8 @@ def test_result_is_saved_drawn_and_repeated(tmp_path):
     assert driven.r2[0] > 0.9
     with pytest.raises(OptionError, match="tolerance"):
         nm.KoopmanOperator().estimate(data, tolerance=0)
-    with pytest.raises(OptionError, match="n_folds"):
-        nm.KoopmanOperator().estimate(data, n_folds=1)
+    with pytest.raises(OptionError, match="cv"):
+        nm.KoopmanOperator().estimate(data, cv=1)
 
 
 def test_tensors_and_recordings_are_taken_too():
@@ -281,12 +282,12 @@ def fading(seed, n_trials, noise):
     return found
 
 
-@pytest.mark.parametrize("n_trials", [8, 12])
+@pytest.mark.parametrize("n_trials", [8, slow_case(12)])
 def test_intervals_over_trials_cover_the_decay_and_the_frequency(n_trials):
     covered, errors, rates = [], [], []
     for seed in range(40):
         found = nm.KoopmanOperator(rank=2, regression="total_least_squares").estimate(
-            fading(seed, n_trials, 0.15), horizon=1, n_folds=2, progress=False
+            fading(seed, n_trials, 0.15), horizon=1, cv=2, progress=False
         )
         row, reach = found.data.isel(mode=0), stats.t.ppf(0.975, found.attributes["n_groups"] - 1)
         off = [abs(row["decay_rate"].item() - 0.02), abs(abs(row["frequency"].item()) - 0.05)]

@@ -12,6 +12,7 @@ import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.neuro.dynamics.limit_cycles.floquet import floquet
 from neuros_mechint.neuro.dynamics.limit_cycles.shooting import lagrange_weights
+from tests.slow import slow_case
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -55,7 +56,7 @@ def test_van_der_pol(start):
     assert np.ptp(cycle.orbit[:, 0]) / 2 == pytest.approx(2.0086, abs=2e-3)  # known amplitude, between samples
 
 
-@pytest.mark.parametrize("mu", [0.05, 0.25, 1.0, 2.0])
+@pytest.mark.parametrize("mu", [0.05, 2.0, slow_case(0.25), slow_case(1.0)])
 def test_stuart_landau_is_exact(mu):
     cycle = nm.find_limit_cycle(nm.rk4(stuart_landau(mu), 0.02), [0.5, 0.0])
     assert cycle.stable
@@ -69,7 +70,7 @@ def test_where_the_rotation_stops_there_is_no_cycle():
     assert (found.kind, found.stable) == ("fixed point", False)
 
 
-@pytest.mark.parametrize("mu", [0.3, 3.0])
+@pytest.mark.parametrize("mu", [3.0, slow_case(0.3)])
 def test_the_period_is_that_of_an_adaptive_solver(mu):
     cycle = nm.find_limit_cycle(nm.rk4(lambda state: nm.van_der_pol(state, mu), 0.01), [1.0, 0.0])
 
@@ -201,7 +202,7 @@ def test_interpolation_is_exact_for_polynomials():
 # Negative controls
 
 
-@pytest.mark.parametrize("damping", [0.002, 0.1, 1.0, 3.0])
+@pytest.mark.parametrize("damping", [0.002, 1.0, slow_case(0.1), slow_case(3.0)])
 def test_a_damped_oscillator_has_no_cycle(damping):
     found = nm.find_limit_cycle(nm.rk4(linear([[0, 1], [-1, -damping]]), 0.05), [1.0, 0.0], n_steps=4000)
     assert (found.kind, found.found, found.stable) == ("fixed point", False, False)

@@ -11,22 +11,8 @@ import torch
 import neuros_mechint as nm
 from neuros_mechint.neuro.dynamics.lyapunov.spectrum_statistics import N_BLOCKS, exponents_of
 from neuros_mechint.neuro.dynamics.lyapunov.tangent_growth import Growth
-
-LORENZ = nm.rk4(nm.lorenz, 0.01)
-
-
-def starts(n, d, seed=0, scale=1.0, centre=0.0):
-    return centre + scale * np.random.default_rng(seed).normal(size=(n, d))
-
-
-def rotation(angle):
-    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64)
-    return lambda states: states @ turn.T
-
-
-def within(found, index, truth, n_errors=4.0):
-    return abs(found.exponents[index] - truth) < n_errors * found.sem[index]
-
+from tests.slow import slow_case
+from tests.truth.lyapunov_starts import LORENZ, starts
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
@@ -44,7 +30,7 @@ def on_the_interval(random, n):
     return random.uniform(0.1, 0.9, size=(n, 1))
 
 
-@pytest.mark.parametrize("n_trajectories", [1, 16])
+@pytest.mark.parametrize("n_trajectories", [16, slow_case(1)])
 def test_intervals_hold_the_truth(n_trajectories):
     # of 20 draws with 95% each, 16 or fewer come once in 400 times
     assert share_that_holds(nm.logistic_map, math.log(2), on_the_interval, n_trajectories, 20, 300) >= 0.85
@@ -129,6 +115,6 @@ def test_intervals_hold_the_exponent_of_cycles_and_of_chance_however_many_trajec
 
 def test_the_rule_of_the_errors_is_told():
     cycle = nm.rk4(nm.van_der_pol, 0.1)
-    few, many = (nm.lyapunov_spectrum(cycle, starts(n, 2), 2000, warmup=500, progress=False) for n in (4, 8))
+    few, many = (nm.lyapunov_spectrum(cycle, starts(n, 2), 500, warmup=200, progress=False) for n in (4, 8))
     assert "segments of time" in few.summary()
     assert "scatter of trajectories" in many.summary()

@@ -10,7 +10,7 @@ from torch import nn
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
 from tests.conformance.architectures import ARCHITECTURES
-from tests.truth.test_sae_sites import HandMade
+from tests.truth.spliced_dictionaries import HandMade
 
 N = 6
 WIRING = {(0, 4): 2.0, (1, 4): 1.0, (1, 2): 3.0, (5, 3): 1.5}

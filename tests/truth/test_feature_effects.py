@@ -9,7 +9,7 @@ from torch import nn
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError
-from tests.truth.test_sae_sites import HandMade, spliced
+from tests.truth.spliced_dictionaries import HandMade, spliced
 
 SEEDS = range(3)
 WIDTH, N_FEATURES, CAUSAL, DECOY = 12, 12, 3, 7

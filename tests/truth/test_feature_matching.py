@@ -12,6 +12,7 @@ import torch
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError, SiteError
 from neuros_mechint.core.result import load_result
+from tests.slow import slow_case
 
 SEEDS = range(3)
 
@@ -283,7 +284,7 @@ def test_shares_are_of_the_features_of_each_layer_and_those_of_match_features():
     assert found.data["null_mean"][0, 1] == pytest.approx(float(alone.data["null_mean"].mean()))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [0, *map(slow_case, SEEDS[1:])])
 def test_layers_of_different_width_are_compared_by_what_their_features_do(seed, tmp_path):
     codes = (torch.rand(900, 12, generator=torch.Generator().manual_seed(seed)) < 0.2) * 1.0
     early, late = (torch.linalg.qr(gaussian(width, width, seed=seed)).Q[:12] for width in (16, 25))

@@ -16,6 +16,7 @@ from neuros_mechint.neuro.fractals.multifractal.model import multifractal_noise,
 from neuros_mechint.neuro.fractals.multifractal.moments import log_cumulants, moments
 from neuros_mechint.neuro.fractals.multifractal.spectrum import METHODS
 from neuros_mechint.neuro.fractals.stimuli.cascades import multiplicative_cascade
+from tests.slow import slow_case
 
 each_method = pytest.mark.parametrize("method", METHODS)
 MOMENTS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
@@ -90,7 +91,7 @@ def test_log_normal_cascades_have_a_parabola(method, sigma):
     assert float(c2.mean()) == pytest.approx(-strength, abs=0.02)
 
 
-@pytest.mark.parametrize("hurst", [0.5, 0.8, 1.3])
+@pytest.mark.parametrize("hurst", [0.8, slow_case(0.5), slow_case(1.3)])
 def test_the_model_has_the_spectrum_that_it_is_said_to_have(hurst):
     strengths, found = (0.0, 0.02, 0.05, 0.1), []
     for strength in strengths:
@@ -136,7 +137,7 @@ def check_decisions(method, n_samples, n_signals, hurst, strength):
     return wrong, intermittent.is_multifractal.mean(), float(inside.mean())
 
 
-@each_method
+@pytest.mark.parametrize("method", ["mfdfa", slow_case("leaders")])
 def test_noise_is_rarely_called_multifractal_and_intermittent_noise_nearly_always(method):
     wrong, right, covered = check_decisions(method, 2048, 60, hurst=0.6, strength=0.1)
     assert (wrong <= 0.1).all()

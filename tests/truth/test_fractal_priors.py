@@ -13,6 +13,7 @@ import torch
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.neuro.fractals.priors.graph import shortest_paths
+from tests.slow import slow_case
 
 SIGNAL_PRIORS = {
     "spectral": lambda **keywords: nm.SpectralPrior(-1.0, **keywords),
@@ -104,7 +105,7 @@ def test_gradients(name):
 
 
 @each_prior
-@pytest.mark.parametrize("n_steps", [64, 256])
+@pytest.mark.parametrize("n_steps", [64, slow_case(256)])
 def test_descent_on_short_signals_lowers_the_loss(name, n_steps):
     prior = SIGNAL_PRIORS[name](axis=1)
     x = noise(4, n_steps, 3, seed=4).float().requires_grad_()

@@ -9,18 +9,13 @@ import pytest
 import torch
 
 import neuros_mechint as nm
-from neuros_mechint.causal.counterfactuals.answers import Answers
-from neuros_mechint.causal.counterfactuals.interchange import InterchangeIntervention, paired_places
-from neuros_mechint.causal.counterfactuals.rotation import PairBatch, Rotation
 from neuros_mechint.causal.counterfactuals.shuffled import shuffled_weights
 from neuros_mechint.datasets.tasks import flip_flop
+from tests.slow import slow_case
+from tests.truth.tiny_gpt2 import generator, gpt2, tokens
 
 SEEDS = range(3)
 N_NUISANCE = 40
-
-
-def generator(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def rotation_of(width, seed):
@@ -91,7 +86,7 @@ def test_the_network_by_hand_does_its_task(seed):
     assert torch.equal(CircleAdder(seed)(tokens).argmax(1), (tokens[:, 0] + tokens[:, 1]) % 3)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [0, *map(slow_case, SEEDS[1:])])
 def test_the_search_finds_the_plane_in_which_a_variable_lies(seed):
     network = CircleAdder(seed)
     found = search(nm.adapt(network), seed=seed)
@@ -110,7 +105,7 @@ def test_the_search_finds_the_plane_in_which_a_variable_lies(seed):
     assert not any("chance" in text or "random" in text or "shuffled" in text for text in result.warnings)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [0, 1, *map(slow_case, SEEDS[2:])])
 def test_a_variable_that_is_not_computed_stays_at_chance(seed):
     found = search(nm.adapt(CircleAdder(seed)), column=3, seed=seed)
     result = found.evaluate(*held_out(column=3, seed=seed), untrained=0)
@@ -186,7 +181,7 @@ class SameSame(torch.nn.Module):
         return self.answer(torch.relu(self.compare(mixed)))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [0, *map(slow_case, SEEDS[1:])])
 def test_the_search_finds_the_direction_of_an_equality(seed):
     network = SameSame(seed)
     model = nm.adapt(network)
@@ -235,7 +230,9 @@ def with_swapped_bit(base, source, bit):
     return base[0], source[0], (bits * torch.tensor([1, 2, 4])).sum(1)
 
 
-@pytest.mark.parametrize(("name", "bit"), [("flip_flop_rnn", 0), ("flip_flop_gru", 1), ("flip_flop_rnn", 2)])
+@pytest.mark.parametrize(
+    ("name", "bit"), [("flip_flop_gru", 1), slow_case("flip_flop_rnn", 0), slow_case("flip_flop_rnn", 2)]
+)
 def test_one_direction_of_the_state_of_a_recurrent_network_holds_one_bit(name, bit):
     model = nm.adapt(nm.load_model(name))
     found = nm.DistributedAlignmentSearch(
@@ -249,102 +246,6 @@ def test_one_direction_of_the_state_of_a_recurrent_network_holds_one_bit(name, b
     # the same direction does not move another bit
     other = with_swapped_bit(memory_trials(3), memory_trials(4), (bit + 1) % 3)
     assert found.score(*other) < 0.6
-
-
-# -- the gradient ----------------------------------------------------------------------------------------------------
-
-
-def gpt2():
-    import transformers
-
-    config = transformers.GPT2Config(vocab_size=30, n_embd=8, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=2)
-    return transformers.GPT2LMHeadModel(config)
-
-
-def tokens(seed):
-    return torch.randint(3, 30, (5, 6), generator=generator(seed))
-
-
-def numbers(*shape):
-    return lambda seed: torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def mlp():
-    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 30))
-
-
-class Recurrent(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.cell = torch.nn.GRU(3, 6, batch_first=True)
-        self.readout = torch.nn.Linear(6, 30)
-
-    def forward(self, inputs):
-        return self.readout(self.cell(inputs)[0])
-
-
-@pytest.mark.parametrize(
-    ("make", "inputs", "site"),
-    [
-        (mlp, numbers(5, 4), "1"),
-        (gpt2, tokens, "blocks.0.resid_post[position=2]"),
-        (gpt2, tokens, "blocks.0.resid_post"),
-        (gpt2, tokens, "blocks.1.z[head=1]"),
-        (Recurrent, numbers(5, 7, 3), "hidden[time=3]"),
-        (Recurrent, numbers(5, 7, 3), "hidden"),
-        (Recurrent, numbers(5, 7, 3), "hidden[time=2:5]"),
-        (lambda: torch.nn.GRUCell(3, 30), numbers(5, 7, 3), "hidden[time=1:4]"),
-        (
-            lambda: torch.nn.Sequential(torch.nn.Conv2d(1, 5, 3), torch.nn.Flatten(), torch.nn.Linear(45, 30)),
-            numbers(5, 1, 5, 5),
-            "0",
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", "made"),
-)
-def test_the_gradient_of_the_rotation_equals_finite_differences(make, inputs, site):
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = nm.adapt(make().double().eval())
-    base, source = inputs(0), inputs(1)
-    answers = Answers.of(torch.tensor([3, 7, 1, 0, 12]))
-    _, place = paired_places(model, base, source, site)
-    rotation = Rotation(place.n_features("here"), 2, np.random.default_rng(0))
-    PairBatch(base, place, answers).backward(model, rotation)
-    (parameter,) = rotation.parameters()
-
-    def loss():
-        with torch.no_grad():
-            swap = InterchangeIntervention(site, rotation.weight.T)
-            return answers.loss(swap.run(model, base, source)).mean().item()
-
-    step = 1e-5
-    for row, column in [(1, 0), (2, 0), (2, 1), (3, 1)]:
-        with torch.no_grad():
-            parameter[row, column] += step
-            above = loss()
-            parameter[row, column] -= 2 * step
-            below = loss()
-            parameter[row, column] += step
-        assert parameter.grad[row, column].item() == pytest.approx((above - below) / (2 * step), rel=1e-4, abs=1e-9)
-    assert parameter.grad.abs().max() > 1e-4
-
-
-def test_swapping_a_recurrent_component_lets_the_rest_of_the_state_follow():
-    """At later steps the rest of the state is what follows from the swap, not what it was without it."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = torch.nn.RNNCell(2, 3)
-    model, basis = nm.adapt(network), torch.tensor([[0.6, 0.8, 0.0]])
-    base, source = (torch.randn(4, 5, 2, generator=generator(seed)) for seed in (0, 1))
-    found = nm.InterchangeIntervention("hidden", basis).run(model, base, source)
-    wanted = model.run(source).output
-    state = torch.zeros(4, 3)
-    with torch.no_grad():
-        for time in range(5):
-            state = network(base[:, time], state)
-            state = state + ((wanted[:, time] - state) @ basis.T) @ basis
-            torch.testing.assert_close(found[:, time], state)
 
 
 # -- interface -------------------------------------------------------------------------------------------------------
@@ -448,6 +349,7 @@ def test_results_are_saved_drawn_and_told(tmp_path):
         ({"n_dimensions": 11}, "OptionError", "fewer dimensions"),
         ({"n_dimensions": 1.5}, "OptionError", "n_dimensions"),
         ({"learning_rate": 0.0}, "OptionError", "learning_rate"),
+        ({"learning_rate": True}, "OptionError", "learning_rate"),
         ({"n_epochs": 0}, "OptionError", "n_epochs"),
         ({"site": "nowhere"}, "SiteError", "no site"),
         ({"site": "site[unit=0]"}, "InputError", "no features"),

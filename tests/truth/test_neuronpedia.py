@@ -10,7 +10,7 @@ import pytest
 import neuros_mechint as nm
 from neuros_mechint.core.errors import StorageError
 from neuros_mechint.report import Report
-from tests.truth.test_feature_dashboard import with_words
+from tests.truth.test_feature_dashboard_page import with_words
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.errors import InputError, OptionError, StorageError
 from neuros_mechint.core.stores.store import ActivationStore
 from neuros_mechint.features import training
+from tests.slow import slow_case
 
 ARGUMENTS = {
     "standard": {"sparsity": 0.1},
@@ -53,7 +54,7 @@ def gaussian(n=4000, seed=0, width=32):
     return torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, slow_case(1), slow_case(2)])
 def test_a_planted_dictionary_is_found_with_the_defaults(seed):
     x, vectors = planted(seed)
     sae = nm.SparseAutoencoder(64, k=3, seed=seed, progress=False).fit(x)
@@ -198,7 +199,7 @@ def test_padding_in_a_store_is_not_counted_as_rows_to_train_on(tmp_path):
 
 def test_training_stops_when_the_held_out_loss_no_longer_falls():
     x = gaussian(300)
-    settings = {"k": 8, "epochs": 400, "batch_size": 64, "progress": False}
+    settings = {"k": 8, "epochs": 150, "batch_size": 64, "progress": False}
     with pytest.warns(UserWarning, match="fewer observations"):
         sae = nm.SparseAutoencoder(512, patience=2, **settings).fit(x)
     losses = sae.history_.held_out_loss.values
@@ -289,7 +290,7 @@ def test_as_many_features_are_active_as_were_asked_for_however_short_the_trainin
     assert float((sae.encode(gaussian(4000, seed=1)) > 0).sum(1).float().mean()) == pytest.approx(3, rel=0.15)
 
 
-@pytest.mark.parametrize("mean", [0, 10, 1000])
+@pytest.mark.parametrize("mean", [1000, slow_case(0), slow_case(10)])
 def test_a_large_mean_does_no_harm(mean):
     x, vectors = planted(0, 8000)
     sae = nm.SparseAutoencoder(64, k=3, progress=False).fit(x + mean)

@@ -17,6 +17,7 @@ from neuros_mechint.neuro.alignment.rsa.ceilings import noise_ceiling
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
 from neuros_mechint.neuro.alignment.time_resolved import time_resolved_alignment
+from tests.slow import slow_case
 
 TIMES = np.round(np.arange(-0.1, 0.4, 0.01), 6)
 ONSET, OFFSET = 0.1, 0.25
@@ -161,7 +162,9 @@ def test_several_subjects_with_ceilings(over):
     assert (lower[at], upper[at]) == pytest.approx((ceiling.lower, ceiling.upper))
 
 
-@pytest.mark.parametrize(("noise", "n_repetitions"), [(1.0, 2), (1.0, 4), (2.0, 4), (2.0, 5), (2.0, 8)])
+@pytest.mark.parametrize(
+    ("noise", "n_repetitions"), [(1.0, 2), (2.0, 5), *(slow_case(*one) for one in ((1.0, 4), (2.0, 4), (2.0, 8)))]
+)
 def test_ceiling_from_repetitions_brackets_the_score_of_the_truth(noise, n_repetitions):
     oracle, ceilings = [], []
     for seed in range(5):
@@ -309,8 +312,9 @@ def test_clusters_agree_with_an_implementation_in_loops(seed):
     np.testing.assert_allclose(found.p, [p for _, _, p in expected], rtol=1e-12)
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.8])
-@pytest.mark.parametrize("forming_level", [0.05, 0.01])
+@pytest.mark.parametrize(
+    ("correlation", "forming_level"), [(0.0, 0.01), (0.8, 0.05), slow_case(0.0, 0.05), slow_case(0.8, 0.01)]
+)
 def test_any_false_cluster_is_as_rare_as_the_level_says(correlation, forming_level):
     random = np.random.default_rng(11)
     false = 0

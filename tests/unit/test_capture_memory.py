@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from tests.slow import slow_case
+
 SCRIPT = """
 import sys, tempfile, threading, time
 import psutil, torch
@@ -24,7 +28,7 @@ class Steps(torch.nn.Module):
         return x
 
 
-inputs = torch.randn(2048, 16, 512)
+inputs = torch.randn(int(sys.argv[2]), 16, 512)
 model = nm.adapt(Steps())
 model.run(inputs[:64])
 process = psutil.Process()
@@ -48,14 +52,15 @@ with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
 """
 
 
-def test_two_gigabytes_are_captured_within_600_megabytes(tmp_path):
+@pytest.mark.parametrize("gigabytes", [1, slow_case(2)])
+def test_gigabytes_are_captured_within_600_megabytes(gigabytes, tmp_path):
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)],
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path), str(1024 * gigabytes)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stderr
     captured, above = map(int, run.stdout.split())
-    assert captured >= 2_000_000_000
+    assert captured >= gigabytes * 1_000_000_000
     assert above < 600_000_000

@@ -59,7 +59,7 @@ def test_a_module_that_runs_twice_is_still_asked_about():
 
 
 def test_a_dictionary_is_read_before_the_pass_is_left():
-    from tests.truth.test_sae_sites import spliced
+    from tests.truth.spliced_dictionaries import spliced
 
     _, model, dictionary, inputs, site = spliced("GPT2", "blocks.0.resid_post")
     found = model.capture(inputs, [f"{site}.sae.features", f"{site}.sae.error"])

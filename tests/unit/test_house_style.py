@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-
-import pytest
 
 import neuros_mechint
 
@@ -19,7 +17,9 @@ PICKLES = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
 # nnsight itself sends requests for remote models with cloudpickle; we only say which functions to send.
 SENDS_THROUGH_NNSIGHT = "adapters/nnsight.py"
 
-each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+
+def name(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
 
 
 @cache
@@ -36,6 +36,10 @@ def imported(node: ast.AST) -> set[str]:
     return set()
 
 
+def imports_of(nodes: Iterable[ast.AST]) -> set[str]:
+    return set().union(*map(imported, nodes))
+
+
 def statements_run_on_import(tree: ast.Module) -> Iterator[ast.AST]:
     """Every node outside functions and outside `if TYPE_CHECKING:`."""
     waiting: list[ast.AST] = list(tree.body)
@@ -50,8 +54,14 @@ def statements_run_on_import(tree: ast.Module) -> Iterator[ast.AST]:
         waiting.extend(ast.iter_child_nodes(node))
 
 
+@cache
 def calls(path: Path) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(parse(path)) if isinstance(node, ast.Call)}
+
+
+def offences(found: Callable[[Path], set[str]]) -> dict[str, set[str]]:
+    """The files in which something was found, with what it was."""
+    return {name(path): what for path in FILES if (what := found(path))}
 
 
 def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -64,48 +74,44 @@ def n_lines(node: ast.stmt) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
-@each_file
-def test_a_file_is_short_enough_to_read(path):
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= MAX_FILE_LINES, f"{lines} lines: split it by what it does"
+def test_a_file_is_short_enough_to_read():
+    lines = {name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    long = {path: count for path, count in lines.items() if count > MAX_FILE_LINES}
+    assert not long, f"split by what they do: {long}"
 
 
-@each_file
-def test_a_function_fits_a_screen(path):
+def test_a_function_fits_a_screen():
     long = [
-        f"{node.name} ({code_lines(node)} lines)"
+        f"{name(path)}: {node.name} ({code_lines(node)} lines)"
+        for path in FILES
         for node in ast.walk(parse(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and code_lines(node) > MAX_FUNCTION_LINES
     ]
     assert not long, f"split {long}"
 
 
-@each_file
-def test_nothing_prints(path):
-    assert "print" not in calls(path), "return it, log it, or use typer.echo in the command line"
+def test_nothing_prints():
+    printing = [name(path) for path in FILES if "print" in calls(path)]
+    assert not printing, f"{printing}: return it, log it, or use typer.echo in the command line"
 
 
-@each_file
-def test_no_global_random_state_is_touched(path):
-    touched = GLOBAL_SEEDS & calls(path)
+def test_no_global_random_state_is_touched():
+    touched = offences(lambda path: GLOBAL_SEEDS & calls(path))
     assert not touched, f"{touched}: take `seed: int | Generator` instead (core/random.py)"
 
 
-@each_file
-def test_no_pickle(path):
-    used = set().union(*(imported(node) for node in ast.walk(parse(path)))) & PICKLES
-    if path.relative_to(PACKAGE).as_posix() == SENDS_THROUGH_NNSIGHT:
-        used -= {"cloudpickle"}
+def test_no_pickle():
+    used = offences(lambda path: imports_of(ast.walk(parse(path))) & PICKLES)
+    if used.get(SENDS_THROUGH_NNSIGHT) == {"cloudpickle"}:
+        del used[SENDS_THROUGH_NNSIGHT]
     assert not used, f"{used} run code when they load a file: use safetensors, netCDF, zarr or JSON"
 
 
-@each_file
-def test_model_libraries_are_imported_only_inside_functions(path):
-    used = set().union(*(imported(node) for node in statements_run_on_import(parse(path)))) & MODEL_LIBRARIES
+def test_model_libraries_are_imported_only_inside_functions():
+    used = offences(lambda path: imports_of(statements_run_on_import(parse(path))) & MODEL_LIBRARIES)
     assert not used, f"import {used} inside the function that needs it"
 
 
 def test_the_style_checks_can_fail():
     bad = ast.parse("import pickle\nclass A:\n    import transformers\ndef f():\n    import nnsight\n")
-    on_import = set().union(*(imported(node) for node in statements_run_on_import(bad)))
-    assert on_import == {"pickle", "transformers"}
+    assert imports_of(statements_run_on_import(bad)) == {"pickle", "transformers"}

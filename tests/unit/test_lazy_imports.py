@@ -49,9 +49,9 @@ def test_importing_the_package_costs_at_most_twice_numpy():
     assert ours <= 2 * numpy, f"{ours:.3f} s against {numpy:.3f} s for numpy. {FIX}"
 
 
-@pytest.mark.parametrize("name", stub_names())
-def test_every_name_in_the_stub_resolves(name):
-    assert getattr(neuros_mechint, name) is not None
+def test_every_name_in_the_stub_resolves():
+    missing = [name for name in stub_names() if getattr(neuros_mechint, name, None) is None]
+    assert not missing
 
 
 def test_dir_lists_every_public_name():

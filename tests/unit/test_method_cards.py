@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import status
 
 import neuros_mechint
@@ -37,13 +37,17 @@ def is_method(name, module):
 
 CARDS = status.read_cards()
 METHODS = sorted(name for name, module in exported().items() if is_method(name, module))
-each_card = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.path.stem)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_public_method_has_one_card(name):
-    cards = [card.path.name for card in CARDS if name in card.covers]
-    assert len(cards) == 1, f"{name} is named by {cards or 'no card'}: copy neuro/TEMPLATE.md to neuro/cards/"
+def by_card(found: Callable[[status.Card], object]) -> dict[str, object]:
+    """The cards in which something was found, with what it was."""
+    return {card.path.stem: what for card in CARDS if (what := found(card))}
+
+
+def test_every_public_method_has_one_card():
+    named_by = {name: [card.path.name for card in CARDS if name in card.covers] for name in METHODS}
+    wrong = {name: cards for name, cards in named_by.items() if len(cards) != 1}
+    assert not wrong, f"every name needs one card; copy neuro/TEMPLATE.md to neuro/cards/ for those without: {wrong}"
 
 
 def test_there_are_methods_to_check():
@@ -51,40 +55,42 @@ def test_there_are_methods_to_check():
     assert not is_method("SiteTable", "core.sites")
 
 
-@each_card
-def test_a_cards_file_is_named_by_words_with_hyphens(card):
-    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", card.path.stem)
+def test_a_cards_file_is_named_by_words_with_hyphens():
+    others = [card.path.name for card in CARDS if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", card.path.stem)]
+    assert not others
 
 
-@each_card
-def test_a_card_is_complete(card):
-    assert card.status in status.STATES
-    assert card.covers
-    assert card.tests
-    assert list(card.sections) == list(status.SECTIONS)
-    empty = [heading for heading, text in card.sections.items() if not text]
-    assert not empty, f"{card.path.name}: nothing under {empty}"
+def test_a_card_is_complete():
+    for card in CARDS:
+        assert card.status in status.STATES, card.path.name
+        assert card.covers, card.path.name
+        assert card.tests, card.path.name
+        assert list(card.sections) == list(status.SECTIONS), card.path.name
+    empty = by_card(lambda card: [heading for heading, text in card.sections.items() if not text])
+    assert not empty, f"nothing under {empty}"
 
 
-@each_card
-def test_a_card_names_things_that_exist(card):
-    missing = [name for name in card.covers if name not in exported()]
-    assert not missing, f"{card.path.name} covers {missing}, which are not public"
-    absent = [path for path in card.tests if not (ROOT / path).is_file()]
-    assert not absent, f"{card.path.name} names tests that do not exist: {absent}"
-    module = ROOT / card.module.replace(".", "/")
-    assert module.with_suffix(".py").is_file() or module.is_dir(), f"no module {card.module}"
+def test_a_card_names_things_that_exist():
+    public = exported()
+    missing = by_card(lambda card: [name for name in card.covers if name not in public])
+    assert not missing, f"not public: {missing}"
+    absent = by_card(lambda card: [path for path in card.tests if not (ROOT / path).is_file()])
+    assert not absent, f"tests that do not exist: {absent}"
+    modules = {card.path.stem: ROOT / card.module.replace(".", "/") for card in CARDS}
+    nowhere = {
+        card: path for card, path in modules.items() if not path.with_suffix(".py").is_file() and not path.is_dir()
+    }
+    assert not nowhere, f"no such modules: {nowhere}"
 
 
-@each_card
-def test_a_card_says_which_test_knows_the_answer(card):
-    assert any(path in card.sections["Known answer"] for path in card.tests)
+def test_a_card_says_which_test_knows_the_answer():
+    silent = by_card(lambda card: not any(path in card.sections["Known answer"] for path in card.tests))
+    assert not silent
 
 
-@each_card
-def test_a_card_cites_papers_one_can_find(card):
-    assert card.papers
-    unfindable = [paper for paper in card.papers if not HAS_PAPER.search(paper)]
+def test_a_card_cites_papers_one_can_find():
+    assert all(card.papers for card in CARDS)
+    unfindable = by_card(lambda card: [paper for paper in card.papers if not HAS_PAPER.search(paper)])
     assert not unfindable, f"give a DOI or an address: {unfindable}"
 
 

@@ -10,10 +10,17 @@ import scipy.stats
 import xarray as xr
 
 import neuros_mechint as nm
-from neuros_mechint.core.certainty import with_statistics
+from neuros_mechint.core.certainty import control_p, with_statistics
 from neuros_mechint.core.errors import check_option
 from neuros_mechint.core.permutation import permutation_test
-from neuros_mechint.core.statistics import adjust_p, bootstrap_ci, interval_warning, sign_flip_p
+from neuros_mechint.core.statistics import (
+    SIGNIFICANT,
+    adjust_p,
+    bootstrap_ci,
+    interval_warning,
+    p_of_draws,
+    sign_flip_p,
+)
 
 
 def test_intervals_cover_the_mean_as_often_as_they_say():
@@ -99,7 +106,7 @@ def test_too_little_is_refused(function, values, message):
 
 
 def test_arrays_are_no_options():
-    for value in (np.array(["fdr"]), np.array([True]), np.array(["fdr", "holm"])):
+    for value in (np.array("fdr"), np.array(["fdr"]), np.array([True]), np.array(["fdr", "holm"]), ["fdr"]):
         with pytest.raises(nm.errors.OptionError, match="unknown method"):
             check_option("method", value, ("fdr", "holm", True))
     check_option("method", np.str_("fdr"), ("fdr", "holm"))
@@ -331,3 +338,41 @@ def test_intervals_reject_as_often_as_the_card_says(name):
     if name == "normal":
         np.testing.assert_allclose(percentile, [0.203, 0.142, 0.114, 0.09, 0.076], atol=0.01)
         np.testing.assert_allclose(t, 0.05, atol=0.006)
+
+
+def test_p_of_draws_is_that_of_scipy():
+    values = np.random.default_rng(0).normal(size=12)
+    test = scipy.stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=99, alternative="greater", rng=1
+    )
+    assert p_of_draws(test.statistic, test.null_distribution).item() == pytest.approx(test.pvalue)
+
+
+def test_p_of_draws_counts_what_differs_by_rounding_alone_and_nothing_else():
+    assert p_of_draws(0.1 + 0.2, [0.3, 0.0, 0.0]).item() == 0.5
+    assert p_of_draws(-0.3, [-(0.1 + 0.2), -1.0, -1.0]).item() == 0.5
+    assert p_of_draws(0.3, [0.3 - 1e-6, 0.0, 0.0]).item() == 0.25
+    assert p_of_draws(1e-17, [0.0], size=1.0).item() == 1.0  # a difference of numbers near 1 that are equal
+    assert p_of_draws(np.inf, [np.inf, 1.0, 2.0]).item() == 0.5
+
+
+def test_p_of_draws_of_what_is_undefined():
+    assert p_of_draws([1.0, np.nan], [[0.0, 0.0], [np.nan, 0.0], [0.0, 0.0]]).tolist() == pytest.approx(
+        [0.5, np.nan], nan_ok=True
+    )
+
+
+@pytest.mark.parametrize("n_draws", [19, 99])
+def test_by_chance_one_in_twenty_is_significant_even_with_the_fewest_draws(n_draws):
+    found = [
+        p_of_draws(observed := random.normal(size=4000), random.normal(size=(n_draws, *observed.shape)))
+        for random in map(np.random.default_rng, range(3))
+    ]
+    shares = np.mean(np.array(found) <= SIGNIFICANT, axis=1)
+    assert np.abs(shares - 0.05).max() < 3.3 * np.sqrt(0.05 * 0.95 / 4000)
+    assert np.min(found) == pytest.approx(1 / (n_draws + 1))
+
+
+def test_a_control_that_is_nan_leaves_the_p_of_others_as_it_was():
+    found = control_p(np.array([3.0, np.nan]), np.array([[1.0, 1.0], [2.0, 1.0], [1.0, 1.0]]))
+    assert found.tolist() == pytest.approx([0.25, np.nan], nan_ok=True)
