@@ -4,6 +4,8 @@ __version__: str
 from .adapters.brian2.export import to_brian2 as to_brian2
 from .adapters.brian2.factories import neuron_group as neuron_group
 from .adapters.brian2.factories import plastic_synapses as plastic_synapses
+from .adapters.brian2.imported import brian2_to_torch as brian2_to_torch
+from .adapters.brian2.recorded import from_brian2 as from_brian2
 from .adapters.registry import adapt as adapt
 from .adapters.snn_exchange import from_nir as from_nir
 from .adapters.snn_exchange import from_snntorch as from_snntorch
@@ -216,6 +218,8 @@ from .neuro.fractals.stimuli.patterns import mandelbrot_set as mandelbrot_set
 from .neuro.fractals.stimuli.patterns import sierpinski_carpet as sierpinski_carpet
 from .neuro.fractals.stimuli.weierstrass import weierstrass as weierstrass
 from .neuro.geometry.dimension import intrinsic_dimension as intrinsic_dimension
+from .neuro.information.mutual_information import mutual_information as mutual_information
+from .neuro.information.results import MutualInformation as MutualInformation
 from .report.report import Report as Report
 from .workflows.induction import induction_check as induction_check
 from .workflows.latent_circuit import decision_circuit as decision_circuit

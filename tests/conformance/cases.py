@@ -216,6 +216,19 @@ def brian2_spikes() -> tuple[Any, Any]:
     return nm.adapt(brian2.Network(cells, synapses), input="cells.drive"), 1 + noise(SAMPLES, TIMES, FEATURES)
 
 
+def spiking() -> tuple[nn.Module, Any]:
+    """Layers that act at once and later, in double precision, with graded spikes: their gradients are derivatives."""
+    network = nm.SpikingNeuralNetwork(
+        [FEATURES, 5, 3],
+        synapse=nm.CurrentSynapse(3.0),
+        recurrent=[True, False],
+        delay=[0.0, 1.0],
+        surrogate=nm.Arctan(graded=True),
+        scale=3.0,
+    )
+    return network.double(), (noise(SAMPLES, TIMES, FEATURES) > 0).double()
+
+
 def plug_in() -> tuple[Any, Any]:
     if find_spec("wilson_cowan") is None:  # not installed: then without its entry point, too
         sys.path.append(str(PLUG_IN))
@@ -251,6 +264,7 @@ _ALL = [
     Case("RNN with readout", lambda: (RNNWithReadout(), noise(SAMPLES, TIMES, FEATURES))),
     Case("Brian2 network", brian2_rates),
     Case("Brian2 network that spikes", brian2_spikes),
+    Case("SpikingNeuralNetwork", spiking),
     Case("Recording", recording),
     Case("plug-in (numpy)", plug_in),
 ]

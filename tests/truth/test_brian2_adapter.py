@@ -9,6 +9,7 @@ import torch
 from brian2 import Hz, ms, mV, nA
 
 import neuros_mechint as nm
+from neuros_mechint.adapters.batches import Batch
 from tests.truth.brian2_networks import (
     DT,
     a_cable,
@@ -16,11 +17,6 @@ from tests.truth.brian2_networks import (
     lif,
     plain_runs_in_numpy,  # noqa: F401 - used by every test
 )
-
-
-@pytest.fixture(scope="module")
-def everything_once():
-    return nm.adapt(everything(), duration=3 * ms)
 
 
 def noisy_network(n=1000, connected=True):
@@ -65,20 +61,21 @@ def test_cells_are_silenced_only_in_the_window():
     assert spikes[400:].sum() > 50
 
 
-@pytest.mark.parametrize("current", [1.2, 2.0, 5.0])
 @pytest.mark.parametrize("refractory", [0.0, 2.0])
-def test_an_added_current_gives_the_closed_form_interval_between_spikes(current, refractory):
-    model = nm.adapt(b2.Network(lif(1, refractory=refractory * ms)), duration=100 * ms)
+def test_an_added_current_gives_the_closed_form_interval_between_spikes(refractory):
+    currents = [1.2, 2.0, 5.0]
+    model = nm.adapt(b2.Network(lif(3, refractory=refractory * ms)), duration=100 * ms)
     assert not model.run(1).output["E.spikes"].any()
-    spikes = model.run(1, nm.Add("E.I", current)).output["E.spikes"][0, :, 0]
-    intervals = DT * torch.diff(torch.nonzero(spikes)[:, 0])
-    assert len(intervals) > 2
-    assert len(set(intervals.tolist())) == 1
-    charging = 10 * np.log(current / (current - 1))
-    assert abs(intervals[0] - (refractory + charging)) < DT
-    # the threshold is seen at the end of a step, and the step of a spike is the first of the refractory ones
-    steps = np.ceil(charging / DT) + max(round(refractory / DT) - 1, 0)
-    assert round(float(intervals[0] / DT)) == steps
+    spikes = model.run(1, nm.Add("E.I", currents)).output["E.spikes"][0]
+    for cell, current in enumerate(currents):
+        intervals = DT * torch.diff(torch.nonzero(spikes[:, cell])[:, 0])
+        assert len(intervals) > 2
+        assert len(set(intervals.tolist())) == 1
+        charging = 10 * np.log(current / (current - 1))
+        assert abs(intervals[0] - (refractory + charging)) < DT
+        # the threshold is seen at the end of a step, and the step of a spike is the first of the refractory ones
+        steps = np.ceil(charging / DT) + max(round(refractory / DT) - 1, 0)
+        assert round(float(intervals[0] / DT)) == steps
 
 
 def test_a_pulse_of_current_equals_brian2_told_to_change_the_current():
@@ -196,22 +193,44 @@ PAIRS = [
 
 
 TIMED = ["E.v", "E.I", "E.noise", "E.drift", "EE.w"]
+PLACES = [*((site, window) for site in TIMED for window in ("", "time=10:25, ")), ("PE.w", ""), ("E.tau_k", "")]
 
 
-@pytest.mark.parametrize(
-    ("site", "window"),
-    [*((site, window) for site in TIMED for window in ("", "time=10:25, ")), ("PE.w", ""), ("E.tau_k", "")],
-)
-def test_every_edit_does_what_its_function_does(site, window, everything_once):
-    dims = everything_once.sites()[site].dims
-    places = [f"{site}[{window}{dims[-1]}={entries}]" for entries in (0, "1:3", "[5, 3]", 6, 7, "8:12:2")]
-    edits = [kind(place, *arguments) for place, (kind, arguments, _) in zip(places, PAIRS, strict=True)]
-    functions = [nm.Apply(place, function) for place, (*_, function) in zip(places, PAIRS, strict=True)]
-    plain, edited, applied = (everything_once.run(2, one, capture=["E.v", site]) for one in ([], edits, functions))
-    for name in ("E.v", site):
-        assert torch.equal(edited.activations[name], applied.activations[name])
-    assert torch.equal(edited.output["E.spikes"], applied.output["E.spikes"])
-    assert not torch.equal(edited.activations[site], plain.activations[site])
+@pytest.fixture(scope="module")
+def edited_and_applied():
+    """What is seen without edits, then under the edits of each place and under their functions: one generated code."""
+    model = nm.adapt(everything(), duration=3 * ms)
+    interventions = [[]]
+    for site, window in PLACES:
+        entries = ("0", "1:3", "[5, 3]", "6", "7", "8:12:2")
+        parts = [f"{site}[{window}{model.sites()[site].dims[-1]}={one}]" for one in entries]
+        interventions.append([kind(part, *arguments) for part, (kind, arguments, _) in zip(parts, PAIRS, strict=True)])
+        interventions.append([nm.Apply(part, function) for part, (*_, function) in zip(parts, PAIRS, strict=True)])
+    names = [*TIMED, "PE.w", "E.tau_k", "E.spikes"]
+    _, found = model.observe_copies(Batch.of((np.arange(2),), {}), interventions, names)
+    copies = {name: values.unflatten(0, (-1, 2)) for name, values in found.items()}
+    return (
+        model,
+        interventions,
+        [{name: values[copy] for name, values in copies.items()} for copy in range(len(interventions))],
+    )
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_edit_does_what_its_function_does(place, edited_and_applied):
+    first = 1 + 2 * PLACES.index(place)
+    plain, edited, applied = (edited_and_applied[2][copy] for copy in (0, first, first + 1))
+    for name in plain:
+        assert torch.equal(edited[name], applied[name]), name
+    assert not torch.equal(edited[place[0]], plain[place[0]])
+
+
+def test_interventions_in_one_lent_network_equal_runs_of_their_own(edited_and_applied):
+    model, interventions, found = edited_and_applied
+    for copy in (0, 7):
+        alone = model.run(2, interventions[copy], capture=["E.v", "EE.w"])
+        for name in alone.activations:
+            assert torch.equal(alone.activations[name], found[copy][name])
 
 
 def test_edits_by_direction_by_sample_and_from_other_runs():

@@ -206,9 +206,9 @@ def test_stimuli_that_do_not_fit_are_refused(stimulus, words):
         ({"seed": -1}, "negative"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(options, words):
+def test_options_that_do_not_fit_are_refused(options, words, everything_once):
     with pytest.raises((OptionError, SiteError, InputError), match=words):
-        nm.adapt(everything(), **options)
+        nm.adapt(everything_once.network, **options)
 
 
 def test_trials_are_counted_and_need_a_duration():

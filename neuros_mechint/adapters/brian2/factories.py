@@ -10,7 +10,7 @@ import numpy as np
 from neuros_mechint.core.errors import InputError, OptionError, whole
 
 if TYPE_CHECKING:
-    from neuros_mechint.neuro.biophysics.neurons.base import Brian2Text, PointNeuron
+    from neuros_mechint.neuro.biophysics.neurons.base import PointNeuron
     from neuros_mechint.neuro.biophysics.plasticity.base import PlasticityRule
     from neuros_mechint.neuro.biophysics.plasticity.short_term import ShortTermPlasticity
     from neuros_mechint.neuro.biophysics.synapses import Synapse
@@ -95,7 +95,8 @@ def neuron_group(
     InputError
         Parameters that differ between neurons: make one group of each kind.
     OptionError
-        A number of neurons below 1, or a synapse with the name of a variable of the neuron.
+        A number of neurons below 1, a time step that is too long for them, or a synapse with the name of a variable of
+        the neuron.
 
     Examples
     --------
@@ -108,14 +109,9 @@ def neuron_group(
     import brian2
 
     text, rest = neuron.brian2_text(), neuron.initial_state(1)
-    for key in synapses or {}:
-        if key in rest or key in text.constants or key == "I" or not key.isidentifier():
-            raise OptionError(
-                f"a synapse cannot be called {key!r}",
-                expected="a name that is no variable or parameter of the neuron",
-                fix=f"call it {key + '_synapse'!r}" if str(key).isidentifier() else None,
-            )
-    equations, constants = equations_of(text, synapses or {})
+    if dt is not None:
+        neuron.check_step(dt)
+    equations, constants = equations_of(neuron, synapses or {})
     group = brian2.NeuronGroup(
         whole("n", n),
         equations,
@@ -133,12 +129,17 @@ def neuron_group(
     return group
 
 
-def equations_of(
-    text: Brian2Text, synapses: Mapping[str, Synapse]
-) -> tuple[str, dict[str, tuple[float, str]]]:
+def equations_of(neuron: PointNeuron, synapses: Mapping[str, Synapse]) -> tuple[str, dict[str, tuple[float, str]]]:
     """Return the equations of a neuron with its synapses and external current, and all constants in them."""
+    text, state = neuron.brian2_text(), neuron.units
     equations, currents, constants = [text.equations, "I : amp"], ["0 * amp"], dict(text.constants)
     for key, synapse in synapses.items():
+        if key in state or key in constants or key == "I" or not key.isidentifier():
+            raise OptionError(
+                f"a synapse cannot be called {key!r}",
+                expected="a name that is no variable or parameter of the neuron",
+                fix=f"call it {key + '_synapse'!r}" if str(key).isidentifier() else None,
+            )
         own, current, more = synapse.brian2_equations(key)
         equations.append(own)
         currents.append(current)
