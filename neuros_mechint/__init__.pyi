@@ -221,6 +221,7 @@ from .neuro.geometry.dimension import intrinsic_dimension as intrinsic_dimension
 from .neuro.information.mutual_information import mutual_information as mutual_information
 from .neuro.information.results import MutualInformation as MutualInformation
 from .report.report import Report as Report
+from .workflows.biological_training import biological_training as biological_training
 from .workflows.induction import induction_check as induction_check
 from .workflows.latent_circuit import decision_circuit as decision_circuit
 from .workflows.quickstart import quickstart as quickstart

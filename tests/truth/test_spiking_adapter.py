@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from neuros_mechint.adapters.brian2.export import to_brian2
+from neuros_mechint.adapters.brian2.imported import brian2_to_torch
 from neuros_mechint.adapters.conformance import check_adapter
 from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.adapters.spiking import SpikingAdapter
@@ -176,5 +177,18 @@ def test_refusals_of_the_export() -> None:
         copy.run(torch.zeros(5, 3))
     with pytest.raises(InputError, match="graded spikes"):
         to_brian2(_network(surrogate=Arctan(graded=True)))
-    with pytest.raises(InputError, match="neurons differ in tau"):
-        to_brian2(_network(sizes=[3, 2], neuron=LIF(tau=torch.tensor([5.0, 6.0]))))
+
+
+def test_learned_parameters_are_each_neurons_own_in_brian2() -> None:
+    network = _network(sizes=[4, 6, 3], neuron=LIF(tau=10.0), learn=("tau", "threshold"), recurrent=[True, False])
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1 + 0.3 * torch.rand(parameter.shape, generator=random, dtype=torch.float64))
+    inputs = _spikes(1, 200, 4, rate=0.5)
+    copy, fired = to_brian2(network), [spikes[0].detach().bool() for spikes in network.run(inputs)]
+    for found, wanted in zip(copy.run(inputs[0]), fired, strict=True):
+        assert wanted.any()
+        assert torch.equal(found.bool(), wanted)
+    copy.network.restore()
+    assert torch.equal(brian2_to_torch(copy.network)(inputs)[0].bool(), fired[-1])

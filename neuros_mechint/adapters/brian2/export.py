@@ -80,7 +80,7 @@ def to_brian2(network: SpikingNeuralNetwork) -> Brian2Copy:
     Parameters
     ----------
     network : SpikingNeuralNetwork
-        Its neurons are alike within a layer, because Brian2's constants are those of a group.
+        Parameters that differ within a layer, such as learned time constants, are each neuron's own in Brian2 too.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def to_brian2(network: SpikingNeuralNetwork) -> Brian2Copy:
     Raises
     ------
     InputError
-        Neurons that differ within a layer, or graded spikes.
+        Graded spikes.
 
     Notes
     -----

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from neuros_mechint.core.errors import InputError, OptionError, whole
 
@@ -74,7 +76,7 @@ def neuron_group(
     Parameters
     ----------
     neuron : PointNeuron
-        Such as `LIF`, `AdEx`, `Izhikevich` or `HodgkinHuxley`.
+        Such as `LIF`, `AdEx`, `Izhikevich` or `HodgkinHuxley`. Parameters that are tensors are each neuron's own.
     n : int
         Number of neurons.
     synapses : dict of str to Synapse, optional
@@ -93,7 +95,7 @@ def neuron_group(
     Raises
     ------
     InputError
-        Parameters that differ between neurons: make one group of each kind.
+        Parameters of another number of neurons.
     OptionError
         A number of neurons below 1, a time step that is too long for them, or a synapse with the name of a variable of
         the neuron.
@@ -108,13 +110,18 @@ def neuron_group(
     """
     import brian2
 
-    text, rest = neuron.brian2_text(), neuron.initial_state(1)
+    n = whole("n", n)
     if dt is not None:
         neuron.check_step(dt)
-    equations, constants = equations_of(neuron, synapses or {})
+    alike, differing = _told_apart(neuron, n)
+    text, rest = alike.brian2_text(), neuron.initial_state(n)
+    equations, constants = equations_of(alike, synapses or {})
+    own = {name: values * unit_called(constants.pop(name)[1]) for name, values in differing.items()}
     group = brian2.NeuronGroup(
-        whole("n", n),
-        equations,
+        n,
+        "\n".join(
+            [equations, *(f"{name} : {brian2.get_unit(values.dim)!r} (constant)" for name, values in own.items())]
+        ),
         threshold=text.threshold,
         reset=text.reset or None,
         refractory=text.refractory or False,  # pyright: ignore[reportArgumentType]
@@ -123,10 +130,29 @@ def neuron_group(
         name=name,
         dt=None if dt is None else dt * brian2.ms,
     )
+    for name_of_one, values in own.items():
+        setattr(group, name_of_one, values)
     for variable, unit in neuron.units.items():
         if variable in group.variables:
-            setattr(group, variable, float(rest[variable]) * unit_called(unit))
+            setattr(group, variable, rest[variable].numpy() * unit_called(unit))
     return group
+
+
+def _told_apart(neuron: PointNeuron, n: int) -> tuple[PointNeuron, dict[str, Any]]:
+    """Return a neuron whose parameters are all one number, and those that are each neuron's own, ``(n,)``."""
+    differing: dict[str, Any] = {}
+    for one in fields(neuron):
+        value = getattr(neuron, one.name)
+        if not isinstance(value, torch.Tensor) or value.numel() == 1:
+            continue
+        values = value.detach().double().cpu().numpy().reshape(-1)
+        if len(values) != n:
+            raise InputError(
+                f"{one.name} is that of another number of neurons", expected=f"one number, or {n}", got=f"{len(values)}"
+            )
+        differing[one.name] = values
+    first = {name: float(values[0]) for name, values in differing.items()}
+    return replace(neuron, **first), {name: values for name, values in differing.items() if np.ptp(values)}
 
 
 def equations_of(neuron: PointNeuron, synapses: Mapping[str, Synapse]) -> tuple[str, dict[str, tuple[float, str]]]:
@@ -205,6 +231,7 @@ def plastic_synapses(
         method=text.method,
         namespace=in_units(text.constants),
         name=name,
+        clock=target.clock,
     )
     synapses.connect(i=of, j=to)
     synapses.w = dense[to, of]

@@ -1,0 +1,156 @@
+"""A network under all constraints keeps them and learns; with one constraint less, that one is not kept."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.result import load_result
+from neuros_mechint.datasets.tasks import flip_flop
+from neuros_mechint.neuro.biophysics.dale.compliance import SignCompliance, sign_compliance
+from neuros_mechint.neuro.biophysics.dale.recurrent import EIRecurrentNetwork
+from neuros_mechint.neuro.fractals.spectrum.slope import SpectralSlope
+from neuros_mechint.report.report import Report
+from neuros_mechint.workflows.biological_training import (
+    FULL,
+    WITHOUT_LAW,
+    WITHOUT_PRIOR,
+    BiologicalNetwork,
+    biological_training,
+)
+
+
+def _draw(random: np.random.Generator) -> Any:
+    return flip_flop(8, 128, 2, 0.4, seed=random)
+
+
+def _network(seed: int, **options: Any) -> EIRecurrentNetwork:
+    return EIRecurrentNetwork(2, 32, 2, alpha=0.5, seed=seed, **options)
+
+
+def _trained(seed: int, n_steps: int, **options: Any) -> BiologicalNetwork:
+    return biological_training(_network(seed), _draw, n_steps, n_checks=5, seed=seed, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def quick() -> BiologicalNetwork:
+    return _trained(0, 50)
+
+
+def test_each_constraint_holds_and_does_not_without_itself(quick: BiologicalNetwork) -> None:
+    end = quick.result.data
+    assert end["compliance"].sel(network=[FULL, WITHOUT_PRIOR]).values.tolist() == [1.0, 1.0]
+    assert float(end["compliance"].sel(network=WITHOUT_LAW)) < 0.8
+    assert abs(float(end["final_slope"].sel(network=FULL)) + 1) < 0.2
+    assert abs(float(end["final_slope"].sel(network=WITHOUT_PRIOR)) + 1) > 0.3
+    assert float(end["final_explained"].min()) > 0.5
+    assert sign_compliance(quick.model).compliance == 1
+
+
+def test_dynamics_are_followed_from_one_start(quick: BiologicalNetwork) -> None:
+    tracked = quick.result.parts["dynamics"].data
+    assert tracked["step"].values.tolist() == [0, 10, 20, 30, 40, 50]
+    assert np.ptp(tracked["slope"].values[:, 0]) == np.ptp(tracked["dimension"].values[:, 0]) == 0
+    assert np.isfinite(tracked.to_array().values).all()
+    assert ((tracked["dimension"].values > 1) & (tracked["dimension"].values < 32)).all()
+
+
+def test_dynamics_are_those_of_the_rates_on_trials_of_their_own() -> None:
+    drawn: list[Any] = []
+
+    def draw(random: np.random.Generator) -> Any:
+        drawn.append(_draw(random))
+        return drawn[-1]
+
+    network = _network(1)
+    result = biological_training(network, draw, 2, n_checks=1, progress=False).result
+    at_first = result.parts["dynamics"].data.isel(step=0, network=0)
+    with torch.no_grad():
+        rates = network.run(drawn[0].inputs).rates.double()
+    variances = torch.linalg.eigvalsh(rates.flatten(0, 1).T.cov())
+    by_hand = float(variances.sum() ** 2 / variances.square().sum())
+    assert float(at_first["dimension"]) == pytest.approx(by_hand, rel=1e-6)
+    moving = rates.transpose(1, 2).flatten(0, 1)
+    moving = moving[moving.std(-1) > 0]
+    slopes = SpectralSlope("multitaper", bandwidth=2.0)(moving)
+    assert float(at_first["slope"]) == pytest.approx(float(slopes.mean()), rel=1e-4)
+    inputs = [one.inputs.numpy().tobytes() for one in drawn]
+    assert len(inputs) == 1 + 8 + 3 * 2  # followed, judged, and two steps of three networks
+    assert inputs[9:11] == inputs[11:13] == inputs[13:15]  # all three are trained on the same trials
+    assert len(set(inputs)) == 11
+
+
+def test_result_is_told_drawn_reported_and_saved(quick: BiologicalNetwork, tmp_path: Any) -> None:
+    result = quick.result
+    assert "100% of weights keep their source's sign" in result.summary()
+    assert list(result.parts) == ["dynamics", "training", "signs", "signs without law"]
+    signs = result.parts["signs without law"]
+    assert isinstance(signs, SignCompliance)
+    assert signs.compliance == float(result.data["compliance"].sel(network=WITHOUT_LAW))
+    figure, ax = plt.subplots()
+    result.plot(ax=ax)
+    assert ax.get_xlabel() == "step of training"
+    plt.close(figure)
+    report = Report("Training")
+    report.add(result)
+    assert [one.title for one in report.sections[1:]] == [part.title for part in result.parts.values()]
+    result.save(tmp_path / "training")
+    assert load_result(tmp_path / "training").summary() == result.summary()
+
+
+def test_the_network_is_left_alone_and_seeds_repeat() -> None:
+    network = _network(3, density=0.5, parametrisation="absolute")
+    before = {name: one.clone() for name, one in network.state_dict().items()}
+    found = [biological_training(network, _draw, 3, n_checks=1, seed=seed, progress=False).result for seed in (1, 1, 2)]
+    assert all(torch.equal(one, before[name]) for name, one in network.state_dict().items())
+    first, again, other = (one.data["final_slope"].values for one in found)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_training_that_is_too_short_is_doubted() -> None:
+    result = biological_training(_network(0), _draw, 2, n_checks=1, progress=False).result
+    assert any("not solved" in one for one in result.warnings)
+    assert any("does not reach its target" in one for one in result.warnings)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": nn.RNN(2, 4)},
+        {"draw": lambda random: flip_flop(4, 12, 2, 0.4, seed=random)},
+        {
+            "draw": lambda random: SimpleNamespace(
+                inputs=torch.zeros(2, 64, 2), targets=torch.ones(2, 64, 2), mask=torch.ones(2, 64, 2, dtype=torch.bool)
+            )
+        },
+        {"spectral_weight": 0.0},
+        {"n_checks": 0},
+        {"n_steps": 0},
+        {"target_slope": float("nan")},
+    ],
+)
+def test_bad_input_is_refused(change: dict[str, Any]) -> None:
+    arguments: dict[str, Any] = {"network": _network(0), "draw": _draw, "n_steps": 2, "progress": False} | change
+    with pytest.raises((InputError, OptionError)):
+        biological_training(**arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_constraints_are_kept_from_every_start(seed: int) -> None:
+    result = _trained(seed, 200).result
+    end = result.data
+    assert end["compliance"].sel(network=[FULL, WITHOUT_PRIOR]).values.tolist() == [1.0, 1.0]
+    assert float(end["compliance"].sel(network=WITHOUT_LAW)) < 0.8
+    assert abs(float(end["final_slope"].sel(network=FULL)) + 1) < 0.15
+    assert abs(float(end["final_slope"].sel(network=WITHOUT_PRIOR)) + 1) > 0.25
+    assert float(end["final_explained"].min()) > 0.75
+    assert not result.warnings
