@@ -183,6 +183,7 @@ def _is_one_of(value: object, allowed: Collection[object]) -> bool:
     if hasattr(value, "__array__") and getattr(value, "shape", ()) != ():
         return False
     try:
+        hash(value)  # arrays of no dimension have none; NumPy's scalars do
         return bool(value in allowed)
     except (TypeError, ValueError):
         return False

@@ -14,7 +14,7 @@ from neuros_mechint.neuro.circuits.latent.matching import correlation, order_of_
 from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
 from neuros_mechint.neuro.circuits.latent.selection import select_latent_size
 
-SEEDS, ALL_SEEDS = range(3), range(8)
+SEEDS, ALL_SEEDS = range(2), range(8)
 NOISES = {0.0: 0.999, 0.1: 0.95, 0.3: 0.9}
 SIGNS = [-1, -1, 1, 1, 1, 1, 0, 0]  # of what the nodes of the planted gating circuit send; the choices send both
 
@@ -42,7 +42,7 @@ def loose(model):
     return any("do not pin" in doubt for doubt in model.doubts_)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.1])  # 0.3 takes longer: below
+@pytest.mark.parametrize("noise", [0.0, 0.1])  # 0.3 takes longer: one seed, with embedding and masks below
 def test_the_wiring_is_recovered(noise):
     found = [recovery(*planted(noise, seed)) for seed in SEEDS]
     assert np.median(found) >= NOISES[noise]
@@ -103,6 +103,7 @@ def test_hidden_nodes_are_found_on_eight_seeds():
 @pytest.mark.parametrize("noise", NOISES)
 def test_embedding_and_masks_hold_after_the_fit(noise):
     data, model = planted(noise, 0)
+    assert recovery(data, model) >= NOISES[noise]
     assert np.abs(model.embedding_.T @ model.embedding_ - np.eye(8)).max() < 1e-5
     for weights, mask in ((model.input_weights_, np.eye(8, 6)), (model.output_weights_, np.eye(2, 8, 6))):
         assert np.abs(weights[mask == 0]).max() < 1e-5

@@ -238,7 +238,7 @@ def test_the_result_says_what_was_found(data, model, tmp_path):
     assert axes.get_xlabel() == "sending node"
     assert axes.get_ylabel() == "receiving node"
     assert len(axes.texts) == 16
-    sizes = select_latent_size(*data, sizes=[3, 4], n_folds=2, progress=False)
+    sizes = select_latent_size(*data, sizes=[3, 4], cv=2, progress=False)
     assert sizes.plot().get_xlabel() == "nodes"
     assert load_result(sizes.save(tmp_path / "sizes.nc")) == sizes
 
@@ -264,7 +264,7 @@ def test_nodes_are_named_after_inputs_and_outputs(data, model):
         assert circuit.data["output"].values.tolist() == names[3:]
         assert "hidden 0 to lick 1.2" in circuit.summary()
         assert [label.get_text() for label in circuit.plot().get_xticklabels()] == names
-    assert by_name.estimate(*given, n_folds=2, progress=False).data["source"].values.tolist() == names
+    assert by_name.estimate(*given, cv=2, progress=False).data["source"].values.tolist() == names
     test = latent_perturbation_test(by_label, lambda change: data[2] * 1.0, data[0], n_controls=1, progress=False)
     assert test.data["source"].values.tolist() == names
     numbered = LatentCircuitModel(4).fit(*labelled(data, input=[0, 1], output=[0])).result_

@@ -20,6 +20,7 @@ from neuros_mechint.neuro.circuits.latent.scores import explained
 from neuros_mechint.neuro.circuits.latent.validation import compare_with_pca, linear_dynamics
 from neuros_mechint.report.report import Report
 from neuros_mechint.workflows.latent_circuit import CHANNELS, CHOICES, channels, decision_circuit, gating_test
+from tests.slow import slow_case
 
 
 def fitted(data, n_nodes=8, seed=0):
@@ -40,7 +41,7 @@ def planted_network(data):
     return run
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *map(slow_case, (1, 2))])
 def test_the_circuit_of_a_planted_network_predicts_every_change_and_other_directions_do_not(seed):
     data = planted_latent_circuit(seed=seed)
     test = latent_perturbation_test(
