@@ -14,6 +14,7 @@ from _training import make_deterministic, masked_squared_error, save_weights, tr
 
 from neuros_mechint.datasets.networks import RecurrentNetwork
 from neuros_mechint.datasets.tasks import context_decision
+from neuros_mechint.neuro.biophysics.dale.signs import put_back, source_signs
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "decision_rnn": {"n_inputs": 4, "n_units": 64, "n_outputs": 1, "cell": "rnn", "nonlinearity": "tanh"},
@@ -29,16 +30,11 @@ EXCITATORY_FRACTION = 0.8
 
 
 class DaleConstraint:
-    """Keeps every column of the recurrent weights, one presynaptic unit, at one sign: excitatory units first.
-
-    Weights that a training step has pushed over zero are put back to zero, which trains better than a ReLU of
-    free weights because a weight that was stopped at zero can still grow again.
-    """
+    """Keeps every column of the recurrent weights, one presynaptic unit, at one sign: excitatory units first."""
 
     def __init__(self, weights: torch.Tensor) -> None:
-        n_units = weights.shape[1]
         self.weights = weights
-        self.signs = torch.where(torch.arange(n_units) < EXCITATORY_FRACTION * n_units, 1.0, -1.0)
+        self.signs = source_signs(weights.shape[1], EXCITATORY_FRACTION)
 
     @torch.no_grad()
     def initialize(self, spectral_radius: float = 0.9) -> None:
@@ -47,10 +43,9 @@ class DaleConstraint:
         self.weights.copy_(torch.rand_like(self.weights) * balance * self.signs)
         self.weights.mul_(spectral_radius / torch.linalg.eigvals(self.weights).abs().max())
 
-    @torch.no_grad()
     def __call__(self) -> None:
         """Put the weights back on their side of zero."""
-        self.weights.copy_((self.weights * self.signs).clamp(min=0) * self.signs)
+        put_back(self.weights, self.signs)
 
 
 def train_decision(name: str, seed: int, n_steps: int = 1500, progress: bool = True) -> RecurrentNetwork:

@@ -11,6 +11,7 @@ from neuros_mechint.core.statistics import (
     adjust_p,
     bootstrap_ci,
     interval_warning,
+    p_of_draws,
     sign_flip_p,
     smallest_sign_flip_p,
 )
@@ -75,9 +76,8 @@ def control_p(change: npt.NDArray[np.float64], controls: npt.NDArray[np.float64]
     0.25
     """
     # rounding must not make an intervention beat a control that does the same
-    rounding = ROUNDING * max(np.abs(change).max(), np.abs(controls).max(initial=0))
-    as_much = np.abs(controls) >= np.abs(change) - rounding
-    return (as_much.sum(0) + 1) / (len(controls) + 1)
+    rounding = ROUNDING * max(np.nanmax(np.abs(change), initial=0), np.nanmax(np.abs(controls), initial=0))
+    return p_of_draws(np.abs(change) - rounding, np.abs(controls))
 
 
 def many_sign_flip_p(rows: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:

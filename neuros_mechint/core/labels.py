@@ -102,21 +102,6 @@ def as_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
     return (tensor.float() if tensor.dtype in HALF_PRECISION else tensor).numpy()
 
 
-def refuse_masked(array: Any, name: str) -> None:
-    """Raise `InputError` for a masked array: NumPy would go on with what lies under the mask.
-
-    Examples
-    --------
-    >>> refuse_masked(np.zeros(3), "x")
-    """
-    if isinstance(array, np.ma.MaskedArray):
-        raise InputError(
-            f"{name} has a mask, which would be lost",
-            got=f"{int(np.ma.getmaskarray(array).sum())} masked of {array.size} values",
-            fix="pass array.compressed(), or fill the gaps by a rule that you state",
-        )
-
-
 def describe_origin(dtype: torch.dtype, provenance: Provenance | None) -> dict[str, str]:
     """Return the attributes of a labelled array: a note where half precision was widened, and its provenance.
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.correlations import constant_columns
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import examples, share_as_far, sign_flip_p
@@ -172,8 +173,7 @@ def _correlation(first: Floats, second: Floats, n_resamples: int, seed: SeedLike
 def _centred(values: Floats) -> Floats:
     """Return deviations from the mean; what differs by rounding alone is constant."""
     deviations = values - values.mean(-1, keepdims=True)
-    constant = np.ptp(values, axis=-1) <= 1e-12 * np.abs(values).max(-1)
-    return np.where(constant[:, None], 0.0, deviations)
+    return np.where(constant_columns(values.T)[:, None], 0.0, deviations)
 
 
 def _orders(

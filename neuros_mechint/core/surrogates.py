@@ -8,7 +8,7 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
-from neuros_mechint.core.labels import refuse_masked
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.random import SeedLike, generator
 
 
@@ -47,13 +47,12 @@ def phase_randomised(values: Any, seed: SeedLike = 0, together: bool = False) ->
     (True, False)
     """
     check_option("together", together, (True, False))
-    refuse_masked(values, "values")
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf" or not array.ndim or array.shape[-1] < 3 or not np.isfinite(array).all():
+    array = real_array(values, "values")
+    if not array.ndim or array.shape[-1] < 3:
         raise InputError(
             "these signals have no surrogates",
-            expected="finite real numbers (..., n_units, n_samples), at least 3 samples",
-            got=f"shape {array.shape}, dtype {array.dtype}",
+            expected="(..., n_units, n_samples), at least 3 samples",
+            got=f"shape {array.shape}",
         )
     n_samples = array.shape[-1]
     spectrum = np.fft.rfft(array)

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
-from neuros_mechint.core.labels import as_numpy, refuse_masked
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.random import SeedLike, generator
 
 LINKS = ("poisson", "bernoulli", "gaussian")
@@ -221,7 +220,7 @@ def superpose(codes: Floats, kernels: Floats) -> Floats:
     >>> superpose(np.array([[0.0, 2.0, 0.0, 1.0]]), np.array([[1.0, 3.0]])).tolist()
     [0.0, 2.0, 6.0, 1.0]
     """
-    codes, kernels = _numbers("codes", codes), _numbers("kernels", kernels)
+    codes, kernels = real_array(codes, "codes"), real_array(kernels, "kernels")
     if codes.ndim < 2 or kernels.ndim != 2 or codes.shape[-2] != len(kernels):
         raise InputError(
             "codes do not fit the kernels",
@@ -259,7 +258,7 @@ def permuted_bins(counts: Floats, seed: SeedLike = 0) -> Floats:
     >>> bool((shuffled.sum(1) == counts.sum(1)).all()), bool((shuffled == counts).all())
     (True, False)
     """
-    values = _numbers("counts", counts)
+    values = real_array(counts, "counts")
     if not values.ndim or not values.size:
         raise InputError("there are no bins", expected="time along the last axis", got=f"shape {values.shape}")
     return generator(seed).permuted(values, axis=-1)
@@ -332,19 +331,3 @@ def _two(name: str, values: Any) -> tuple[Any, Any]:
     if isinstance(values, list | tuple | np.ndarray) and len(values) == 2:
         return values[0], values[1]
     raise OptionError(f"{name} is no range", expected="two numbers, the smallest and the largest", got=repr(values))
-
-
-def _numbers(name: str, values: Any) -> Floats:
-    for part in (values, *values) if isinstance(values, list | tuple) else (values,):
-        refuse_masked(part, name)
-    try:
-        array = as_numpy(values) if isinstance(values, torch.Tensor) else np.asarray(values)
-    except (ValueError, TypeError) as error:  # rows of different lengths, sparse tensors
-        raise InputError(f"{name} are no array", expected="numbers in rows of one length", got=str(error)) from error
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{name} are no real numbers", expected="finite numbers", got=f"dtype {array.dtype}")
-    with np.errstate(over="ignore"):  # of longer floats
-        array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise InputError(f"{name} have NaN or infinite values", expected="finite numbers")
-    return array

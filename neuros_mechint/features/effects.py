@@ -20,7 +20,7 @@ from neuros_mechint.core.errors import CapabilityError, InputError, OptionError,
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.site_names import dictionary_site
-from neuros_mechint.core.statistics import CORRECTIONS
+from neuros_mechint.core.statistics import CORRECTIONS, p_of_draws
 
 CITATIONS = ("marks2024sparse", "heimersheim2024")
 
@@ -259,5 +259,4 @@ def _as_large_among_matched(
     np.fill_diagonal(distance, np.inf)
     nearest = np.argsort(distance, axis=1, kind="stable")[:, :n_matched]
     strength = np.abs(effect) / np.maximum(magnitude, np.finfo(float).tiny)
-    as_large = (strength[nearest] >= strength[:, None]).sum(1)
-    return (as_large + 1) / (n_matched + 1)
+    return p_of_draws(strength, strength[nearest].T)

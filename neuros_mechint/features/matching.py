@@ -23,7 +23,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics import SIGNIFICANT, p_of_draws
 from neuros_mechint.features.evaluation.measures import decoder_of, unit_rows
 from neuros_mechint.features.observations import only_site, row_batches
 
@@ -361,7 +361,7 @@ def _labelled(
     n_features = len(similarity)
     values, partner, p = np.full(n_features, np.nan), np.full(n_features, -1), np.full(n_features, np.nan)
     values[rows], partner[rows] = similarity[rows, columns], columns
-    p[rows] = (1 + (null_largest[:, None] >= values[rows]).sum(0)) / (1 + len(null_largest))
+    p[rows] = p_of_draws(values[rows], null_largest[:, None])
     name = _NAMES[by]
     return xr.Dataset(
         {

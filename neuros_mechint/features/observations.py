@@ -14,6 +14,7 @@ import torch
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.fingerprint import fingerprint_array
 from neuros_mechint.core.labels import LabelledTensors, axes_of_observations, rows_kept
+from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.random import generator
 from neuros_mechint.core.stores.files import shuffled_batches
 from neuros_mechint.core.stores.store import ActivationStore
@@ -154,8 +155,8 @@ def as_rows(array: Any) -> torch.Tensor:
 def as_tensor(array: Any) -> torch.Tensor:
     """Return an array as a tensor, or raise `InputError` where it is none of numbers."""
     try:
-        return torch.as_tensor(np.ascontiguousarray(array))
-    except (TypeError, ValueError) as error:
+        return torch.as_tensor(np.ascontiguousarray(as_array(array, "activations")))
+    except TypeError as error:  # text, objects
         raise InputError("these are no activations", got=error) from error
 
 

@@ -16,12 +16,12 @@ from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import CapabilityError, InputError, number, whole
 from neuros_mechint.core.figures.colours import PALETTE
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.datasets.tasks import Trials, context_decision
 from neuros_mechint.neuro.circuits.latent.channels import split_signed_channels
-from neuros_mechint.neuro.circuits.latent.checks import real_numbers
 from neuros_mechint.neuro.circuits.latent.dynamics import simulate
 from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
 from neuros_mechint.neuro.circuits.latent.perturbation import changed_run, latent_perturbation_test
@@ -246,7 +246,7 @@ def channels(inputs: Floats) -> Floats:
     >>> channels(np.array([[[0.5, -2.0, 1.0, 0.0]]])).ravel().tolist()
     [1.0, 0.0, 0.5, 0.0, 0.0, 2.0]
     """
-    given = real_numbers(inputs, "inputs")
+    given = real_array(inputs, "inputs", finite=False)
     if given.ndim != 3 or given.shape[-1] != _N_INPUTS:
         raise InputError(
             "these are not the inputs of the task", expected=f"(n_trials, n_times, {_N_INPUTS})", got=given.shape

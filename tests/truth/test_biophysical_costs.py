@@ -116,6 +116,31 @@ def test_a_spectral_prior_and_dales_law_hold_together(seed):
     assert accuracy > 0.7  # and rising: these are 150 steps; chance is .5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_all_terms_together_still_solve_the_decision_task(seed):
+    task = {"coherences": (1.0,), "cue_steps": 4, "stimulus_steps": 48, "response_steps": 12}
+    prior = SpectralPrior(-1.0, axis=1, average=(0,))
+    model, history = train_biological(
+        EIRecurrentNetwork(4, 40, 1, alpha=0.3, nonlinearity="softplus", noise=0.1, seed=seed),
+        lambda random: context_decision(32, **task, seed=random),
+        400,
+        fractal=FractalRegularizationLoss({"spectral": (prior, 0.1)}),
+        rate_weight=0.01,
+        synapse_weight=0.01,
+        learning_rate=5e-3,
+        seed=seed,
+        progress=False,
+    )
+    test = context_decision(256, **task, seed=99)
+    with torch.no_grad():
+        outputs, rates = model.run(test.inputs)
+        away = float(prior(rates).sqrt())
+    assert (history.data["compliance"] == 1).all()
+    assert float((outputs.sign() == test.targets)[:, -1].float().mean()) > 0.95
+    assert away < 0.4
+
+
 def test_the_loss_is_the_sum_of_its_parts_and_annealed_priors_advance():
     weight = AnnealedWeight(0.0, 0.4, n_steps=10)
     prior = FractalRegularizationLoss({"spectral": (SpectralPrior(-1.0, axis=1, average=(0,)), weight)})

@@ -130,11 +130,11 @@ def test_steps_that_are_none(step: Any, says: str) -> None:
 @pytest.mark.parametrize(
     ("states", "inputs", "says"),
     [
-        (np.full((2, 3), np.nan), None, "states are not finite"),
+        (np.full((2, 3), np.nan), None, "states: some values are not finite"),
         (np.zeros((2, 3, 4)), None, "flatten"),
         (np.zeros((0, 3)), None, "wrong shape"),
-        (["a"], None, "no array of real numbers"),
-        (STATES, [[np.inf] * 3], "inputs are not finite"),
+        (["a"], None, "states: these are no real numbers"),
+        (STATES, [[np.inf] * 3], "inputs: some values are not finite"),
         (STATES, np.zeros((2, 3)), "do not match"),
         (STATES + 1j, None, "real numbers"),
         (np.ma.masked_array(STATES, STATES > 0), None, "mask"),

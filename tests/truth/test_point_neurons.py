@@ -54,12 +54,8 @@ def _steps(neuron: PointNeuron, current: float, duration: float, dt: float) -> t
 
 def _first_spike(neuron: PointNeuron, ramp: torch.Tensor) -> float:
     """Return the current at which a neuron first fires on a ramp in steps of .1 ms."""
-    state = neuron.initial_state(1)
-    for current in ramp:
-        state, spikes = neuron.step(state, current[None], 0.1)
-        if spikes.any():
-            return float(current)
-    return math.inf
+    spikes = simulate_neurons(neuron, ramp[None, :, None], 0.1, record=())["spikes"][0, :, 0]
+    return float(ramp[spikes][0]) if spikes.any() else math.inf
 
 
 # -- the same spikes as Brian2 -----------------------------------------------------------------------------------------
@@ -67,8 +63,8 @@ def _first_spike(neuron: PointNeuron, ramp: torch.Tensor) -> float:
 _CASES = {
     "lif": (LIF(20.0, -65.0, -50.0, -60.0, 0.1, refractory=2.0), np.linspace(100, 600, 200), 300.0, 0.1),
     "lif, no refractory time": (LIF(), np.linspace(0.5, 4, 100), 200.0, 0.1),
-    "squid": (HodgkinHuxley(), np.linspace(5, 40, 30), 40.0, 0.02),
-    "traub_miles": (HodgkinHuxley.traub_miles(), np.linspace(50, 700, 30), 40.0, 0.02),
+    "squid": (HodgkinHuxley(), np.linspace(5, 40, 30), 40.0, 0.05),
+    "traub_miles": (HodgkinHuxley.traub_miles(), np.linspace(50, 700, 30), 40.0, 0.05),
 }
 
 
@@ -118,6 +114,35 @@ def test_synapses_are_those_of_brian2(neuron: PointNeuron, synapse: Synapse) -> 
     np.testing.assert_allclose(potentials, np.asarray(monitor.v[0] / brian2.mV), rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        LIF(torch.tensor([10.0, 20.0, 30.0], dtype=torch.float64), refractory=2.0),
+        LIF(),
+        AdEx(refractory=3.0),
+        Izhikevich(),
+        HodgkinHuxley(),
+        HodgkinHuxley.traub_miles(),
+    ],
+)
+def test_arrays_run_as_tensors_do(neuron: PointNeuron) -> None:
+    strongest = {LIF: 4.0, AdEx: 2000.0, Izhikevich: 20.0, HodgkinHuxley: 40.0 if neuron == HodgkinHuxley() else 700.0}
+    currents = _held(np.linspace(0.5, 1, 3) * strongest[type(neuron)], 60.0, 0.1)
+    found = simulate_neurons(neuron, currents, 0.1)
+    state, spikes, potentials = neuron.initial_state(1, 3), [], []
+    for current in currents.unbind(1):
+        state, fired = neuron.step(state, current, 0.1)
+        spikes.append(fired)
+        potentials.append(state["v"])
+    assert bool(found["spikes"].any())
+    assert torch.equal(found["spikes"], torch.stack(spikes, 1) > 0)
+    torch.testing.assert_close(
+        found["v"], torch.stack(potentials, 1), rtol=0, atol=1e-7
+    )  # last digits of exponentials differ
+    single = simulate_neurons(neuron, currents.float(), 0.1)["v"]
+    assert single.dtype == torch.float32
+
+
 # -- integrate and fire ------------------------------------------------------------------------------------------------
 
 
@@ -155,8 +180,9 @@ def test_neurons_may_differ() -> None:
     together = simulate_neurons(LIF(tau=taus), _held([2.0] * 3, 200.0, 0.1), 0.1)["spikes"][0]
     for unit, tau in enumerate(taus):
         assert together[:, unit].nonzero()[:, 0].tolist() == _steps(LIF(tau=float(tau)), 2.0, 200.0, 0.1).tolist()
-    with pytest.raises(InputError, match="neurons differ in tau"):
-        neuron_group(LIF(tau=taus), 3)
+    assert np.array(neuron_group(LIF(tau=taus), 3).tau) == pytest.approx([0.01, 0.02, 0.04])
+    with pytest.raises(InputError, match="tau is that of another number of neurons"):
+        neuron_group(LIF(tau=taus), 4)
 
 
 @pytest.mark.parametrize(("a", "tau_w"), [(4.0, 144.0), (0.0, 144.0), (2.0, 20.0), (30.0, 50.0)])

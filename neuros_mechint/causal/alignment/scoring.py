@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.standard_errors import jackknife_error, t_reach
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel, mean_correlation, pooled_r2
 from neuros_mechint.neuro.alignment.linear.estimator import check_method
 from neuros_mechint.neuro.alignment.linear.held_out import Indices, Splits, folds
@@ -129,8 +130,8 @@ def jackknife_interval(effect: float, without: Floats, level: float = 0.95) -> t
     from scipy.stats import t
 
     n_groups = len(without)
-    error = float(np.sqrt((n_groups - 1) / n_groups * ((without - without.mean()) ** 2).sum()))
+    error = jackknife_error(without).item()
     if error == 0:
         return effect, effect, 1.0 if effect == 0 else 0.0
-    reach = float(t.ppf((1 + level) / 2, n_groups - 1)) * error
+    reach = t_reach(error, n_groups - 1, level)
     return effect - reach, effect + reach, float(2 * t.sf(abs(effect) / error, n_groups - 1))

@@ -17,10 +17,10 @@ from neuros_mechint.causal.circuits.results import Circuit
 from neuros_mechint.causal.circuits.verdict import Faithfulness, reasons_to_reject
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import InputError, OptionError, whole
+from neuros_mechint.core.errors import InputError, OptionError, number, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import times_drawn
+from neuros_mechint.core.statistics import p_of_draws, times_drawn
 
 MIB_FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of the Mechanistic Interpretability Benchmark."""
@@ -224,12 +224,11 @@ def _curve(scores: Floats, fractions: Sequence[float], random: np.random.Generat
 
 
 def _p(random: Floats, own: float) -> float:
-    return float(((random >= own - 1e-9).sum() + 1) / (len(random) + 1))
+    return p_of_draws(own, random, size=1.0).item()
 
 
 def _checked(n_random: int, fractions: Sequence[float], alpha: float) -> list[float]:
-    if not 0 < alpha < 1:
-        raise OptionError("alpha is no level of a test", expected="a number between 0 and 1", got=alpha)
+    number("alpha", alpha, 0, 1, closed="neither")
     if whole("n_random", n_random) + 1 < 1 / alpha:
         raise OptionError(
             f"too few random circuits to accept any at level {alpha:g}",

@@ -10,7 +10,7 @@ from neuros_mechint.causal.circuits.discovery import circuit_result
 from neuros_mechint.causal.circuits.judging import problem_of
 from neuros_mechint.causal.circuits.results import Circuit
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.errors import InputError, number
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 
@@ -62,8 +62,7 @@ def minimal_circuit(
     >>> minimal_circuit(whole, model, *inputs).size < 10 < whole.size
     True
     """
-    if not 0 < bar < 1:
-        raise OptionError("bar is no faithfulness", expected="a number between 0 and 1", got=bar)
+    bar = number("bar", bar, 0, 1, closed="neither")
     problem = problem_of(circuit, model, metric, clean, corrupted)
     kept, most = problem.connected(circuit.kept), 1 - bar
     restored = float(problem.faithfulness(problem.runner.values([kept]))[0])

@@ -17,7 +17,7 @@ from neuros_mechint.causal.counterfactuals.rotation import PairBatch, Rotation, 
 from neuros_mechint.causal.counterfactuals.shuffled import shuffled_weights
 from neuros_mechint.causal.interventions import check_differentiable, measure
 from neuros_mechint.core.adapter import Adapter
-from neuros_mechint.core.errors import InputError, OptionError, whole
+from neuros_mechint.core.errors import InputError, OptionError, number, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
@@ -94,8 +94,7 @@ class DistributedAlignmentSearch:
     ) -> None:
         for name, value in (("n_dimensions", n_dimensions), ("n_epochs", n_epochs), ("n_starts", n_starts)):
             whole(name, value)
-        if not 0 < learning_rate < np.inf:
-            raise OptionError("bad learning_rate", expected="a positive number", got=repr(learning_rate))
+        number("learning_rate", learning_rate, 0, np.inf)
         self.site, self.n_dimensions, self.read = site, n_dimensions, read
         self.n_epochs, self.learning_rate, self.n_starts = n_epochs, learning_rate, n_starts
         self.batch_size = batch_size

@@ -11,14 +11,13 @@ from neuros_mechint.core.figures.colours import PALE
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.random import generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import bootstrap_ci, sign_flip_p, times_drawn
+from neuros_mechint.core.statistics import SIGNIFICANT, bootstrap_ci, sign_flip_p, times_drawn
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
 _N_RESAMPLES = 2000
-_ALPHA = 0.05
 _FEWEST_DEFINED = 0.9
 """An interval of the midpoint is given where at least this part of the resamples has one."""
 
@@ -119,7 +118,7 @@ def curve_summary(doses: np.ndarray, per_sample: np.ndarray, seed: int) -> dict[
         return found | {"midpoint": midpoint(doses, mean)}
     low, high = bootstrap_ci(slopes, seed=seed)
     found |= {"slope_low": float(low), "slope_high": float(high), "slope_p": float(sign_flip_p(slopes, seed=seed))}
-    if float(sign_flip_p(without_rounding(per_sample[-1] - per_sample[0], size), seed=seed)) < _ALPHA:
+    if float(sign_flip_p(without_rounding(per_sample[-1] - per_sample[0], size), seed=seed)) <= SIGNIFICANT:
         found |= _midpoint_with_interval(doses, per_sample, seed)
     return found
 
@@ -169,7 +168,7 @@ def _midpoint_with_interval(doses: np.ndarray, per_sample: np.ndarray, seed: int
     defined = [one for one in drawn if one is not None]
     found: dict[str, float | None] = {"midpoint": midpoint(doses, per_sample.mean(1))}
     if len(defined) >= _FEWEST_DEFINED * _N_RESAMPLES:
-        low, high = np.quantile(defined, [_ALPHA / 2, 1 - _ALPHA / 2])
+        low, high = np.quantile(defined, [0.025, 0.975])
         found |= {"midpoint_low": float(low), "midpoint_high": float(high)}
     return found
 

@@ -164,7 +164,7 @@ def reading(found: Observation, name: str, readout: Readout, window: Any, dt: An
         A window outside the trial, or of a site without time.
     """
     if not isinstance(readout, str):
-        metric, unit = readout, getattr(readout, "units", "metric")
+        metric, unit = readout, getattr(readout, "units", "")
         return Reading(name, unit, None, lambda output, _: metric_values(metric, output))
     site, dims = found.name_of(readout), found.dims[found.name_of(readout)]
     index: dict[str, Any] = {}

@@ -59,7 +59,8 @@ class PopulationEffects(Result):
         for name in self.data["readout"].values:
             row = self.data.sel(readout=name)
             before = float(row["baseline"].mean())
-            line = f"{name}: {float(row['effect']):+.4g} {row['unit'].item()} from {before:.4g}"
+            change = f"{float(row['effect']):+.4g} {row['unit'].item()}".rstrip()
+            line = f"{name}: {change} from {before:.4g}"
             if np.isfinite(row["p"]):
                 interval = f"[{float(row['low']):+.4g}, {float(row['high']):+.4g}]"
                 line += f", 95% interval {interval}, adjusted p = {float(row['p_adjusted']):.2g}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, near_names
+from neuros_mechint.core.numbers import as_array, refuse_masked
 
 DEFAULT_DIMS = ("stimulus", "time", "unit")
 
@@ -61,14 +61,10 @@ def copy_labelled(
 
 
 def _copy_values(data: Any) -> npt.NDArray[Any]:
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(data, torch.Tensor):
-        from neuros_mechint.core.labels import as_numpy
-
-        data = as_numpy(data)
+    refuse_masked(data, "data")
     try:
-        values = np.array(data)
-    except ValueError:  # NumPy's word for rows of different lengths
+        values = np.array(as_array(data, "data"))
+    except InputError:  # rows of different lengths, for which a recording has an answer of its own
         values = np.empty(0, dtype=object)
     if values.dtype.kind not in "biuf":
         raise InputError(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neuros_mechint.core.errors import InputError, OptionError, check_option
+from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
 from neuros_mechint.features.evaluation.measures import count
 from neuros_mechint.features.observations import only_site
 
@@ -71,10 +71,10 @@ def matched_l0(
     Raises
     ------
     InputError
-        A target out of range, or no coefficient found: the error lists what was tried. The search gives up early where
+        No coefficient found: the error lists what was tried. The search gives up early where
         a larger coefficient twice makes L0 larger, or never smaller, as in trainings that are too short.
     OptionError
-        An architecture without a penalty.
+        An architecture without a penalty, or a target that cannot be reached.
 
     Examples
     --------
@@ -87,14 +87,9 @@ def matched_l0(
       to fix:   SparseAutoencoder(16, 'topk', k=4)
     """
     _check_penalised(architecture, target, n_features)
-    if not 0 < target < n_features:
-        raise InputError("no such L0", expected=f"between 0 and {n_features} features", got=target)
-    if not 0 < tolerance < 1 or max_trainings < 1 or start <= 0:
-        raise OptionError(
-            "the search cannot begin",
-            expected="tolerance between 0 and 1, start > 0, max_trainings >= 1",
-            got=f"tolerance={tolerance}, start={start}, max_trainings={max_trainings}",
-        )
+    target = number("target", target, 0, n_features, closed="neither")
+    tolerance = number("tolerance", tolerance, 0, 1, closed="neither")
+    max_trainings, start = whole("max_trainings", max_trainings), number("start", start, 0, math.inf)
     from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
 
     site = only_site(activations, site)

@@ -15,11 +15,12 @@ import xarray as xr
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p
+from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p, p_of_draws
 
 Integers = npt.NDArray[np.int64]
 _N_FOLDS = 5
@@ -134,7 +135,7 @@ def sparse_probe(
         ],
         axis=1,
     )
-    p = (1 + (shuffled >= accuracy[:, None]).sum(1)) / (1 + n_shuffles)
+    p = p_of_draws(accuracy, shuffled.T)
     notes = _notes(len(sizes), n_shuffles)
     for text in notes:
         warnings.warn(text, stacklevel=2)
@@ -287,22 +288,13 @@ def _checked(
 
 
 def _numbers(codes: Any) -> Floats:
-    try:
-        array = np.asarray(codes.detach().double().cpu() if isinstance(codes, torch.Tensor) else codes, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            "these are no codes",
-            expected="numbers of shape (n_observations, n_features), such as sae.encode(activations[site])",
-            got=error,
-        ) from error
+    array = real_array(codes, "codes")
     if array.ndim < 2 or array.shape[0] < 2 or not array.size:
         raise InputError(
             "the codes are no rows of features",
             expected="shape (n_observations, n_features) or (n_samples, n_positions, n_features), two rows or more",
             got=f"shape {array.shape}",
         )
-    if not np.isfinite(array).all():
-        raise InputError("the codes are not finite", got=f"{int((~np.isfinite(array)).sum())} of {array.size} values")
     if not np.ptp(array.reshape(-1, array.shape[-1]), axis=0).any():
         raise InputError("every feature is constant, so none tells anything", fix="check whether the features are dead")
     return array

@@ -11,8 +11,9 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.correlations import constant_columns
 from neuros_mechint.core.dictionary import Dictionary
-from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.errors import InputError, number
 from neuros_mechint.core.figures.colours import PALE
 from neuros_mechint.core.figures.plotting import PALETTE
 from neuros_mechint.core.result import Result
@@ -143,9 +144,8 @@ def absorption(
     >>> float(absorption(codes, decoder, [[1.0, 0.0]], [[1.0], [1.0], [1.0], [1.0]]).data["absorbed"][0])
     0.5
     """
-    for name, value in (("minimum_cosine", minimum_cosine), ("minimum_share", minimum_share)):
-        if not 0 < value <= 1:
-            raise OptionError(f"{name} is no threshold", expected="a number above 0 and at most 1", got=value)
+    minimum_cosine = number("minimum_cosine", minimum_cosine, 0, 1)
+    minimum_share = number("minimum_share", minimum_share, 0, 1)
     active, vectors, concepts, reach = (
         _matrix(name, value)
         for name, value in (
@@ -190,13 +190,16 @@ def _decoder(decoder: Any) -> Any:
 
 
 def _correlations(active: Floats, reach: Floats) -> Floats:
-    """Return how well each feature follows the strength of each concept, ``(feature, concept)``; 0 where constant."""
+    """Return how well each feature follows the strength of each concept, ``(feature, concept)``.
+
+    A constant gives 0: a feature that is always silent follows nothing, and must not come before those that do.
+    """
     return _standard(active).T @ _standard(np.maximum(reach, 0))
 
 
 def _standard(matrix: Floats) -> Floats:
     """Return columns without their mean and of length one; those that are constant are zero."""
-    centred = np.where(np.ptp(matrix, axis=0) > 0, matrix - matrix.mean(0), 0.0)
+    centred = np.where(constant_columns(matrix), 0.0, matrix - matrix.mean(0))
     length = np.linalg.norm(centred, axis=0)
     return centred / np.where(length > 0, length, 1.0)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
-from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.statistics import adjust_p
 from neuros_mechint.features.hierarchy.tree import FeatureTree
 
@@ -181,10 +181,8 @@ def feature_tree(
     array([[0., 2., 1.]])
     """
     widths = check_widths(widths)
-    _check_share("minimum", minimum)
-    _check_share("alpha", alpha)
-    if minimum_active < 1:
-        raise OptionError("a feature that is never active has no parent", expected="minimum_active >= 1")
+    minimum, alpha = number("minimum", minimum, 0, 1), number("alpha", alpha, 0, 1)
+    minimum_active = whole("minimum_active", minimum_active)
     group = np.searchsorted(widths, np.arange(widths[-1]), side="right")
     n, active = coactivity.n_observations, coactivity.active
     parents, children = active[: widths[-2], None], active[None, widths[0] :]
@@ -197,7 +195,7 @@ def feature_tree(
     p_adjusted = adjust_p(p, correction)
     null = parents[:, 0] / n
     with np.errstate(invalid="ignore"):
-        edge = (probability >= minimum) & (probability > null[:, None]) & (p_adjusted < alpha)
+        edge = (probability >= minimum) & (probability > null[:, None]) & (p_adjusted <= alpha)
     chosen = _best_supported(edge, probability - null[:, None])
     data = _labelled(probability, p, p_adjusted, null, chosen, active / n, group, widths)
     attributes = {
@@ -228,11 +226,6 @@ def _best_supported(edge: npt.NDArray[np.bool_], excess: npt.NDArray[np.float64]
     """
     support = np.where(edge, excess, -np.inf)
     return np.where(edge.any(0), support.argmax(0), -1)
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value <= 1:
-        raise OptionError(f"{name} is no share", expected="a number above 0 and at most 1", got=value)
 
 
 def _labelled(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.correlations import column_correlations, constant_columns
 from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label, histogram, line
-from neuros_mechint.core.labels import as_numpy
+from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.recordings.recording import Recording
@@ -166,10 +166,12 @@ def split_half(responses: Any, n_splits: int = 100, seed: SeedLike = 0) -> Split
     n_splits = whole("n_splits", n_splits)
     n_repetitions, n_stimuli = array.shape[:2]
     values = array.values.reshape(n_repetitions, n_stimuli, -1).astype(np.float64)
-    constant = _is_constant(values.reshape(-1, values.shape[2]))
+    constant = constant_columns(values.reshape(-1, values.shape[2]))
     half = n_repetitions // 2
     splits = list(halves(n_repetitions, half, n_splits, seed))
-    correlations = np.array([_correlation(values[first].mean(0), values[second].mean(0)) for first, second in splits])
+    correlations = np.array(
+        [column_correlations(values[first].mean(0), values[second].mean(0)) for first, second in splits]
+    )
     mean = mean_of_defined(correlations, 0)
     reliability = spearman_brown(mean, n_repetitions / half)
     warnings = _warnings(constant, np.isnan(correlations), reliability)
@@ -192,7 +194,7 @@ def _with_repetitions(responses: Any) -> xr.DataArray:
             )
         array = array.transpose("repetition", stimulus, ...)
     else:
-        values = as_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
+        values = as_array(array, "the responses")
         if values.ndim not in (2, 3) or values.dtype.kind not in "biuf":
             raise InputError(
                 "the responses have other axes than expected, or are no real numbers",
@@ -245,19 +247,6 @@ def halves(
     for _ in range(n_splits):
         order = random.permutation(n_repetitions)
         yield order[:half], order[half : 2 * half]
-
-
-def _correlation(first: Floats, second: Floats) -> Floats:
-    """Return the correlation over the first axis of each column; NaN where one is constant."""
-    defined = ~(_is_constant(first) | _is_constant(second))
-    first, second = first - first.mean(0), second - second.mean(0)
-    size = np.sqrt((first**2).sum(0) * (second**2).sum(0))
-    return np.divide((first * second).sum(0), size, out=np.full(size.shape, np.nan), where=defined)
-
-
-def _is_constant(values: Floats) -> npt.NDArray[np.bool_]:
-    """Return which columns vary by no more than rounding."""
-    return np.ptp(values, axis=0) <= _ROUNDING * np.abs(values).max(0)
 
 
 def _warnings(

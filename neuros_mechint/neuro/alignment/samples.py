@@ -14,7 +14,8 @@ import xarray as xr
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import label_list, label_places
-from neuros_mechint.core.labels import HALF_PRECISION, as_numpy, counts_observations, refuse_masked
+from neuros_mechint.core.labels import HALF_PRECISION, counts_observations
+from neuros_mechint.core.numbers import plain_numbers
 from neuros_mechint.core.recordings.recording import Recording
 
 Labels = tuple[Any, ...]
@@ -214,10 +215,7 @@ def _one_entry(axis: str) -> str:
 
 
 def _matrix(array: Any, name: str) -> Floats:
-    refuse_masked(array, name)
-    values = as_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
-    if values.dtype.kind not in "biuf":
-        raise InputError(f"{name} is not made of real numbers", expected="floats or integers", got=values.dtype)
+    values = plain_numbers(array, name)
     if not values.ndim or not values.size:
         raise InputError(f"{name} is empty", expected="(n_samples, n_features)", got=f"shape {values.shape}")
     values = values.reshape(len(values), -1).astype(np.float64, copy=False).view()

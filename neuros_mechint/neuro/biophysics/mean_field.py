@@ -10,6 +10,7 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, number
+from neuros_mechint.core.numbers import real_array
 
 _MOST_ROUNDS = 20_000
 _RELAXATION = 0.05
@@ -203,7 +204,7 @@ def mean_field_rates(
     (True, True)
     """
     degrees, jumps = _square("in_degrees", in_degrees), _square("efficacies", efficacies)
-    outside = [np.asarray(one, dtype=float) for one in (external_mean, external_sd)]
+    outside = [real_array(external_mean, "external_mean"), real_array(external_sd, "external_sd")]
     if degrees.shape != jumps.shape or any(one.shape != degrees.shape[:1] for one in outside):
         raise InputError(
             "the populations do not fit each other",
@@ -267,8 +268,8 @@ def _first_passage(low: float, high: float) -> float:
 
 
 def _square(name: str, values: Any) -> Floats:
-    array = np.asarray(values, dtype=float)
-    if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.size or not np.isfinite(array).all():
+    array = real_array(values, name)
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.size:
         expected = "finite numbers (n_populations, n_populations): to the row, from the column"
         raise InputError(f"{name} are no square matrix", expected=expected, got=f"shape {array.shape}")
     if name == "in_degrees" and (array < 0).any():

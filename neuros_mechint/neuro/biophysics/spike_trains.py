@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, number, whole
+from neuros_mechint.core.numbers import as_array
 
 Trains = npt.NDArray[np.bool_]
 
@@ -124,7 +125,7 @@ def spike_array(spikes: Any) -> Trains:
     >>> spike_array([[0, 1.0]]).tolist()
     [[False, True]]
     """
-    array = np.asarray(spikes)
+    array = as_array(spikes, "spikes")
     if array.ndim < 2 or not array.size:
         raise InputError("these are no spike trains", expected="shape (..., time, unit)", got=f"shape {array.shape}")
     if array.dtype.kind == "b":
@@ -133,7 +134,8 @@ def spike_array(spikes: Any) -> Trains:
         raise InputError(
             "these are no spikes",
             expected="0 or 1 in every time step",
-            got=f"{array.dtype}, from {array.min()} to {array.max()}",
+            got=f"dtype {array.dtype}"
+            + (f", from {array.min()} to {array.max()}" if array.dtype.kind in "iuf" else ""),
             fix="name a site of spikes; bins that hold several spikes are counts",
         )
     return array != 0

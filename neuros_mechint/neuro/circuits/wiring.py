@@ -15,7 +15,7 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.labels import as_numpy, refuse_masked
+from neuros_mechint.core.numbers import as_array
 
 EXCITATORY, INHIBITORY, MIXED = "excitatory", "inhibitory", "mixed"
 _MOST_LISTED = 12
@@ -246,19 +246,10 @@ def _from_labelled(connectivity: xr.DataArray) -> tuple[xr.DataArray, tuple[str,
 
 def _plain(values: Any) -> npt.NDArray[Any]:
     """Return values as a dense array."""
-    refuse_masked(values, "connectivity")
-    if isinstance(values, torch.Tensor):
-        return as_numpy(values.to_dense() if values.layout is not torch.strided else values)
     if scipy.sparse.issparse(values):
         return values.toarray()
-    try:
-        return np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            "connectivity cannot be made an array",
-            expected="real numbers (n_nodes, n_nodes), rows of one length",
-            got=f"{type(values).__name__}: {error}",
-        ) from error
+    sparse = isinstance(values, torch.Tensor) and values.layout is not torch.strided
+    return as_array(values.to_dense() if sparse else values, "connectivity")
 
 
 def _checked(array: npt.NDArray[Any]) -> Floats:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
-from neuros_mechint.core.figures.plotting import PALETTE
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
@@ -69,7 +69,7 @@ class BranchingRatio(Result):
             ax.plot(lag, self.data["fitted"], color=PALETTE[1], label=f"exponential: branching ratio {multistep:.3f}")
         if one_step > 0:
             ax.plot(lag, one_step**lag, "--", color=PALETTE[2], label=f"one step, all units seen: {one_step:.3f}")
-        ax.axhline(0, color="black", linewidth=0.8)
+        ax.axhline(0, color=MUTED_INK, linewidth=0.8)
         ax.set_xlabel("lag (bins)")
         ax.set_ylabel("slope")
         ax.grid(axis="y")

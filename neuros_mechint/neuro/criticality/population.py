@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.labels import as_numpy, refuse_masked
+from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.trials import by_trial_and_time
 
@@ -82,11 +81,7 @@ def population(activity: Any) -> Population:
 
 
 def _by_position(array: Any) -> npt.NDArray[Any]:
-    refuse_masked(array, "the activity")
-    try:
-        values = as_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
-    except ValueError as error:  # rows of different lengths
-        raise InputError("the activity is no array", expected="units of one length", got=str(error)) from error
+    values = as_array(array, "the activity")
     if values.ndim not in (1, 2):
         raise InputError(
             "it is not clear which axis of the activity is which",

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
-from neuros_mechint.core.labels import as_numpy
+from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, coverage
+from neuros_mechint.core.statistics import SIGNIFICANT, coverage, p_of_draws
 from neuros_mechint.neuro.criticality.alternatives import ALTERNATIVES, Comparison, compare
 from neuros_mechint.neuro.criticality.tails import TailFit, draw, fit_tail, standard_error, survival
 
@@ -169,7 +168,7 @@ def fit_power_law(
     fit = fit_tail(array, discrete, xmin)
     comparisons = compare(array, fit, discrete)
     drawn = _drawn_anew(array, fit, discrete, xmin, n_resamples, seed, progress)
-    p_fit = (np.sum(drawn.distances >= fit.distance) + 1) / (drawn.distances.size + 1)
+    p_fit = p_of_draws(fit.distance, drawn.distances)
     verdict, why = judge(float(p_fit), comparisons)
     low, high = np.quantile(drawn.exponents, [(1 - level) / 2, (1 + level) / 2])
     return PowerLawFit(
@@ -291,9 +290,7 @@ def _dataset(
 
 
 def _positive(values: Any) -> Floats:
-    if isinstance(values, torch.Tensor):
-        values = as_numpy(values)
-    array = np.asarray(values)
+    array = as_array(values, "values")
     if array.dtype.kind not in "iuf" or array.ndim != 1:
         raise InputError(
             "these are no values to fit",

@@ -8,6 +8,7 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.statistics import p_of_draws
 
 # coarse where autocorrelation times hardly differ, fine towards 1, where they grow without bound
 _GRID = np.concatenate([np.linspace(0.01, 0.95, 95), 1 - np.geomspace(0.05, 1e-4, 60)[1:], [1.0]])
@@ -155,7 +156,7 @@ def whiteness_p(slopes: Floats, n_pairs: int, offset: bool, random: np.random.Ge
     """
     observed = projections(slopes[None], _GRID, offset).max() * np.sqrt(n_pairs)
     drawn = projections(random.normal(size=(n_draws, slopes.size)), _GRID, offset).max(axis=1)
-    return float((np.sum(drawn >= observed) + 1) / (n_draws + 1))
+    return p_of_draws(observed, drawn).item()
 
 
 def _centred(rows: Floats, offset: bool) -> Floats:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from neuros_mechint.core.errors import InputError, whole
+from neuros_mechint.core.numbers import real_tensor
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.neuro.dynamics.systems import System, as_system, real_tensor
+from neuros_mechint.neuro.dynamics.systems import System, as_system
 
 
 def simulate(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.labels import refuse_masked
+from neuros_mechint.core.numbers import real_tensor
 
 RawStep = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 """``step(states, inputs or None)`` from ``(batch, n_states)`` to the same shape."""
@@ -230,39 +230,6 @@ def _no_step_of(module: Any, got: str | None = None) -> InputError:
         got=got,
         fix="pass nm.adapt(module), whose states are those of its recurrent layers, with inputs=... of one time",
     )
-
-
-def real_tensor(values: Any, name: str) -> torch.Tensor:
-    """Return a fresh tensor of finite real numbers, floats as they are and all else in float64.
-
-    Raises
-    ------
-    InputError
-        Masked, complex, or no numbers at all; missing or infinite values.
-
-    Examples
-    --------
-    >>> real_tensor([[1, 2]], "states").dtype
-    torch.float64
-    """
-    if not isinstance(values, torch.Tensor):
-        refuse_masked(values, name)
-        try:
-            array = np.asarray(values)
-        except ValueError as error:  # rows of different lengths
-            raise InputError(f"{name} are no array of real numbers", got=str(error)) from error
-        if array.dtype.kind not in "biuf":
-            raise InputError(f"{name} are no array of real numbers", got=f"dtype {array.dtype}")
-        tensor = torch.from_numpy(array.astype(np.float64))
-    else:
-        if values.is_complex():
-            raise InputError(f"{name} are no real numbers", got=f"dtype {values.dtype}")
-        tensor = values.detach().clone()
-        tensor = tensor if tensor.is_floating_point() else tensor.double()
-    if not torch.isfinite(tensor).all():
-        missing = int((~torch.isfinite(tensor)).sum())
-        raise InputError(f"{name} are not finite", got=f"{missing} of {tensor.numel()} are NaN or infinite")
-    return tensor
 
 
 def _as_rows(values: Any, name: str) -> torch.Tensor:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, number
-from neuros_mechint.core.labels import as_numpy, refuse_masked
+from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.trials import by_trial_and_time
 
@@ -196,11 +196,7 @@ def _from_one(x: Any, name: str) -> Trajectories:
 
 
 def _by_position(array: Any, name: str) -> npt.NDArray[Any]:
-    refuse_masked(array, name)
-    try:
-        values = as_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
-    except ValueError as error:  # rows of different lengths
-        raise InputError(f"{name} are no array", expected="trials of equal units", got=str(error)) from error
+    values = as_array(array, name)
     if values.ndim not in (1, 2, 3):
         raise InputError(
             f"it is not clear which axis of {name} is which",

@@ -14,6 +14,7 @@ from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, histogram, 
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.neuro.fractals.signals import Signals
 
 if TYPE_CHECKING:
@@ -69,8 +70,6 @@ class MetricEstimate(Result):
         >>> nm.HurstExponent().estimate(trials).average("axis_0").values.round(1).tolist()
         [0.7, 0.7, 0.7]
         """
-        from scipy.stats import t
-
         main, about = self.main, dict[str, Any](self.attributes)
         if over not in main.dims or main.sizes[over] < _FEWEST_TO_AVERAGE:
             raise InputError(
@@ -80,7 +79,7 @@ class MetricEstimate(Result):
             )
         n_signals = main.sizes[over]
         mean, error = main.mean(over, keep_attrs=True), main.std(over, ddof=1) / n_signals**0.5
-        reach = float(t.ppf((1 + about["level"]) / 2, n_signals - 1)) * error
+        reach = t_reach(error, n_signals - 1, about["level"])
         variables = {main.name: mean, "standard_error": error, "low": mean - reach, "high": mean + reach}
         for name in ("bias", "r2"):
             if name in self.data:

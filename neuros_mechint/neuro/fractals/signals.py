@@ -6,12 +6,12 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, check_option
-from neuros_mechint.core.labels import HALF_PRECISION, refuse_masked
+from neuros_mechint.core.labels import HALF_PRECISION
+from neuros_mechint.core.numbers import graph_tensor
 from neuros_mechint.core.recordings.recording import Recording
 
 TIME_AXES = ("time", "position")
@@ -77,6 +77,7 @@ def signals(x: Any, least: int = 2, name: str = "x", why: str | None = None, con
 
     Examples
     --------
+    >>> import numpy as np
     >>> found = signals(xr.DataArray(np.eye(3)[:, :2], dims=("time", "unit")))
     >>> found.values.shape, found.dims
     (torch.Size([2, 3]), ('unit',))
@@ -180,23 +181,11 @@ def real_tensor(array: Any, name: str) -> torch.Tensor:
     >>> real_tensor([[1, 2], [3, 4]], "x").dtype
     torch.float64
     """
-    if not isinstance(array, torch.Tensor):
-        refuse_masked(array, name)
-        try:
-            held = np.asarray(array)
-        except ValueError as error:  # rows of different lengths
-            raise InputError(f"{name} is no array", expected="signals of one length", got=str(error)) from error
-        if held.dtype.kind not in "biuf":
-            raise InputError(f"{name} holds no real numbers", got=f"dtype {held.dtype}")
-        # a copy: the caller's array may be read-only, or change later
-        array = torch.from_numpy(held.astype(np.float64))
-    if array.is_complex():
-        raise InputError(f"{name} holds no real numbers", got=f"dtype {array.dtype}", fix="pass its real part or size")
-    if not array.is_floating_point() or array.dtype in HALF_PRECISION:
-        array = array.double()
-    if not array.ndim or not array.numel():
-        raise InputError(f"{name} is empty", expected="time along the last axis", got=f"shape {tuple(array.shape)}")
-    return array
+    tensor = graph_tensor(array, name)
+    tensor = tensor.double() if tensor.dtype in HALF_PRECISION else tensor
+    if not tensor.ndim or not tensor.numel():
+        raise InputError(f"{name} is empty", expected="time along the last axis", got=f"shape {tuple(tensor.shape)}")
+    return tensor
 
 
 def _check_finite(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor, name: str) -> None:

@@ -14,6 +14,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.standard_errors import t_reach
 
 if TYPE_CHECKING:
     from neuros_mechint.neuro.fractals.metric import SignalMetric
@@ -73,8 +74,6 @@ def calibrated(
     level, n_simulated, seed
         See `SignalMetric.estimate`.
     """
-    from scipy.stats import t
-
     known = _calibration(metric, n_samples, n_simulated, seed)
     # between two truths, in steps: fine enough that the ends of an interval do not jump
     fine = np.interp(
@@ -85,7 +84,7 @@ def calibrated(
     means, deviations = (np.interp(fine, known.truths, of) for of in (known.means, known.deviations))
     found = values.numpy()
     # mean and deviation are themselves learned from so many signals
-    reach = t.ppf((1 + level) / 2, n_simulated - 1) * np.sqrt(1 + 1 / n_simulated)
+    reach = t_reach(np.sqrt(1 + 1 / n_simulated), n_simulated - 1, level)
     usual = np.abs(found[:, None] - means) <= reach * deviations
     low, high = np.where(usual, fine, np.inf).min(1), np.where(usual, fine, -np.inf).max(1)
     strange = np.asarray(~usual.any(axis=1))

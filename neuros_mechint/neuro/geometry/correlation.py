@@ -99,7 +99,7 @@ def _some_distances(data: Points, random: np.random.Generator) -> Floats:
             "no points are far enough apart in time to be neighbours",
             expected=f"trajectories longer than the window of {data.window} samples",
             got=f"{len(data.values)} points",
-            fix="pass longer trajectories or a shorter theiler_window",
+            fix="pass longer trajectories or a smaller theiler",
         )
     return distances[kept]
 

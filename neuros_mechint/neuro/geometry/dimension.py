@@ -55,7 +55,7 @@ def intrinsic_dimension(
     X: Any,
     method: str = "two_nn",
     n_neighbors: int = 20,
-    theiler_window: int | None = None,
+    theiler: int | None = None,
     level: float = 0.95,
     seed: SeedLike = 0,
     progress: bool = True,
@@ -77,7 +77,7 @@ def intrinsic_dimension(
         variance. The last two are linear: a curved line may fill many dimensions.
     n_neighbors : int
         Of ``mle``.
-    theiler_window : int, optional
+    theiler : int, optional
         Samples of one trajectory that are not further apart are no neighbours (the first three methods): they are
         near because they follow each other. By default the time in which the autocorrelation falls to 1/e for
         trajectories, and 0 for a matrix; given with a matrix, its rows are samples of one trajectory.
@@ -120,7 +120,7 @@ def intrinsic_dimension(
     """
     check_option("method", method, METHODS)
     level, random = coverage(level), generator(seed)
-    data = points(X, theiler_window)
+    data = points(X, theiler)
     distinct = _distinct(data)
     found = _estimates(data, distinct, _neighbors(n_neighbors, distinct), level, random, progress)
     if not np.isfinite(found.values[method].value):
@@ -134,7 +134,7 @@ def intrinsic_dimension(
     for text in cautions:
         warnings.warn(text, UserWarning, stacklevel=2)
     arguments = {"X": data.values * data.unit, "method": method, "n_neighbors": n_neighbors}
-    arguments |= {"theiler_window": theiler_window, "level": level}
+    arguments |= {"theiler": theiler, "level": level}
     return IntrinsicDimension(
         _dataset(found, method, data.unit),
         f"Intrinsic dimension ({NAMES[method]})",
@@ -145,7 +145,7 @@ def intrinsic_dimension(
             "n_points": len(data.values),
             "n_features": data.values.shape[1],
             "n_duplicates": len(data.values) - len(distinct.values),
-            "theiler_window": data.window if data.ordered else None,
+            "theiler": data.window if data.ordered else None,
             "n_blocks": len(data.blocks()) if data.ordered else None,
             "chosen_scale": _place(found, method, n_neighbors),
         },

@@ -86,7 +86,7 @@ def _of_rows(
             "too few points are no neighbours in time",
             expected=f"at least {n_neighbors} outside the window of {data.window} samples, for every point",
             got=f"{len(data.values)} points",
-            fix="pass longer trajectories, fewer neighbours or a shorter theiler_window",
+            fix="pass longer trajectories, fewer neighbours or a smaller theiler",
         )
     distances = np.take_along_axis(distances, order, axis=1)
     indices = np.take_along_axis(candidates, order, axis=1)

@@ -11,7 +11,8 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
-from neuros_mechint.core.labels import LabelledTensors, as_matrix, as_numpy, refuse_masked
+from neuros_mechint.core.labels import LabelledTensors, as_matrix, as_numpy
+from neuros_mechint.core.numbers import plain_numbers
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.neuro.dynamics.embedding.mutual_information import autocorrelation
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories, is_list_of_trials, trajectories
@@ -118,7 +119,7 @@ def points(x: Any, window: int | None = None) -> Points:
     >>> points(np.random.default_rng(0).normal(size=(3, 50, 2))).values.shape
     (150, 2)
     """
-    given = None if window is None else whole("theiler_window", window, 0)
+    given = None if window is None else whole("theiler", window, 0)
     labelled = x.data if isinstance(x, Recording) else x
     if _are_trajectories(labelled):
         return _from_trajectories(trajectories(labelled, name="X"), given)
@@ -137,7 +138,6 @@ def _are_trajectories(x: Any) -> bool:
 
 
 def _matrix(x: Any) -> Floats:
-    refuse_masked(x, "X")
     if isinstance(x, LabelledTensors):
         if len(x) != 1:
             raise InputError(
@@ -145,9 +145,11 @@ def _matrix(x: Any) -> Floats:
             )
         x = x.matrix(next(iter(x)))
     if isinstance(x, xr.DataArray):
-        values = as_numpy(as_matrix(torch.from_numpy(np.ascontiguousarray(_real(x.values))), [str(d) for d in x.dims]))
+        values = as_numpy(
+            as_matrix(torch.from_numpy(np.ascontiguousarray(plain_numbers(x.values, "X"))), [str(d) for d in x.dims])
+        )
     else:
-        values = _real(as_numpy(x) if isinstance(x, torch.Tensor) else _as_array(x))
+        values = plain_numbers(x, "X")
     if values.ndim != 2:
         raise InputError(
             "X is no matrix",
@@ -160,19 +162,6 @@ def _matrix(x: Any) -> Floats:
         problem = f"X has {missing} NaN or infinite values" if values.size else "X is empty"
         raise InputError(problem, expected="finite numbers", got=f"shape {values.shape}")
     return values.astype(np.float64)
-
-
-def _as_array(x: Any) -> npt.NDArray[Any]:
-    try:
-        return np.asarray(x)
-    except ValueError as error:  # rows of different lengths
-        raise InputError("X is no matrix", expected="rows of one length", got=str(error)) from error
-
-
-def _real(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if values.dtype.kind not in "biuf":
-        raise InputError("X is no real numbers", got=f"dtype {values.dtype}")
-    return values
 
 
 def _scaled(values: Floats) -> Points:

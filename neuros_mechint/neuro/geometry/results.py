@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, label_logarithmic
+from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE, label_logarithmic
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class IntrinsicDimension(Result):
             at = float(start[int(self.attributes["chosen_scale"])])
             ax.errorbar(
                 [at], [self.dimension], [[self.dimension - low], [high - self.dimension]],
-                fmt="s", color="black", capsize=3, zorder=5, label=f"estimate {self.dimension:.3g}",
+                fmt="s", color=INK, capsize=3, zorder=5, label=f"estimate {self.dimension:.3g}",
             )  # fmt: skip
         ax.set_xscale("log")
         if reach:
@@ -97,8 +97,8 @@ class IntrinsicDimension(Result):
             lines.append(
                 f"{about['n_duplicates']} points repeat another one: they count in PCA and participation ratio only"
             )
-        if about["theiler_window"] is not None:
-            lines.append(_neighbours_in_time(about["theiler_window"], about["n_blocks"]))
+        if about["theiler"] is not None:
+            lines.append(_neighbours_in_time(about["theiler"], about["n_blocks"]))
         return lines
 
     def _across_scales(self, method: str) -> str:

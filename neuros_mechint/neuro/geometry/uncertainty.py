@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.neuro.geometry.points import Points
 
 
@@ -36,9 +37,7 @@ class Estimate(NamedTuple):
         >>> round(low, 2), round(high, 2)
         (1.8, 2.2)
         """
-        from scipy.stats import t
-
-        reach = float(t.ppf((1 + level) / 2, self.degrees)) * self.error
+        reach = t_reach(self.error, self.degrees, level)
         return max(0.0, self.value - reach), self.value + reach
 
 

@@ -16,12 +16,10 @@ from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics import SIGNIFICANT, TIE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_ROUNDING = 1e-10
 
 
 class CanonicalTest(Result):
@@ -105,7 +103,7 @@ def permute_canonical(
     # in canonical coordinates, taking the first components out is leaving out rows and columns
     x, y = np.ascontiguousarray((x @ left).T) / (len(x) - 1), y @ right.T
     exceeded, null = np.zeros(n_components, dtype=int), np.empty(n_permutations)
-    limits = observed[:n_components] ** 2 * (1 - _ROUNDING)
+    limits = observed[:n_components] ** 2 * (1 - TIE)
     for draw in range(n_permutations):
         product = x @ y[random.permutation(len(y))]
         null[draw] = _count_exceeded(product, limits, exceeded)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.correlations import column_correlations, constant_columns
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.joining import codes_of
 from neuros_mechint.core.random import SeedLike, generator
@@ -133,14 +134,8 @@ def correlations(x: Floats, y: Floats) -> Floats:
     >>> correlations(np.array([[1.0, 0], [2, 0], [3, 0]]), np.array([[2.0, 1], [4, 2], [6, 4]])).tolist()
     [1.0, 0.0]
     """
-    x_sizes, y_sizes = np.abs(x).max(0), np.abs(y).max(0)
-    x, y = x - x.mean(0), y - y.mean(0)
-    x_norms, y_norms = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
-    # what is left of a constant after its mean is rounding
-    rounding = 1e-13 * np.sqrt(len(x))
-    constant, empty = y_norms <= rounding * y_sizes, x_norms <= rounding * x_sizes
-    product = (x * y).sum(0) / np.where(constant | empty, 1.0, x_norms * y_norms)
-    return np.where(constant, np.nan, np.where(empty, 0.0, product))
+    predicts_nothing = constant_columns(x) & ~constant_columns(y)
+    return np.where(predicts_nothing, 0.0, column_correlations(x, y))
 
 
 def mean_over_folds(values: Sequence[Floats]) -> Floats:

@@ -16,6 +16,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.joining import label_array
 from neuros_mechint.core.labels import as_numpy
+from neuros_mechint.core.numbers import as_array
 from neuros_mechint.neuro.alignment.samples import Labels, label_order, same_kind
 
 CONDITION_AXES = ("condition", "other_condition")
@@ -214,7 +215,7 @@ def _labels(rdms: Any, name: str) -> tuple[Floats, Labels | None, Labels | None]
         lead = array.dims[0] if array.ndim == 3 else None
         names = _names(array[lead].values) if lead is not None and lead in array.coords else None
         array = array.values
-    values = as_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
+    values = as_array(array, name)
     if values.dtype.kind not in "biuf" or not 1 <= values.ndim <= 3:
         raise InputError(
             f"{name} holds no RDMs",

@@ -16,6 +16,7 @@ from neuros_mechint.neuro.biophysics.dale.signs import (
     DaleModule,
     SignedWeights,
     checked_mask,
+    put_back,
     refuse_wrong_signs,
     source_signs,
 )
@@ -144,7 +145,7 @@ class DalesLinear(DaleModule):
         """Put weights of the wrong sign, and those without a connection, back to zero, in place."""
         if self.parametrisation == "projected":
             weight = self.weight
-            weight.copy_((weight * self.signs).clamp(min=0) * self.signs)
+            put_back(weight, self.signs)
             if self.mask is not None:
                 weight.mul_(self.mask)
 

@@ -93,6 +93,23 @@ def source_signs(n_sources: int, excitatory_fraction: float = 0.8) -> torch.Tens
     return torch.where(torch.arange(n_sources) < n_excitatory, 1.0, -1.0)
 
 
+@torch.no_grad()
+def put_back(weights: torch.Tensor, signs: torch.Tensor) -> None:
+    """Put weights ``(n_targets, n_sources)`` that are not of their source's sign back to zero, in place.
+
+    This trains better than a rectifier of free weights: a weight that was stopped at zero can still grow again.
+
+    Examples
+    --------
+    >>> weights = torch.tensor([[1.0, 2.0], [-3.0, -4.0]])
+    >>> put_back(weights, torch.tensor([1.0, -1.0]))
+    >>> weights
+    tensor([[ 1., -0.],
+            [ 0., -4.]])
+    """
+    weights.copy_((weights * signs).clamp(min=0) * signs)
+
+
 def checked_mask(mask: Any, n_targets: int, n_sources: int) -> torch.Tensor | None:
     """Return where there are connections as a bool tensor, or None for everywhere.
 

@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import torch
 
 from neuros_mechint.core.errors import OptionError
+from neuros_mechint.neuro.biophysics.neurons.arithmetic import exp, where
 from neuros_mechint.neuro.biophysics.neurons.base import (
     Brian2Text,
     PointNeuron,
     Spike,
     State,
+    free_spikes,
     hard_spike,
     reset_to,
     still_waiting,
@@ -118,13 +120,13 @@ class AdEx(PointNeuron):
         """Advance by ``dt`` ms, find who spikes, and reset them (see `PointNeuron.step`)."""
         v, w, waiting = state["v"], state["w"], state["refractory"]
         driven = current if conductance is None else current - conductance * v
-        upstroke = self.slope * torch.exp((v - self.threshold) / self.slope)
+        upstroke = self.slope * exp((v - self.threshold) / self.slope)
         after = v + dt / self.capacitance * (self.leak * (self.rest - v + upstroke) - w + driven)
         adapted = w + dt / self.tau_w * (self.a * (v - self.rest) - w)
         if self.refractory:
             free = waiting < 0.5 * dt
-            after = torch.where(free, after, v)
-            spikes = spike(after - self.peak) * free
+            after = where(free, after, v)
+            spikes = free_spikes(after - self.peak, free, spike)
             waiting = still_waiting(waiting, spikes, self.refractory, dt)
         else:
             spikes = spike(after - self.peak)

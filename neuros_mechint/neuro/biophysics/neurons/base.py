@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -11,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.neuro.biophysics.neurons.arithmetic import like, not_negative, where
 
 State = Mapping[str, torch.Tensor]
 """Value of each state variable, by name; all of one shape ``(..., n_neurons)``."""
@@ -27,7 +27,7 @@ def hard_spike(above: torch.Tensor) -> torch.Tensor:
     >>> hard_spike(torch.tensor([-1.0, 0.0, 2.0]))
     tensor([0., 0., 1.])
     """
-    return (above > 0).to(above.dtype)
+    return like(above > 0, above)
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class PointNeuron(ABC):
 
     The dynamics hold the input constant over a time step. Synapses enter as ``current - conductance * v``: a
     conductance of reversal potential ``E`` adds itself to ``conductance`` and ``E`` times itself to ``current``.
+    The equations take NumPy's arrays as well, where no gradients are wanted.
     Times are in ms, potentials in mV, currents in pA, conductances in nS, capacitances in pF. Parameters may be
     tensors that broadcast to ``(n_neurons,)``: neurons that differ, or that learn.
     """
@@ -181,16 +182,16 @@ class PointNeuron(ABC):
         return constants
 
 
-def decay_factor(dt: float, rate: Any) -> Any:
-    """Return ``exp(-dt * rate)``, of a number or a tensor."""
-    return torch.exp(-dt * rate) if isinstance(rate, torch.Tensor) else math.exp(-dt * rate)
+def free_spikes(above: torch.Tensor, free: torch.Tensor, spike: Spike) -> torch.Tensor:
+    """Return the spikes of the neurons that are free to fire."""
+    return like((above > 0) & free, above) if spike is hard_spike else spike(above) * free
 
 
 def reset_to(v: torch.Tensor, spikes: torch.Tensor, potential: Any, spike: Spike) -> torch.Tensor:
     """Return the potential after the reset; with a surrogate gradient the reset is differentiable as well."""
     if spike is not hard_spike:
         return v * (1 - spikes) + potential * spikes  # exactly the one or the other where spikes are 0 or 1
-    return torch.where(spikes > 0, potential, v)
+    return where(spikes > 0, potential, v)
 
 
 def still_waiting(waiting: torch.Tensor, spikes: torch.Tensor, refractory: float, dt: float) -> torch.Tensor:
@@ -198,4 +199,4 @@ def still_waiting(waiting: torch.Tensor, spikes: torch.Tensor, refractory: float
 
     Brian2 counts the step of the spike as the first one of waiting.
     """
-    return (torch.where(spikes > 0, refractory, waiting) - dt).clamp_(min=0)
+    return not_negative(where(spikes > 0, refractory, waiting) - dt)

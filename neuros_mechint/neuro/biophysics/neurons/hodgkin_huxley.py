@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import torch
 
 from neuros_mechint.core.errors import check_option
+from neuros_mechint.neuro.biophysics.neurons.arithmetic import exp, exprel, sigmoid
 from neuros_mechint.neuro.biophysics.neurons.base import (
     Brian2Text,
     PointNeuron,
     Spike,
     State,
-    decay_factor,
     hard_spike,
 )
 
@@ -160,7 +160,7 @@ class HodgkinHuxley(PointNeuron):
         for name, (alpha, beta) in self._gates(v).items():
             rate = alpha + beta
             towards = alpha / rate
-            after[name] = towards + (state[name] - towards) * decay_factor(dt, rate)
+            after[name] = towards + (state[name] - towards) * exp(-dt * rate)
         open_sodium, open_potassium = self.sodium * (m * m * m) * h, self.potassium * (n * n) * (n * n)
         total = self.leak + open_sodium + open_potassium
         pull = self.leak * self.leak_reversal + open_sodium * self.sodium_reversal
@@ -168,7 +168,7 @@ class HodgkinHuxley(PointNeuron):
         if conductance is not None:
             total = total + conductance
         towards = pull / total
-        potential = towards + (v - towards) * decay_factor(dt, total / self.capacitance)
+        potential = towards + (v - towards) * exp(-dt * (total / self.capacitance))
         spikes = spike(potential - self.fires_at) * (v <= self.fires_at)
         return {"v": potential, **after}, spikes
 
@@ -196,22 +196,16 @@ class HodgkinHuxley(PointNeuron):
 def _squid_rates(v: torch.Tensor, shift: float) -> dict[str, Rates]:
     del shift  # is of the other kinetics
     return {
-        "m": (1 / _exprel((v + 40) / -10), 4 * torch.exp((v + 65) / -18)),
-        "h": (0.07 * torch.exp((v + 65) / -20), torch.sigmoid((v + 35) / 10)),
-        "n": (0.1 / _exprel((v + 55) / -10), 0.125 * torch.exp((v + 65) / -80)),
+        "m": (1 / exprel((v + 40) / -10), 4 * exp((v + 65) / -18)),
+        "h": (0.07 * exp((v + 65) / -20), sigmoid((v + 35) / 10)),
+        "n": (0.1 / exprel((v + 55) / -10), 0.125 * exp((v + 65) / -80)),
     }
 
 
 def _traub_miles_rates(v: torch.Tensor, shift: float) -> dict[str, Rates]:
     above = v - shift
     return {
-        "m": (1.28 / _exprel((13 - above) / 4), 1.4 / _exprel((above - 40) / 5)),
-        "h": (0.128 * torch.exp((17 - above) / 18), 4 * torch.sigmoid((above - 40) / 5)),
-        "n": (0.16 / _exprel((15 - above) / 5), 0.5 * torch.exp((10 - above) / 40)),
+        "m": (1.28 / exprel((13 - above) / 4), 1.4 / exprel((above - 40) / 5)),
+        "h": (0.128 * exp((17 - above) / 18), 4 * sigmoid((above - 40) / 5)),
+        "n": (0.16 / exprel((15 - above) / 5), 0.5 * exp((10 - above) / 40)),
     }
-
-
-def _exprel(x: torch.Tensor) -> torch.Tensor:
-    """Return (e^x - 1) / x, which is 1 where x is 0."""
-    near = x.abs() < 1e-12
-    return torch.where(near, 1.0, torch.expm1(x) / torch.where(near, 1.0, x))

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import torch
 
 from neuros_mechint.core.errors import OptionError
+from neuros_mechint.neuro.biophysics.neurons.arithmetic import exp, where
 from neuros_mechint.neuro.biophysics.neurons.base import (
     Brian2Text,
     PointNeuron,
     Spike,
     State,
-    decay_factor,
+    free_spikes,
     hard_spike,
     reset_to,
     still_waiting,
@@ -107,13 +108,13 @@ class LIF(PointNeuron):
         if conductance is not None:
             gain = 1 + self.resistance * conductance
             towards, rate = towards / gain, gain * rate
-        after = towards + (v - towards) * decay_factor(dt, rate)
+        after = towards + (v - towards) * exp(-dt * rate)
         if not self.refractory:
             spikes = spike(after - self.threshold)
             return {"v": reset_to(after, spikes, self.reset, spike), "refractory": waiting}, spikes
         free = waiting < 0.5 * dt  # up to rounding
-        after = torch.where(free, after, v)
-        spikes = spike(after - self.threshold) * free
+        after = where(free, after, v)
+        spikes = free_spikes(after - self.threshold, free, spike)
         waiting = still_waiting(waiting, spikes, self.refractory, dt)
         return {"v": reset_to(after, spikes, self.reset, spike), "refractory": waiting}, spikes
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from neuros_mechint.core.activations import Activations
@@ -51,31 +53,40 @@ def simulate_neurons(neuron: PointNeuron, current: Any, dt: float, record: Seque
     given = _as_current(current)
     neuron.check_step(dt)
     n_samples, n_times, n_neurons = given.shape
-    state = neuron.initial_state(n_samples, n_neurons, dtype=given.dtype)
+    state: dict[str, Any] = neuron.initial_state(n_samples, n_neurons, dtype=given.dtype)
     for name in record:
         check_option("variable to record", name, list(state))
-    kept = {name: given.new_empty(n_samples, n_times, n_neurons) for name in record}
-    fired = torch.empty(given.shape, dtype=torch.bool)
-    with torch.no_grad():
+    state = {name: values.numpy() for name, values in state.items()}
+    currents: Any = given.numpy()
+    kept = {name: np.empty_like(currents) for name in record}
+    fired = np.empty(given.shape, dtype=bool)
+    on_arrays = _on_arrays(neuron)
+    with np.errstate(all="ignore"):  # what leaves all bounds is refused below
         for time in progress_bar(range(n_times), description="simulation"):
-            state, spikes = neuron.step(state, given[:, time], dt)
-            fired[:, time] = spikes
+            state, fired[:, time] = on_arrays.step(state, currents[:, time], dt)
             for name, values in kept.items():
                 values[:, time] = state[name]
-    if not bool(torch.isfinite(state[next(iter(state))]).all()):
+    if not np.isfinite(state[next(iter(state))]).all():
         raise InputError(
             f"{type(neuron).__name__} leaves all bounds",
             expected="finite potentials",
             fix="make dt shorter, or the currents smaller",
         )
-    tensors = {"spikes": fired, **kept}
+    tensors = {name: torch.from_numpy(values) for name, values in {"spikes": fired, **kept}.items()}
     times = [time * dt for time in range(n_times)]
     return Activations(tensors, dict.fromkeys(tensors, ("sample", "time", "unit")), {"time": times})
 
 
+def _on_arrays(neuron: PointNeuron) -> PointNeuron:
+    """Return the neuron with arrays in place of tensors."""
+    own = {field.name: getattr(neuron, field.name) for field in fields(neuron)}
+    arrays = {name: one.detach().numpy() for name, one in own.items() if isinstance(one, torch.Tensor)}
+    return replace(neuron, **arrays)
+
+
 def _as_current(current: Any) -> torch.Tensor:
     try:
-        given = torch.as_tensor(current).detach()
+        given = torch.as_tensor(current).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError("currents are no numbers", got=type(current).__name__) from error
     if given.ndim != 3 or not given.numel() or given.is_complex():
@@ -84,7 +95,7 @@ def _as_current(current: Any) -> torch.Tensor:
             expected="real numbers (n_samples, n_times, n_neurons), in pA",
             got=f"shape {tuple(given.shape)} of {given.dtype}",
         )
-    given = given if given.is_floating_point() else given.double()
+    given = given if given.dtype in (torch.float32, torch.float64) else given.double()
     if not bool(torch.isfinite(given).all()):
         raise InputError("currents are not finite", expected="finite numbers, in pA")
     return given

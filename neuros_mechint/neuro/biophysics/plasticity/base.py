@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from neuros_mechint.core.errors import InputError, OptionError, number
+from neuros_mechint.core.numbers import graph_tensor, refuse_not_finite
 
 Traces = Mapping[str, torch.Tensor]
 """What a rule remembers of the past, by name: per source ``(n_source,)`` or per target ``(n_target,)``."""
@@ -135,18 +135,11 @@ def decay(dt: float, tau: float) -> float:
 
 def finite(name: str, values: Any, n_axes: int | None = None) -> torch.Tensor:
     """Return values as real torch numbers, of ``n_axes`` axes if that is given; raise `InputError` on anything else."""
-    try:
-        tensor = torch.as_tensor(values if hasattr(values, "dtype") else np.asarray(values, dtype=float))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} are no numbers", got=repr(values)) from error
-    if tensor.is_complex():
-        raise InputError(f"{name} are complex", expected="real numbers", got=str(tensor.dtype))
+    tensor = graph_tensor(values, name)
     if not tensor.numel() or tensor.ndim != (tensor.ndim if n_axes is None else n_axes):
         expected = "at least one number" if n_axes is None else f"{n_axes} axes"
         raise InputError(f"{name} have the wrong shape", expected=expected, got=f"shape {tuple(tensor.shape)}")
-    tensor = tensor if tensor.is_floating_point() else tensor.double()
-    if not bool(torch.isfinite(tensor).all()):
-        raise InputError(f"{name} are not finite", expected="finite numbers", fix="remove NaN and infinity")
+    refuse_not_finite(tensor, name)
     return tensor
 
 

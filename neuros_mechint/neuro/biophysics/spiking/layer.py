@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from neuros_mechint.core.errors import InputError, OptionError, check_option
-from neuros_mechint.neuro.biophysics.neurons.base import PointNeuron, decay_factor
+from neuros_mechint.neuro.biophysics.neurons.arithmetic import exp
+from neuros_mechint.neuro.biophysics.neurons.base import PointNeuron
 from neuros_mechint.neuro.biophysics.neurons.lif import LIF
 from neuros_mechint.neuro.biophysics.spiking.fused import LayerPlan, spikes_of_layer
 from neuros_mechint.neuro.biophysics.spiking.surrogate import Surrogate
@@ -132,13 +133,19 @@ class SpikingLayer(nn.Module):
         -------
         torch.Tensor of shape (time, sample, n_units)
         """
-        arriving = nn.functional.linear(self._delayed(below), self.weight)
+        arriving = self._arriving(self._delayed(below))
         if self._plain():
             neuron = self.current_neuron()
             assert isinstance(neuron, LIF)
-            decay = torch.as_tensor(decay_factor(self.dt, 1 / neuron.tau), dtype=arriving.dtype, device=arriving.device)
+            decay = torch.as_tensor(exp(-self.dt * (1 / neuron.tau)), dtype=arriving.dtype, device=arriving.device)
             return spikes_of_layer(arriving, decay, self.bias, self.recurrent_weight, self._plan(neuron))
         return self._in_steps(arriving)
+
+    def _arriving(self, spikes: torch.Tensor) -> torch.Tensor:
+        if spikes.is_contiguous():
+            return nn.functional.linear(spikes, self.weight)
+        # what came as (sample, time, n_sources) would be copied to be multiplied in the order of time
+        return nn.functional.linear(spikes.transpose(0, 1), self.weight).transpose(0, 1)
 
     def _delayed(self, below: torch.Tensor) -> torch.Tensor:
         if not self.delay:

@@ -10,12 +10,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.correlations import column_correlations
 from neuros_mechint.core.errors import InputError, check_option, number, whole
-from neuros_mechint.core.figures.colours import PALE, PALETTE
+from neuros_mechint.core.figures.colours import MUTED_INK, PALE, PALETTE
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import p_of_draws
 from neuros_mechint.neuro.alignment.linear.cka import CKA
 from neuros_mechint.neuro.circuits.comparison.matching import best_matching
 from neuros_mechint.neuro.circuits.comparison.roles import roles
@@ -62,10 +64,10 @@ class CircuitComparison(Result):
     def _draw(self, ax: Axes) -> None:
         places = np.arange(self.data.sizes["measure"])[::-1]
         ax.barh(places, self.data["similarity"], color=PALETTE[0], height=0.5, label="the two circuits")
-        spread = {"fmt": "o", "color": PALE, "markeredgecolor": "black", "ecolor": "black", "capsize": 3}
+        spread = {"fmt": "o", "color": PALE, "markeredgecolor": MUTED_INK, "ecolor": MUTED_INK, "capsize": 3}
         ax.errorbar(self.data["null_mean"], places, xerr=2 * self.data["null_sd"], label="rearranged, ± 2 sd", **spread)
         ax.set_yticks(places, [f"{name}{self._doubt(name)}" for name in self.data["measure"].values])
-        ax.axvline(0, color="black", linewidth=0.8)
+        ax.axvline(0, color=MUTED_INK, linewidth=0.8)
         ax.set_xlabel("similarity (1: equal)")
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -173,7 +175,7 @@ def compare_circuits(
             )
         ]
     )
-    p = np.where(np.isnan(found), np.nan, ((nulls >= found - 1e-12).sum(0) + 1) / (n_permutations + 1))
+    p = p_of_draws(found, nulls, size=1.0)
     if match == "names":  # the spectrum is the same in any order
         spectral = list(_MEASURES).index("spectral similarity")
         p[spectral] = nulls[:, spectral] = np.nan
@@ -246,13 +248,8 @@ def _similarities(own: Floats, other: Floats, threshold: float) -> Floats:
     a, b = _edges(own, threshold), _edges(other, threshold)
     either = ((a != 0) | (b != 0)).sum()
     shared = ((a == b) & (a != 0)).sum() / either if either else np.nan
-    return np.array([_correlation(own, other), shared, _cka(roles(own), roles(other)), 1 - _spectral(own, other)])
-
-
-def _correlation(own: Floats, other: Floats) -> float:
-    if np.ptp(own) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    return float(np.corrcoef(own.ravel(), other.ravel())[0, 1])
+    alike = column_correlations(own.ravel(), other.ravel()).item()
+    return np.array([alike, shared, _cka(roles(own), roles(other)), 1 - _spectral(own, other)])
 
 
 def _cka(own: Floats, other: Floats) -> float:

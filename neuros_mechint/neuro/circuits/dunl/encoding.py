@@ -9,10 +9,11 @@ from torch.nn.functional import pad
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.neuro.circuits.dunl.amplitudes import Problem, any_amplitude, newton
 from neuros_mechint.neuro.circuits.dunl.kernel_steps import Kernels
 from neuros_mechint.neuro.circuits.dunl.links import MOST_LOG_RATE, link_of
-from neuros_mechint.neuro.circuits.dunl.observations import observations, real_numbers
+from neuros_mechint.neuro.circuits.dunl.observations import observations
 
 LEAST_GAIN = 6.0
 """Nats of likelihood that an event must bring, for it is improbable in itself: one in 400 bins has the odds exp(-6)."""
@@ -104,7 +105,7 @@ def decode_events(counts: npt.ArrayLike, kernels: npt.ArrayLike, baseline: npt.A
     >>> np.argwhere(decode_events(counts, np.ones((1, 4)), 0.0)).tolist()
     [[0, 0, 6]]
     """
-    shapes, levels = real_numbers(kernels, "kernels"), real_numbers(baseline, "baselines").ravel()
+    shapes, levels = real_array(kernels, "kernels"), real_array(baseline, "baselines").ravel()
     if shapes.ndim != 2 or not shapes.size or np.abs(shapes).max() > MOST_LOG_RATE:
         raise InputError(
             "these are no kernels",

@@ -11,6 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.permutation import permutation_test
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
@@ -18,7 +19,6 @@ from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p
 from neuros_mechint.neuro.alignment.linear.encoding import pooled_r2
 from neuros_mechint.neuro.alignment.linear.held_out import folds
-from neuros_mechint.neuro.circuits.dunl.observations import real_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +145,7 @@ def mixed_selectivity(
     >>> mixed_selectivity(codes, {"reward": reward, "side": side}).selectivity
     ['pure', 'mixed']
     """
-    values = real_numbers(codes, "codes")
+    values = real_array(codes, "codes")
     amplitudes = _amplitudes(values)
     n_neurons, n_trials, n_kernels = amplitudes.shape
     names, design = _design(variables, n_trials)
@@ -229,7 +229,7 @@ def _numbers(name: str, values: npt.ArrayLike) -> Floats:
     """Return values as numbers; of text, say how to make it numbers."""
     labels = _text_labels(values)
     if not labels:
-        return real_numbers(values, f"values of {name}")
+        return real_array(values, f"values of {name}")
     own = ", ".join(f'"{name} {label}": (np.asarray(labels) == {label!r}).astype(float)' for label in labels[1:3])
     raise InputError(
         f"values of {name} are text",

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.labels import as_numpy, refuse_masked
+from neuros_mechint.core.numbers import real_array, refuse_masked
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.trials import by_trial_and_time
 from neuros_mechint.neuro.circuits.dunl.links import Link
@@ -82,12 +82,12 @@ def observations(counts: Any, link: Link, kernel_length: int, fewest_trials: int
     bin_width, neurons = None, None
     if isinstance(array, xr.DataArray):
         values, axes = by_trial_and_time(array, "counts")
-        values, one_neuron = np.moveaxis(real_numbers(values, "counts"), -1, 0), not axes
+        values, one_neuron = np.moveaxis(real_array(values, "counts"), -1, 0), not axes
         rate = array.attrs.get("sampling_rate")
         bin_width = None if rate is None else 1 / float(rate)
         neurons = array[axes[0]].values.tolist() if len(axes) == 1 and axes[0] in array.coords else None
     else:
-        values = real_numbers(array, "counts")
+        values = real_array(array, "counts")
         if values.ndim not in (2, 3):
             raise InputError(
                 "it is not clear which axis of counts is which",
@@ -100,46 +100,6 @@ def observations(counts: Any, link: Link, kernel_length: int, fewest_trials: int
     _check_values(values, link)
     _check_sizes(values.shape, kernel_length, fewest_trials)
     return Observations(torch.from_numpy(np.ascontiguousarray(values)), one_neuron, bin_width, neurons)
-
-
-def real_numbers(values: Any, name: str) -> Floats:
-    """Return a fresh array of finite real numbers.
-
-    Raises
-    ------
-    InputError
-        A mask or an imaginary part, which would be lost; rows of different lengths, text, NaN.
-
-    Examples
-    --------
-    >>> real_numbers([[True, False]], "spikes").tolist()
-    [[1.0, 0.0]]
-    """
-    _refuse_masks(values, name)
-    try:
-        array = as_numpy(values) if isinstance(values, torch.Tensor) else np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths, sparse tensors
-        raise InputError(f"{name} are no array", expected="numbers in rows of one length", got=str(error)) from error
-    if array.dtype.kind not in "biuf":
-        raise InputError(
-            f"{name} are no real numbers",
-            got=f"{type(values).__name__} of dtype {array.dtype}",
-            fix="pass their real part or their size" if array.dtype.kind == "c" else None,
-        )
-    with np.errstate(over="ignore"):  # of longer floats, which are refused as infinite
-        array = array.astype(np.float64)
-    wrong = int((~np.isfinite(array)).sum())
-    if wrong:
-        raise InputError(f"{name} have NaN or infinite values", expected="finite numbers", got=f"{wrong} of them")
-    return array
-
-
-def _refuse_masks(values: Any, name: str) -> None:
-    """Refuse masked arrays, those in lists too."""
-    refuse_masked(values, name)
-    for part in values if isinstance(values, list | tuple) else ():
-        if isinstance(part, list | tuple | np.ma.MaskedArray):
-            _refuse_masks(part, name)
 
 
 def _check_values(values: Floats, link: Link) -> None:
@@ -245,11 +205,11 @@ def event_mask(events: Any, n_kernels: int, n_trials: int, n_times: int) -> torc
     >>> event_mask([[[2], [0, 4]]], 1, 2, 5).nonzero().tolist()
     [[0, 0, 2], [1, 0, 0], [1, 0, 4]]
     """
-    _refuse_masks(events, "events")
+    refuse_masked(events, "events")
     if not isinstance(events, xr.DataArray | torch.Tensor | np.ndarray):
         mask = _from_times(events, n_kernels, n_trials, n_times)
     else:
-        given = real_numbers(events, "events")
+        given = real_array(events, "events")
         rows = given.ndim == 2 and given.shape[1] == 3 != n_times
         mask = (_from_rows if rows else _from_booleans)(given, (n_kernels, n_trials, n_times))
     for kernel, its_own in enumerate(mask):
@@ -312,7 +272,7 @@ def _is_flat(times: Any) -> bool:
 
 
 def _bins(times: Any, n_times: int, where: str) -> npt.NDArray[np.intp]:
-    bins = real_numbers(times, f"event times in {where}")
+    bins = real_array(times, f"event times in {where}")
     if np.asarray(times).dtype.kind == "b":  # 0 and 1 would be read as the first two bins
         raise InputError("events are a list of booleans", expected="times in bins", fix="pass np.array(events)")
     if bins.ndim != 1 or (bins != np.round(bins)).any() or (bins < 0).any() or (bins >= n_times).any():

@@ -10,10 +10,10 @@ import torch
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.circuits.dunl.encoding import greedy_codes
 from neuros_mechint.neuro.circuits.dunl.kernel_steps import Kernels
-from neuros_mechint.neuro.circuits.dunl.observations import real_numbers
 
 _SEEN = 0.75
 _LEAST_CONSTANT = 0.05
@@ -120,7 +120,7 @@ def match_kernels(found: npt.ArrayLike, true: npt.ArrayLike) -> KernelMatch:
     """
     from scipy.optimize import linear_sum_assignment
 
-    found, true = real_numbers(found, "found kernels"), real_numbers(true, "true kernels")
+    found, true = real_array(found, "found kernels"), real_array(true, "true kernels")
     if found.ndim != 2 or true.ndim != 2 or not true.size or not found.size or len(found) < len(true):
         raise InputError(
             "these kernels cannot be matched",
@@ -214,7 +214,7 @@ def score_events(
     >>> scores.recall.tolist(), scores.precision.tolist()
     ([0.5], [0.5])
     """
-    codes, true_codes = real_numbers(codes, "codes"), real_numbers(true_codes, "true codes")
+    codes, true_codes = real_array(codes, "codes"), real_array(true_codes, "true codes")
     tolerance = whole("tolerance", tolerance, 0)
     if codes.ndim < 2 or codes.shape[:-2] != true_codes.shape[:-2] or codes.shape[-1] != true_codes.shape[-1]:
         raise InputError(

@@ -10,8 +10,8 @@ import xarray as xr
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.labels import counts_observations
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.recordings.recording import Recording
-from neuros_mechint.neuro.circuits.latent.checks import real_numbers
 
 OTHER_FEATURES = ("input", "output", "node")
 """Axes that count features here, beside those of a recording."""
@@ -46,7 +46,7 @@ def split_signed_channels(signals: Any) -> Any:
     >>> split_signed_channels(named)["input"].values.tolist()
     ['motion +', 'motion -']
     """
-    values = real_numbers(signals, "signals")
+    values = real_array(signals, "signals", finite=False)
     if not values.ndim or not np.isfinite(values).all():
         raise InputError(
             "signals are no finite channels",

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.correlations import column_correlations
 
 
 def order_of_nodes(embedding: Floats, reference: Floats) -> npt.NDArray[np.int64]:
@@ -35,13 +36,11 @@ def order_of_nodes(embedding: Floats, reference: Floats) -> npt.NDArray[np.int64
 
 
 def correlation(connectivity: Floats, reference: Floats) -> float:
-    """Return the correlation of two connectivities over all pairs of nodes; 0 where one of them does not vary.
+    """Return the correlation of two connectivities over all pairs of nodes; NaN where one of them does not vary.
 
     Examples
     --------
     >>> round(correlation(np.array([[0.0, 1.0], [0.5, 0.0]]), np.array([[0.0, 2.0], [1.0, 0.0]])), 6)
     1.0
     """
-    first, second = (values.ravel() - values.mean() for values in (connectivity, reference))
-    size = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / size if size > 0 else 0.0
+    return column_correlations(connectivity.ravel(), reference.ravel()).item()

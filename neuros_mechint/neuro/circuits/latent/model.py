@@ -10,11 +10,11 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, number, whole
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.circuits.latent.channels import channel_names
-from neuros_mechint.neuro.circuits.latent.checks import real_numbers
 from neuros_mechint.neuro.circuits.latent.doubts import doubts
 from neuros_mechint.neuro.circuits.latent.dynamics import simulate
 from neuros_mechint.neuro.circuits.latent.fitting import fit_circuit
@@ -229,7 +229,7 @@ class LatentCircuitModel(Parameterised):
         activity: Any,
         outputs: Any,
         conditions: Any = None,
-        n_folds: int = 3,
+        cv: int = 3,
         progress: bool = True,
     ) -> LatentCircuit:
         """Return the circuit with what it predicts of held-out conditions, and how it fares without each part of them.
@@ -238,7 +238,7 @@ class LatentCircuitModel(Parameterised):
         ----------
         inputs, activity, outputs, conditions
             As for `fit`.
-        n_folds : int
+        cv : int
             At least 2. Conditions are dealt to so many folds; the mean of each is predicted by a circuit fitted to the
             others, whose connectivity is correlated with that of the whole.
         progress : bool
@@ -254,14 +254,15 @@ class LatentCircuitModel(Parameterised):
             As for `fit`, or fewer conditions than folds.
         """
         seen = observations(inputs, activity, outputs, conditions)
-        folds = folds_of_conditions(seen, n_folds, generator(self.seed))
+        folds = folds_of_conditions(seen, cv, generator(self.seed))
         whole_fit = type(self)(**self.get_params()).fit_observations(seen, warn=False)
         scores, alike = [], []
         for fitted, held in progress_bar(folds, description="holding out", enabled=progress):
             part = type(self)(**self.get_params()).fit_observations(seen.chosen(fitted), warn=False)
             scores.append(part.score(*seen.chosen(held).averaged()[:3]))
             order = order_of_nodes(part.embedding_, whole_fit.embedding_)
-            alike.append(correlation(part.connectivity_[np.ix_(order, order)], whole_fit.connectivity_))
+            wiring = correlation(part.connectivity_[np.ix_(order, order)], whole_fit.connectivity_)
+            alike.append(float(np.nan_to_num(wiring)))  # a wiring that does not vary holds nothing of the other
         return latent_circuit(whole_fit, held_out=scores, alike=alike)
 
     def predict(self, inputs: Any) -> Prediction:
@@ -382,7 +383,7 @@ def _check_enough(seen: Observations, n_nodes: int) -> None:
 def _signs(source_signs: Any, n_nodes: int) -> Floats:
     if source_signs is None:
         return np.zeros(n_nodes)
-    signs = real_numbers(source_signs, "source_signs")
+    signs = real_array(source_signs, "source_signs", finite=False)
     if signs.shape != (n_nodes,) or not np.isin(signs, (-1, 0, 1)).all():
         raise OptionError(
             "source_signs are no signs of the nodes",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import CapabilityError, InputError
 from neuros_mechint.core.labels import as_numpy
-from neuros_mechint.neuro.circuits.latent.checks import real_numbers
+from neuros_mechint.core.numbers import real_array
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ def run_copy(module: torch.nn.Module, name: str, change: torch.Tensor, inputs: t
             got=f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__,
             fix="write a function of your own: change -> outputs",
         )
-    return real_numbers(as_numpy(found), "outputs of the module")
+    return real_array(as_numpy(found), "outputs of the module", finite=False)
 
 
 def check_trials_apart(module: torch.nn.Module, name: str, weights: torch.Tensor, inputs: torch.Tensor) -> None:

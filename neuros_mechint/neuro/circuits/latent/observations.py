@@ -13,9 +13,9 @@ import xarray as xr
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.labels import counts_observations
+from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.neuro.circuits.latent.channels import OTHER_FEATURES, channel_names
-from neuros_mechint.neuro.circuits.latent.checks import as_array
 from neuros_mechint.neuro.dynamics.trajectories import trajectories
 
 
@@ -147,7 +147,7 @@ def folds_of_conditions(
     >>> [held.tolist() for _, held in folds_of_conditions(seen, 3, np.random.default_rng(0))]
     [[1], [2], [0]]
     """
-    n_folds = whole("n_folds", n_folds, 2)
+    n_folds = whole("cv", n_folds, 2)
     if seen.n_conditions < n_folds:
         raise InputError("fewer conditions than folds", expected=f"at least {n_folds}", got=seen.n_conditions)
     dealt = random.permutation(np.arange(seen.n_conditions) % n_folds)[seen.conditions]

@@ -12,11 +12,11 @@ import xarray as xr
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, number, whole
 from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.neuro.circuits.latent.checks import real_numbers
 from neuros_mechint.neuro.circuits.latent.dynamics import simulate
 from neuros_mechint.neuro.circuits.latent.matching import correlation
 from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
@@ -202,7 +202,7 @@ def latent_perturbation_test(
     true = network.changes(model.embedding_, strength)
     others = _other_directions(model.embedding_, n_controls, random)
     controls = [
-        correlation(predicted, network.changes(directions, strength))
+        _pooled(predicted, network.changes(directions, strength))
         for directions in progress_bar(others, description="changing along other directions", enabled=progress)
     ]
     arguments = {"size": size, "network_alpha": network_alpha, "n_controls": n_controls, "inputs": driven}
@@ -262,7 +262,7 @@ def changed_run(
     check_trials_apart(module, name, weights, given)
 
     def run(change: Floats) -> Floats:
-        added = real_numbers(change, "the change")
+        added = real_array(change, "the change", finite=False)
         if added.shape != weights.shape:
             raise InputError("the change does not fit the weights", expected=tuple(weights.shape), got=added.shape)
         found = run_copy(module, name, torch.as_tensor(added, dtype=weights.dtype, device=weights.device), given)
@@ -270,7 +270,7 @@ def changed_run(
         late[:, 1:] = found[:, :-1]
         if read is None:
             return late
-        taken = real_numbers(read(late), "what read returns")
+        taken = real_array(read(late), "what read returns", finite=False)
         if taken.ndim != 3 or taken.shape[:2] != late.shape[:2]:
             raise InputError(
                 "read does not return outputs of each trial and time",
@@ -303,7 +303,7 @@ class _Network(NamedTuple):
 
 
 def _checked(outputs: Any, shape: tuple[int, ...]) -> Floats:
-    found = real_numbers(outputs, "outputs of the network")
+    found = real_array(outputs, "outputs of the network", finite=False)
     if found.shape != shape or not np.isfinite(found).all():
         raise InputError(
             "the network has other outputs than the circuit",
@@ -332,6 +332,11 @@ def _predicted(model: LatentCircuitModel, inputs: Floats, change: float) -> Floa
     return np.stack(found)
 
 
+def _pooled(predicted: Floats, true: Floats) -> float:
+    """Return the correlation of all changes; 0 where nothing changes, for then nothing is predicted."""
+    return float(np.nan_to_num(correlation(predicted, true)))
+
+
 def _judged(
     model: LatentCircuitModel, predicted: Floats, true: Floats, controls: list[float], provenance: Provenance
 ) -> PerturbationTest:
@@ -343,7 +348,6 @@ def _judged(
         return np.sqrt(np.square(values).mean((1, 2, 3))).reshape(square)
 
     single = np.array([correlation(*pair) for pair in zip(predicted, true, strict=True)]).reshape(square)
-    single[(sized(predicted) == 0) | (sized(true) == 0)] = np.nan
     strong = np.abs(predicted) > np.median(np.abs(predicted[predicted != 0]))
     agreement = float((np.sign(predicted) == np.sign(true))[strong].mean()) if strong.any() else float("nan")
 
@@ -354,7 +358,7 @@ def _judged(
             "correlation": (_PAIR, single, alike),
             "predicted_size": (_PAIR, sized(predicted), large),
             "network_size": (_PAIR, sized(true), large),
-            "overall": ((), correlation(predicted, true), alike),
+            "overall": ((), _pooled(predicted, true), alike),
             "sign_agreement": ((), agreement, {"long_name": "share of changes of the right sign", "units": "1"}),
             "random": ("control", controls[: len(controls) // 2], alike),
             "turned": ("control", controls[len(controls) // 2 :], alike),

@@ -66,7 +66,7 @@ def select_latent_size(
     sizes: Sequence[int],
     conditions: Any = None,
     alpha: float | None = 0.2,
-    n_folds: int = 3,
+    cv: int = 3,
     seed: SeedLike = 0,
     progress: bool = True,
 ) -> LatentSizes:
@@ -84,8 +84,8 @@ def select_latent_size(
         Numbers of nodes, at least two different ones.
     alpha : float or None
         As for the model.
-    n_folds : int
-        At least 2.
+    cv : int
+        Folds of the conditions, at least 2.
     seed : int or numpy.random.Generator
         For the folds and the fits.
     progress : bool
@@ -112,12 +112,12 @@ def select_latent_size(
     >>> states = simulate(wiring, np.eye(3, 2), inputs, alpha=0.2)
     >>> activity = states @ np.linalg.qr(random.standard_normal((10, 3)))[0].T
     >>> activity += 0.01 * random.standard_normal(activity.shape)
-    >>> select_latent_size(inputs, activity, states[:, :, 2:], sizes=[2, 3], n_folds=2).chosen
+    >>> select_latent_size(inputs, activity, states[:, :, 2:], sizes=[2, 3], cv=2).chosen
     3
     """
     seen, random = observations(inputs, activity, outputs, conditions), generator(seed)
     counts = numbers_of_nodes(sizes, fewest=2)
-    folds = folds_of_conditions(seen, n_folds, random)
+    folds = folds_of_conditions(seen, cv, random)
     fits = [(size, fold) for size in range(len(counts)) for fold in range(len(folds))]
     scores, errors = np.zeros((2, len(counts), len(folds)))
     for size, fold in progress_bar(fits, description="fitting", enabled=progress):
@@ -137,7 +137,7 @@ def select_latent_size(
         },
         {"size": ("size", counts, {"long_name": "nodes"}), "fold": np.arange(len(folds))},
     )
-    arguments = {"sizes": counts, "alpha": alpha, "n_folds": n_folds, "activity": seen.activity}
+    arguments = {"sizes": counts, "alpha": alpha, "cv": cv, "activity": seen.activity}
     return LatentSizes(
         data,
         "Number of nodes of a latent circuit",

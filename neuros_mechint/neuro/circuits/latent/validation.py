@@ -77,7 +77,7 @@ def compare_with_pca(
     activity: Any,
     outputs: Any,
     conditions: Any = None,
-    n_folds: int = 3,
+    cv: int = 3,
     seed: SeedLike = 0,
     progress: bool = True,
 ) -> PCAComparison:
@@ -97,7 +97,7 @@ def compare_with_pca(
         Its parameters count: it is fitted anew in each fold, and stays as it is.
     inputs, activity, outputs, conditions
         As for its `fit`.
-    n_folds : int
+    cv : int
         At least 2. The means of the conditions of a fold are predicted by what was fitted to the others.
     seed : int or numpy.random.Generator
         For the folds and the random directions.
@@ -133,7 +133,7 @@ def compare_with_pca(
     if not isinstance(model, LatentCircuitModel):
         raise InputError("this is no latent circuit", expected="a LatentCircuitModel", got=type(model).__name__)
     seen, random = observations(inputs, activity, outputs, conditions), generator(seed)
-    folds = folds_of_conditions(seen, n_folds, random)
+    folds = folds_of_conditions(seen, cv, random)
     scores = np.zeros((2, len(MODELS), len(folds)))
     for index, (fitted, held) in enumerate(progress_bar(folds, description="holding out", enabled=progress)):
         scores[:, :, index] = _held_out(model, seen.chosen(fitted), seen.chosen(held).averaged(), random)
@@ -145,7 +145,7 @@ def compare_with_pca(
         },
         {"model": list(MODELS)},
     )
-    arguments = {**model.get_params(), "n_folds": n_folds, "activity": seen.activity}
+    arguments = {**model.get_params(), "cv": cv, "activity": seen.activity}
     return PCAComparison(
         data,
         "A latent circuit beside principal components",

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option, number, whole
-from neuros_mechint.core.figures.colours import PALE, PALETTE
+from neuros_mechint.core.figures.colours import MUTED_INK, PALE, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
@@ -75,7 +75,7 @@ class Motifs(Result):
             ]
         )
         ax.set_yticks(places, labels)
-        ax.axvline(0, color="black", linewidth=0.8)
+        ax.axvline(0, color=MUTED_INK, linewidth=0.8)
         arrows = "\n→ excites, ⊣ inhibits" if signed else ""
         ax.set_xlabel(f"z: count beside that of random graphs (sd){arrows}")
         ax.set_title(f"{self.title}: orange, p <= {SIGNIFICANT:g} corrected")

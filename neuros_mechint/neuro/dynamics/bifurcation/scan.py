@@ -10,7 +10,7 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.labels import refuse_masked
+from neuros_mechint.core.numbers import refuse_masked
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.neuro.dynamics.bifurcation.branches import Branch, End, complete, follow, joined
 from neuros_mechint.neuro.dynamics.bifurcation.critical import Bifurcation, bifurcations

@@ -9,7 +9,7 @@ import torch
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.labels import as_numpy, refuse_masked
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.neuro.dynamics.systems import System, as_system
 
 _SECOND = "the second argument is the input matrix B, not the states as in nm.simulate"
@@ -151,15 +151,7 @@ def _output_matrix(values: Any, n_units: int) -> Floats:
 
 
 def _matrix(name: str, values: Any) -> Floats:
-    refuse_masked(values, name)
-    values = as_numpy(values) if isinstance(values, torch.Tensor) else values
-    try:
-        given = np.asarray(values)
-        found = given.astype(np.float64, casting="safe" if given.dtype.kind == "c" else "unsafe")
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} holds no real numbers", got=str(error)) from error
+    found = real_array(values, name)
     if found.ndim not in (1, 2) or not found.size:
         raise InputError(f"{name} has the wrong shape", expected="rows and columns", got=found.shape)
-    if not np.isfinite(found).all():
-        raise InputError(f"{name} is not finite", got=f"{int((~np.isfinite(found)).sum())} NaN or infinite values")
     return found

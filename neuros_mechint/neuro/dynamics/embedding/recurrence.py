@@ -12,7 +12,7 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, number, whole
-from neuros_mechint.core.figures.plotting import SEQUENTIAL
+from neuros_mechint.core.figures.plotting import MUTED_INK, SEQUENTIAL
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
@@ -91,8 +91,8 @@ class Recurrence(Result):
         shown = ((counts + counts.T) > 0).astype(float)
         ax.imshow(shown, origin="lower", cmap=SEQUENTIAL, vmin=0, vmax=1, extent=(0, n_states, 0, n_states))
         for end in np.flatnonzero(np.diff(self.data["trial"].values)) + 1:
-            ax.axhline(end, color="black", linewidth=0.8)
-            ax.axvline(end, color="black", linewidth=0.8)
+            ax.axhline(end, color=MUTED_INK, linewidth=0.8)
+            ax.axvline(end, color=MUTED_INK, linewidth=0.8)
         ax.set_xlabel("state (in order of time)")
         ax.set_ylabel("state (in order of time)")
         ax.set_title(

@@ -282,7 +282,7 @@ class KoopmanOperator(Parameterised):
         trajectories: Any,
         inputs: Any = None,
         horizon: int = 10,
-        n_folds: int = 5,
+        cv: int = 5,
         tolerance: float = 0.1,
         progress: bool = True,
     ) -> KoopmanSpectrum:
@@ -297,7 +297,7 @@ class KoopmanOperator(Parameterised):
             As for `fit`.
         horizon : int
             Most steps to predict ahead; fewer where held-out trials are shorter.
-        n_folds : int
+        cv : int
             At least 2. Trials are dealt to so many folds, each of which is predicted from the others. One trial is cut
             into as many stretches; of ``bopdmd`` and ``havok``, only the last one is held out.
         tolerance : float
@@ -320,7 +320,7 @@ class KoopmanOperator(Parameterised):
         driven = self._inputs(inputs, given)
         fitted = type(self)(**self.get_params())._fit(given.trials, driven, self._time_step(given))
         return estimate_spectrum(
-            fitted, given, driven, whole("horizon", horizon), whole("n_folds", n_folds, 2), tolerance, progress
+            fitted, given, driven, whole("horizon", horizon), whole("cv", cv, 2), tolerance, progress
         )
 
     def refitted(

@@ -15,6 +15,7 @@ from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.neuro.dynamics.koopman.forecast import folds, squared_errors
 from neuros_mechint.neuro.dynamics.koopman.pydmd_methods import ONE_TRIAL
 from neuros_mechint.neuro.dynamics.koopman.uncertainty import FEWEST_TRIALS, standard_errors
@@ -158,12 +159,10 @@ class KoopmanSpectrum(Result):
         return told + self._interval_in_words(row, frequency, rate)
 
     def _interval_in_words(self, row: xr.Dataset, frequency: float, rate: float) -> str:
-        from scipy.stats import t
-
         error, rate_error = row["frequency_se"].item(), row["decay_rate_se"].item()
         if not np.isfinite(rate_error):
             return ""
-        reach = t.ppf(0.975, self.attributes["n_groups"] - 1)
+        reach = t_reach(1.0, self.attributes["n_groups"] - 1, 0.95)
         low, high = rate - reach * rate_error, rate + reach * rate_error
         told = []
         if max(abs(low), abs(high)) * self.attributes["dt"] > _STEADY:
@@ -192,7 +191,7 @@ def estimate_spectrum(
     given: Trajectories,
     inputs: Sequence[Floats] | None,
     horizon: int,
-    n_folds: int,
+    cv: int,
     tolerance: float,
     progress: bool,
 ) -> KoopmanSpectrum:
@@ -204,7 +203,7 @@ def estimate_spectrum(
         To all of the data.
     given : Trajectories
     inputs : sequence of numpy.ndarray, optional
-    horizon, n_folds, tolerance, progress
+    horizon, cv, tolerance, progress
         See `KoopmanOperator.estimate`.
 
     Returns
@@ -226,7 +225,7 @@ def estimate_spectrum(
     held-out R2 (3 folds of trials): 1 step ahead 1.000 ± ... (s.e.), no change 0.9...
     """
     tolerance = number("tolerance", tolerance, 0, 1)
-    r2, still, held_out = _held_out(fitted, given, inputs, horizon, n_folds, progress)
+    r2, still, held_out = _held_out(fitted, given, inputs, horizon, cv, progress)
     labelled = given.sampling_rate is not None
     time = "s" if labelled else ("steps" if fitted.dt is None else "units of time")
     rate = "Hz" if labelled else ("cycles per step" if fitted.dt is None else "cycles per unit of time")
@@ -243,7 +242,7 @@ def estimate_spectrum(
         data["smallest_residual"] = (("imag", "real"), plane, about)
         coordinates |= {"real": axis, "imag": axis}
     arguments = {"trajectories": given.joined(), "lengths": list(given.lengths), **fitted.get_params()}
-    arguments |= {"horizon": horizon, "n_folds": n_folds, "tolerance": tolerance}
+    arguments |= {"horizon": horizon, "cv": cv, "tolerance": tolerance}
     if inputs is not None:
         arguments["inputs"] = np.concatenate(list(inputs))
     seed = arguments.pop("seed")
@@ -276,17 +275,17 @@ def _held_out(
     given: Trajectories,
     inputs: Sequence[Floats] | None,
     horizon: int,
-    n_folds: int,
+    cv: int,
     progress: bool,
 ) -> tuple[Floats, Floats, str]:
     """Return R2 of the model and of no change, ``(n_folds, horizon)``, and what was held out."""
     delays, in_order = int(fitted.delays), fitted.method in ONE_TRIAL
-    dealt = list(folds(given.lengths, n_folds, in_order))
+    dealt = list(folds(given.lengths, cv, in_order))
     pieces = [len(given.trials[n][part]) for fold in dealt for n, part in (*fold.train, *fold.test)]
     if min(pieces) <= delays:
         raise InputError(
             "there is too little to hold any of it out",
-            expected=f"stretches of at least {delays + 1} times; one trial is cut into {n_folds}",
+            expected=f"stretches of at least {delays + 1} times; one trial is cut into {cv}",
             got=f"{min(pieces)} times in the shortest",
             fix="pass more trials, take fewer folds or delays, or use fit alone",
         )

@@ -10,6 +10,7 @@ import numpy as np
 from neuros_mechint.core.arrays import Complexes, Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.standard_errors import jackknife_error
 
 if TYPE_CHECKING:
     from neuros_mechint.neuro.dynamics.koopman.operator import KoopmanOperator
@@ -70,12 +71,9 @@ def standard_errors(
             return unknown, 0
         found.append(rest.continuous_eigenvalues_[_matched(fitted.eigenvalues_, rest.eigenvalues_)])
     rates: Complexes = np.array(found)
-    scale = np.sqrt((n_groups - 1) / n_groups)
     # conjugates may change places
     parts = np.stack([-rates.real, np.abs(rates.imag) / (2 * np.pi)])
-    with np.errstate(invalid="ignore"):
-        errors = scale * np.sqrt(((parts - parts.mean(1, keepdims=True)) ** 2).sum(1))
-    return np.where(np.isfinite(errors), errors, np.nan), n_groups
+    return jackknife_error(parts, axis=1), n_groups
 
 
 def _matched(whole: Complexes, rest: Complexes) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.statistics import p_of_draws
 from neuros_mechint.core.surrogates import phase_randomised
 from neuros_mechint.neuro.dynamics.embedding.choices import EmbeddingChoice
 from neuros_mechint.neuro.dynamics.embedding.delays import embed
@@ -87,7 +88,7 @@ def compare_with_surrogates(
         shuffled = [phase_randomised(trial.T[None], random, together=True)[0].T for trial in cut]
         curves.append(_below_saturation(shuffled, choice, len(curves[0]) - 1, random))
     means = np.array([curve.mean() for curve in curves])
-    p = (1 + int((means[1:] <= means[0]).sum())) / (1 + n_surrogates)
+    p = p_of_draws(-means[0], -means[1:]).item()  # chaos diverges more slowly than noise
     return Comparison(curves[0], np.array(curves[1:]), p)
 
 

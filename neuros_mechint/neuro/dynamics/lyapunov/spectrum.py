@@ -38,7 +38,7 @@ _WARMUP_SHARE = 4
 
 def lyapunov_spectrum(
     step: Any,
-    states: Any,
+    state: Any,
     n_steps: int,
     n_exponents: int | None = None,
     inputs: Any = None,
@@ -61,7 +61,7 @@ def lyapunov_spectrum(
     step : callable, or an object with a method ``step``
         ``step(states)`` or ``step(states, inputs)`` in torch, for rows ``(batch, n_states)``; also `rk4` of a
         derivative, and adapted models with the capability "step".
-    states : array_like or torch.Tensor of shape (batch, n_states) or (n_states,)
+    state : array_like or torch.Tensor of shape (batch, n_states) or (n_states,)
         Where it starts: several states, on the same attractor, give the error that single ones cannot.
     n_steps : int
         Steps that are measured, at least 100.
@@ -120,7 +120,7 @@ def lyapunov_spectrum(
     n_steps, level = _number_of_steps(n_steps), coverage(level)
     check_option("compiled", compiled, (True, False))
     varying, warmup = _inputs_and_warmup(inputs, n_steps, warmup)
-    system, rows = as_system(step, states, inputs if varying is None else varying[:, 0])
+    system, rows = as_system(step, state, inputs if varying is None else varying[:, 0])
     if varying is not None:
         varying = varying.to(rows).expand(len(rows), -1, -1)
     n_exponents, dt_used = _number_of_exponents(n_exponents, system), _time_of_step(dt, system)

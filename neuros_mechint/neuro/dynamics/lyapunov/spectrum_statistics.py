@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.neuro.dynamics.lyapunov.tangent_growth import Growth
 
 N_BLOCKS = 100
@@ -88,8 +89,6 @@ def exponents_of(growth: Growth, dt: float, rounding: float, level: float) -> Ex
     level : float
         Coverage of the intervals.
     """
-    from scipy.stats import t
-
     steps = growth.block_steps
     total = growth.log_stretch.sum(0) / (steps.sum() * dt)
     infinite = growth.n_singular > _ACCIDENTS * rounding * steps.sum()
@@ -107,7 +106,7 @@ def exponents_of(growth: Growth, dt: float, rounding: float, level: float) -> Ex
     by_segments = np.isnan(over_trajectories) | (_together(segments) & (over_time > over_trajectories))
     sem = np.maximum(np.where(by_segments, over_time, over_trajectories), floor)
     freedom = np.where(by_segments, N_SEGMENTS, len(by_trajectory)) - 1
-    reach = np.asarray(t.ppf((1 + level) / 2, freedom)) * sem
+    reach = t_reach(sem, freedom, level)
     mean = by_trajectory.mean(0)
     for values in (over_time, over_trajectories, sem, reach):
         values[lost] = np.nan
@@ -168,7 +167,7 @@ def unsettled(found: Exponents) -> npt.NDArray[np.bool_]:
     Told by a trend over segments; and where trajectories go their own ways also by the difference between the halves
     of each of them.
     """
-    from scipy.stats import spearmanr, t
+    from scipy.stats import spearmanr
 
     half, n_trajectories, n_exponents = N_SEGMENTS // 2, found.segments.shape[1], found.mean.size
     means = found.segments.mean(1)
@@ -181,7 +180,7 @@ def unsettled(found: Exponents) -> npt.NDArray[np.bool_]:
         trend: Any = spearmanr(np.arange(N_SEGMENTS), means[:, index])
         moving[index] = trend.pvalue < unlikely
     if n_trajectories >= FEWEST_TRAJECTORIES:
-        limit = t.ppf(1 - unlikely / 2, n_trajectories - 1) * changes.std(0, ddof=1) / n_trajectories**0.5
+        limit = t_reach(changes.std(0, ddof=1) / n_trajectories**0.5, n_trajectories - 1, 1 - unlikely)
         moving |= possible & ~_together(found.segments) & (np.abs(changes.mean(0)) > limit)
     return moving
 
@@ -272,15 +271,13 @@ def verdict(found: Exponents, growth: Growth, settled: bool, level: float) -> st
     "chaotic" needs a largest exponent above zero by its interval; tangents that go on growing in the second half, by
     more than polynomials do; and a motion that neither rests nor outgrows where it was.
     """
-    from scipy.stats import t
-
     if found.sign[0] <= 0:
         return "stable" if found.sign[0] < 0 else "neutral"
     if not growth.moves.any():
         return "at_rest"
     n = N_SEGMENTS // 2
     late = found.segments[n:, :, 0].mean(1)
-    low = late.mean() - t.ppf((1 + level) / 2, n - 1) * late.std(ddof=1) / n**0.5
+    low = late.mean() - t_reach(late.std(ddof=1) / n**0.5, n - 1, level)
     if not settled or low <= 0 or late.mean() * found.time[-1] / 2 < _FEWEST_E_FOLDS:
         return "undecided"
     half = len(growth.size) // 2

@@ -14,6 +14,7 @@ from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.statistics import p_of_draws
 from neuros_mechint.neuro.dynamics.projections.rotation_results import Rotations, RotationTest
 from neuros_mechint.neuro.dynamics.projections.skew import (
     fit_free,
@@ -339,7 +340,7 @@ def _aligned(plane: Floats, starts: Floats, axes: Floats) -> Floats:
 
 def _test_result(own: RotationalDynamics, drawn: Floats, provenance: Provenance) -> RotationTest:
     observed = np.array([own.r2_skew_, own.r2_skew_ / own.r2_best_])
-    p = (1 + (drawn >= observed).sum(0)) / (1 + len(drawn))
+    p = p_of_draws(observed, drawn)
     unitless = {"units": "1"}
     data = xr.Dataset(
         {

@@ -15,7 +15,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics import SIGNIFICANT, p_of_draws
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories, as_given, trajectories
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def _result(
 ) -> SlowFeatures:
     count = len(own.delta_)
     low, high = np.quantile(equivalent_frequency(drawn, found.dt), [0.025, 0.975], axis=0)
-    p = (1 + (drawn <= own.delta_).sum(0)) / (1 + len(drawn))
+    p = p_of_draws(-own.delta_, -drawn)  # the less they change, the slower
     varies = found.joined().std(0) > 0
     noise = _noise_share(own._features(found))
     slowness = np.full(found.n_units, np.nan)

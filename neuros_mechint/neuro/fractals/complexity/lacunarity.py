@@ -16,6 +16,7 @@ from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.standard_errors import jackknife_error, t_reach
 from neuros_mechint.core.statistics import coverage
 from neuros_mechint.neuro.fractals.signals import Signals, real_tensor, signals
 
@@ -168,8 +169,6 @@ class Lacunarity(Parameterised):
         InputError
             As for a call.
         """
-        from scipy.stats import t
-
         level = coverage(level)
         found, sizes = self._patterns(x)
         values = found.values.detach().double()
@@ -181,7 +180,7 @@ class Lacunarity(Parameterised):
             error = _jackknife(masses, self.n_axes) if size <= largest else torch.full_like(value, torch.nan)
             columns.append((value, error))
         lacunarity, error = (torch.stack(list(column), dim=-1) for column in zip(*columns, strict=True))
-        reach = float(t.ppf((1 + level) / 2, n_blocks - 1)) * error
+        reach = t_reach(error, n_blocks - 1, level)
         texts = {
             "lacunarity": (lacunarity, "lacunarity"),
             "standard_error": (error, "standard error"),
@@ -282,7 +281,7 @@ def _jackknife(masses: torch.Tensor, n_axes: int) -> torch.Tensor:
     counts = torch.tensor([block[(0,) * (block.ndim - n_axes)].numel() for block in blocks], dtype=torch.float64)
     left = (counts.sum() - counts).reshape(-1, *(1,) * (sums.ndim - 1))
     without = _ratio((sums.sum(0) - sums) / left, (squares.sum(0) - squares) / left)
-    return (len(blocks) - 1) / len(blocks) ** 0.5 * without.std(0)
+    return torch.from_numpy(jackknife_error(without.cpu().numpy())).to(without.device)
 
 
 def _about_large(sizes: list[int]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import torch
 from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import SeedLike
+from neuros_mechint.core.standard_errors import jackknife_error, t_reach
 from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from neuros_mechint.neuro.fractals.uncertainty import Uncertainty, counted
 
@@ -102,8 +103,6 @@ class SampleEntropy(SignalMetric):
 
     def _uncertainty(self, rows: torch.Tensor, fit: Fit, level: float, n_simulated: int, seed: SeedLike) -> Uncertainty:
         """Return the jackknife over blocks: put together anew, blocks that come twice would match themselves."""
-        from scipy.stats import t
-
         if rows.shape[1] < _N_BLOCKS * (self.order + 2):
             raise InputError(
                 "the signals are too short for an error",
@@ -113,7 +112,7 @@ class SampleEntropy(SignalMetric):
             )
         errors = [self._error(row) for row in progress_bar(rows, len(rows), "leaving out blocks")]
         error = torch.tensor(errors, dtype=torch.float64)
-        reach = float(t.ppf((1 + level) / 2, _N_BLOCKS - 1)) * error
+        reach = t_reach(error, _N_BLOCKS - 1, level)
         origin = f"leaving out each of {_N_BLOCKS} blocks of {rows.shape[1] // _N_BLOCKS} samples"
         unknown = int(error.isnan().sum())
         text = f"{unknown} of {len(error)} signals have so few moments that are alike that their error is not known"
@@ -133,7 +132,7 @@ class SampleEntropy(SignalMetric):
         entropies = _entropy(tally)
         if not torch.isfinite(entropies).all():
             return float("nan")
-        variance = float((_N_BLOCKS - 1) ** 2 / _N_BLOCKS * entropies[1:].var())
+        variance = jackknife_error(entropies[1:].numpy()).item() ** 2
         # A jackknife of pairs counts the chance of single pairs, which is binomial, twice.
         of_pairs = float(1 / tally[0, 1] - 1 / tally[0, 0])
         return sqrt(max(variance - of_pairs, of_pairs))

@@ -12,6 +12,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, label_logarithmic
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.neuro.fractals.scaling import FEWEST_SCALES, LineFit
 
 if TYPE_CHECKING:
@@ -198,12 +199,10 @@ def graph_dimension(
 
 def _columns(fits: list[GraphFit], level: float) -> dict[str, tuple[Floats, str]]:
     """Return one number for each graph under each name, with what it is."""
-    from scipy.stats import t
-
     slope, r2 = (np.array([float(getattr(fit.power, name)) for fit in fits]) for name in ("slope", "r2"))
     freedom = np.array([fit.fitted.sum() - 2 for fit in fits]).clip(1)
     error = np.abs(slope) * np.sqrt((1 - r2) / r2 / freedom)
-    reach = t.ppf((1 + level) / 2, freedom) * error
+    reach = t_reach(error, freedom, level)
     return {
         "dimension": (-slope, "box dimension"),
         "standard_error": (error, "standard error of the slope"),

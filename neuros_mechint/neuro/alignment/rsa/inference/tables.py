@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.core.statistics import adjust_p, sign_flip_p
 from neuros_mechint.neuro.alignment.rsa.inference.bootstrap import KINDS, Evaluations
 
@@ -131,7 +132,7 @@ def _spread(resampled: Floats) -> Floats:
 def _t_test(value: Floats, error: Floats, dof: int) -> Tested:
     from scipy.stats import t
 
-    reach = t.ppf((1 + LEVEL) / 2, dof) * error
+    reach = t_reach(error, dof, LEVEL)
     p = 2 * t.sf(np.abs(value) / np.maximum(error, _SMALLEST_ERROR), dof)
     return Tested(value, error, value - reach, value + reach, p)
 
