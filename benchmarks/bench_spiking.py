@@ -82,14 +82,16 @@ def simulated(neuron: PointNeuron, currents: Any, duration: float, dt: float, ta
     network = brian2.Network(group, monitor)
     network.store()
 
-    def theirs() -> None:
+    def theirs(length: float = duration) -> None:
         network.restore()
-        network.run(duration * brian2.ms)
+        network.run(length * brian2.ms)
 
     counts = simulate_neurons(neuron, held, dt, record=())["spikes"].sum((0, 1))
     theirs()
     assert np.abs(counts.numpy() - np.asarray(monitor.count)).max() <= 1  # rounding may move a last spike
-    work = f"{type(neuron).__name__}, N = {len(currents):,}, {duration:g} ms, Brian2 {target}"
+    start = 1000 * median(seconds(lambda: theirs(dt)) for _ in range(3))
+    size = f"N = {len(currents):,}, {duration:g} ms"
+    work = f"{type(neuron).__name__}, {size}, Brian2 {target} ({start:.0f} ms before its first step)"
     return contest(work, lambda: simulate_neurons(neuron, held, dt, record=()), theirs, rounds=3)
 
 

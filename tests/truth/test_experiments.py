@@ -116,7 +116,8 @@ def test_a_squid_axon_has_the_same_curve_in_both_worlds():
         ([1.0], {}, "do not rise"),
         ([1.0, 1.0], {}, "do not rise"),
         ([1.0, np.nan], {}, "finite"),
-        (["a", "b"], {}, "no numbers"),
+        (["a", "b"], {}, "no real numbers"),
+        (np.ma.array([0, 1, 2], mask=[0, 1, 0]), {}, "mask"),
         ([0, 1], {"spikes": "layers.0.membrane"}, "holds no spikes"),
         ([0, 1], {"settle": 900.0}, "within the trial"),
         ([0, 1], {"settle": "soon"}, "out of range"),
@@ -128,6 +129,23 @@ def test_bad_curves_are_refused(currents, options, message):
     arguments = {"site": "layers.0.synapses", "spikes": "layers.0.spikes"} | options
     with pytest.raises((InputError, OptionError, SiteError), match=message):
         f_i_curve(in_torch(LIF()), nothing(20), currents, **arguments)
+
+
+def test_groups_with_clocks_of_their_own_keep_their_time():
+    groups = [
+        b2.NeuronGroup(1, "dv/dt = (I - v) / (10*ms) : 1\nI : 1", threshold="v > 1", reset="v = 0", method="exact",
+                       name=name, dt=dt * ms)
+        for name, dt in (("A", 0.1), ("B", 0.2))
+    ]  # fmt: skip
+    groups[1].I = 2.0
+    curve = f_i_curve(nm.adapt(b2.Network(*groups), duration=100 * ms), 1, [0, 1], "A.I", "B.spikes", settle=0.02)
+    assert curve.main.attrs["units"] == "spikes/s"
+    assert curve.data["interval_rate"].values == pytest.approx(1e3 / 7.0, rel=0.02)
+
+
+def test_readouts_of_one_name_are_refused():
+    with pytest.raises(InputError, match="two readouts have one name"):
+        silence(unconnected(), 1, "E.spikes[unit=0:5]", [lambda x: x.sum(), lambda x: x.mean()], n_controls=0)
 
 
 def test_units_are_asked_for_by_brian2():
@@ -205,6 +223,15 @@ def test_a_kick_that_reaches_nothing_moves_no_spike():
     assert found.kind == "none"
     assert "no kick moves the spike" in found.summary()
     assert found.plot().get_ylabel() == "advance (cycles)"
+
+
+def test_a_kick_after_which_nothing_fires_is_told():
+    found = phase_response_curve(
+        nm.adapt(b2.Network(lif_that_fires()), duration=60 * ms), 1, -1e6, "cell.v", "cell.spikes", n_phases=3
+    )
+    assert found.values.isnull().all()
+    assert "no spike follows 3 of 3 kicks" in found.warnings[0]
+    assert "no spike follows any kick" in found.summary()
 
 
 def test_cells_without_a_phase_are_refused():
@@ -326,8 +353,12 @@ def test_inhibition_that_is_cut_lets_its_targets_fire_and_nothing_else_does():
     assert cut.values.values[0] > cut.values.values[1] + 20
     none = lesion_connections(model, 1, "S.w", "E.spikes[unit=1]", sources=[2], factors=[0.0, 1.0], n_controls=0)
     assert none.values.values[0] == none.values.values[1]
-    with pytest.raises(InputError, match="no such connection"):
-        lesion_connections(model, 1, "S.w", "E.spikes[unit=1]", sources=[1], n_controls=0)
+    for sources in ([1], [0, 99]):
+        with pytest.raises(InputError, match="no such connection"):
+            lesion_connections(model, 1, "S.w", "E.spikes[unit=1]", sources=sources, n_controls=0)
+    for sources in ([True, False, False], [0.0], "all", np.ma.array([0, 2], mask=[False, True])):
+        with pytest.raises(InputError, match=r"no numbers of cells|mask"):
+            lesion_connections(model, 1, "S.w", "E.spikes[unit=1]", sources=sources, n_controls=0)
     with pytest.raises(CapabilityError, match="no connections"):
         lesion_connections(model, 1, "E.v", "E.spikes[unit=1]", n_controls=0)
 

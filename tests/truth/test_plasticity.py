@@ -255,7 +255,7 @@ def test_bcm_is_that_of_brian2() -> None:
     random = np.random.default_rng(2)
     source, target = random.uniform(0, 2, (300, 3)), random.uniform(0, 2, (300, 2))
     weights = random.uniform(0.2, 0.8, (2, 3))
-    rule = BCM(tau_w=400.0, tau_theta=60.0, target_rate=1.3)
+    rule = BCM(tau_w=400.0, tau_theta=60.0, target_rate=1.3, w_min=0.1, w_max=0.9)
     rates = [brian2.TimedArray(values, dt=_DT * brian2.ms) for values in (source, target)]
     groups = [
         brian2.NeuronGroup(n, "rate : 1", namespace={"rates": played}) for n, played in zip((3, 2), rates, strict=True)
@@ -267,6 +267,8 @@ def test_bcm_is_that_of_brian2() -> None:
     theirs = np.zeros((2, 3))
     theirs[np.asarray(synapses.j), np.asarray(synapses.i)] = np.asarray(synapses.w)
     np.testing.assert_allclose(rule.run(weights, source, target, dt=_DT).numpy(), theirs, rtol=0, atol=1e-12)
+    free = BCM(tau_w=400.0, tau_theta=60.0, target_rate=1.3).run(weights, source, target, dt=_DT).numpy()
+    assert np.abs(free - theirs).max() > 0.05  # the bounds matter
 
 
 def test_scaling_is_that_of_brian2_and_keeps_ratios() -> None:
@@ -314,7 +316,7 @@ def test_parameters_that_are_not_physical() -> None:
 
 
 def test_activity_that_does_not_fit() -> None:
-    spikes = _spikes(20, [3])
+    spikes, busy = _spikes(20, [3]), np.ones((50, 1))
     with pytest.raises(InputError, match="do not belong together"):
         STDP().run(torch.zeros(2, 2), spikes, spikes, dt=1.0)
     with pytest.raises(InputError, match="something else than spikes"):
@@ -329,6 +331,10 @@ def test_activity_that_does_not_fit() -> None:
         BCM().run([[0.5]], spikes, -spikes, dt=1.0)
     with pytest.raises(OptionError, match="dt is too long"):
         BCM(tau_theta=1.0).run([[0.5]], spikes, spikes, dt=1.0)
+    with pytest.raises(InputError, match="turns weights around"):
+        HomeostaticScaling(target_rate=0.1, tau_w=100.0, tau_rate=20.0).run([[0.5]], busy, busy, dt=1.0)
+    with pytest.raises(InputError, match="something else than spikes"):
+        ShortTermPlasticity().run([[2.0]], dt=1.0)
     with pytest.raises(InputError, match="do not rise"):
         ShortTermPlasticity()([3.0, 2.0])
     with pytest.raises(InputError, match=r"no real numbers|no array"):

@@ -62,6 +62,7 @@ def _first_spike(neuron: PointNeuron, ramp: torch.Tensor) -> float:
 
 _CASES = {
     "lif": (LIF(20.0, -65.0, -50.0, -60.0, 0.1, refractory=2.0), np.linspace(100, 600, 200), 300.0, 0.1),
+    "lif, a refractory time between steps": (LIF(tau=10.0, refractory=1.05), np.linspace(1.5, 6, 50), 100.0, 0.1),
     "lif, no refractory time": (LIF(), np.linspace(0.5, 4, 100), 200.0, 0.1),
     "squid": (HodgkinHuxley(), np.linspace(5, 40, 30), 40.0, 0.05),
     "traub_miles": (HodgkinHuxley.traub_miles(), np.linspace(50, 700, 30), 40.0, 0.05),

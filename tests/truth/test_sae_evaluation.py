@@ -328,7 +328,7 @@ def test_dead_and_dense_dictionaries_are_pointed_out():
         (lambda: nm.matched_l0("gaited", 2, ROWS, ROWS, n_features=4), OptionError, "did you mean 'gated'"),
         (lambda: nm.sparse_probe(ROWS, np.arange(40) % 2, n_shuffles=0), InputError, "n_shuffles is out of range"),
         (lambda: nm.sparse_probe(ROWS[0], np.zeros(3)), InputError, "no rows of features"),
-        (lambda: nm.sparse_probe("text", np.zeros(3)), InputError, "no codes"),
+        (lambda: nm.sparse_probe("text", np.zeros(3)), InputError, "codes: these are no real numbers"),
         (lambda: nm.sparse_probe(ROWS.reshape(8, 5, 3), np.arange(8) % 2), InputError, "repeat the label of a sample"),
         (
             lambda: nm.sparse_probe(ROWS.reshape(8, 5, 3), np.arange(40).reshape(8, 5) < 20, k=1),

@@ -235,6 +235,8 @@ def plastic_synapses(
     )
     synapses.connect(i=of, j=to)
     synapses.w = dense[to, of]
+    if text.each_step:
+        synapses.run_regularly(text.each_step, when="after_groups", clock=target.clock)
     if "x" in synapses.variables:  # the resource of a synapse that has rested
         synapses.x = 1.0
     return synapses

@@ -16,6 +16,7 @@ from neuros_mechint.causal.experiments.units import Population
 from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.edits import Scale
 from neuros_mechint.core.errors import CapabilityError, InputError, whole
+from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.random import SeedLike, generator
 
 _AXIS = "synapse"
@@ -141,7 +142,7 @@ def _connections(found: Observation, site: str, sources: Any, targets: Any) -> P
     wanted = np.ones(len(ends), dtype=bool)
     for column, cells in enumerate((sources, targets)):
         if cells is not None:
-            wanted &= np.isin(ends[:, column], np.asarray(cells))
+            wanted &= np.isin(ends[:, column], _cells(cells, "sources" if column == 0 else "targets", ends[:, column]))
     entries = chosen.entries[wanted[chosen.entries]]
     if not entries.size:
         raise InputError(
@@ -151,3 +152,18 @@ def _connections(found: Observation, site: str, sources: Any, targets: Any) -> P
             got=f"sources {sources!s:.60}, targets {targets!s:.60}",
         )
     return Population(chosen.name, chosen.axis, entries, chosen.n_entries, chosen.index)
+
+
+def _cells(cells: Any, what: str, connected: np.ndarray) -> np.ndarray:
+    """Return the numbers of cells, all of which have connections."""
+    chosen = as_array(list(cells) if isinstance(cells, (range, set, frozenset)) else cells, what)
+    if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
+        raise InputError(f"{what} are no numbers of cells", expected="whole numbers in a row", got=f"{cells!r:.80}")
+    missing = np.setdiff1d(chosen, connected)
+    if missing.size:
+        raise InputError(
+            f"there is no such connection: cells without any are among {what}",
+            expected=f"of {connected.min()} to {connected.max()} those that have connections",
+            got=f"{missing.tolist()!s:.80}",
+        )
+    return chosen

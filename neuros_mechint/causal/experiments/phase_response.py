@@ -27,7 +27,7 @@ _CYCLES_AFTER = 3
 
 
 class PhaseResponse(Result):
-    """By how much a kick brings the next spike forward, at each phase between two spikes.
+    """By how much a kick brings the next spike forward, at each phase between two spikes; NaN where none follows.
 
     ``data`` holds over ``(phase,)``: the ``advance`` in cycles, negative where the spike comes later; and ``later``,
     that of the spike after it, by which a cell that is reset by its spikes keeps what was gained.
@@ -63,9 +63,12 @@ class PhaseResponse(Result):
             "II": "kicks advance or delay the spike, by their phase (type II)",
             "none": "no kick moves the spike by more than the time step allows to see",
         }
-        lines = [f"{told[self.kind]}: {values.min():+.3g} to {values.max():+.3g} cycles"]
+        if np.isnan(values).all():
+            lines = ["no spike follows any kick"]
+        else:
+            lines = [f"{told[self.kind]}: {np.nanmin(values):+.3g} to {np.nanmax(values):+.3g} cycles"]
         if self.kind != "none":
-            at = float(self.data["phase"][int(np.abs(values).argmax())])
+            at = float(self.data["phase"][int(np.nanargmax(np.abs(values)))])
             lines.append(f"largest {at:.2g} cycles after a spike")
         kick = f"{about['amount']:.4g} {about['amount_unit']}".rstrip()
         lines.append(
@@ -176,7 +179,7 @@ def phase_response_curve(
     arguments = {**about, "n_phases": n_phases, "settle": seconds(settle, "settle")}
     provenance = Provenance.record(model=model.fingerprint(), arguments=arguments)
     return PhaseResponse(
-        data, f"Phase response of {spikes}", about, provenance, CITATIONS, _doubts(untouched, begin, axis)
+        data, f"Phase response of {spikes}", about, provenance, CITATIONS, _doubts(untouched, begin, axis, advance)
     )
 
 
@@ -228,11 +231,13 @@ def _advances(train: np.ndarray, kicked: int, cycle: _Cycle) -> tuple[float, flo
     return tuple((early + [float("nan")] * 2)[:2])  # pyright: ignore[reportReturnType]
 
 
-def _doubts(train: np.ndarray, begin: slice, axis: TimeAxis) -> tuple[str, ...]:
-    intervals = np.diff(np.flatnonzero(train[begin]))
+def _doubts(train: np.ndarray, begin: slice, axis: TimeAxis, advance: np.ndarray) -> tuple[str, ...]:
+    intervals, silent = np.diff(np.flatnonzero(train[begin])), int(np.isnan(advance).sum())
+    stopped = (f"no spike follows {silent} of {advance.size} kicks within the trial",) if silent else ()
     if np.ptp(intervals) <= 1:
-        return ()
+        return stopped
     return (
+        *stopped,
         f"intervals differ by up to {np.ptp(intervals)} time steps ({np.ptp(intervals) * axis.dt:.3g} {axis.unit}): "
         "the cell may not have settled, and advances are off by as much",
     )

@@ -23,7 +23,7 @@ from neuros_mechint.causal.experiments.readouts import (
     unit_axis,
 )
 from neuros_mechint.causal.experiments.results import PopulationEffects
-from neuros_mechint.causal.experiments.times import Amounts, amounts, time_axis
+from neuros_mechint.causal.experiments.times import Amounts, amounts
 from neuros_mechint.causal.experiments.units import Population
 from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.certainty import control_p, out_of_reach, with_statistics
@@ -258,7 +258,7 @@ def _during(found: Observation, population: Population, window: Any, dt: Any) ->
     """Return the index along time of what is touched, empty for all of it."""
     if window is None:
         return {}
-    axis = time_axis(found.activations, population.name, dt)
+    axis = found.time_axis(population.name, dt)
     if "time" in population.index:
         raise InputError(
             f"{SiteReference(population.name, population.index)} has a time of its own",

@@ -91,6 +91,13 @@ class Observation:
         """Return the name of a site as the model has it."""
         return self.activations.resolve(SiteReference.parse(site).name)
 
+    def time_axis(self, name: str, dt: Any = None) -> TimeAxis:
+        """Return the time steps of a site; of one with a clock of its own as that site alone tells them."""
+        alone = self.activations
+        if dt is None and "time" not in alone.coords and len(self.tensors) > 1:
+            alone = self.model.observe(self.inputs, capture=[name]).activations
+        return time_axis(alone, name, dt)
+
     @property
     def copies_at_once(self) -> int:
         """How many copies of the inputs may share a call, for the memory that what is read takes."""
@@ -144,7 +151,14 @@ def named_readouts(readouts: Any) -> dict[str, Readout]:
         readouts = [readouts]
     if not isinstance(readouts, Mapping):
         several = list(readouts) if isinstance(readouts, Sequence) else []
-        readouts = {one if isinstance(one, str) else getattr(one, "__name__", "metric"): one for one in several}
+        names = [one if isinstance(one, str) else getattr(one, "__name__", "metric") for one in several]
+        if len(set(names)) < len(names):
+            raise InputError(
+                "two readouts have one name",
+                got=", ".join(names),
+                fix='name them: {"choice": metric, "rate": "E.spikes"}',
+            )
+        readouts = dict(zip(names, several, strict=True))
     wrong = [one for one in readouts.values() if not isinstance(one, str) and not callable(one)]
     if not readouts or wrong:
         raise InputError(
@@ -169,7 +183,7 @@ def reading(found: Observation, name: str, readout: Readout, window: Any, dt: An
     site, dims = found.name_of(readout), found.dims[found.name_of(readout)]
     index: dict[str, Any] = {}
     spiking = is_spikes(site, found.tensors[site])
-    axis = time_axis(found.activations, site, dt) if window is not None or spiking else None
+    axis = found.time_axis(site, dt) if window is not None or spiking else None
     if axis is not None and window is not None:
         if "time" in SiteReference.parse(readout).index:
             raise InputError(f"{readout!r} has a time of its own", expected="an index or a window, not both")
@@ -199,7 +213,7 @@ def spike_trains(found: Observation, spikes: str, dt: Any) -> tuple[Callable[[An
         A site that holds no spikes, or has no time.
     """
     name = found.name_of(spikes)
-    axis = time_axis(found.activations, name, dt)
+    axis = found.time_axis(name, dt)
     if not is_spikes(name, found.tensors[name]):
         raise InputError(f"{spikes!r} holds no spikes", expected="a site of spikes", fix="see `model.sites('*spikes')`")
     pick, order = found.located(spikes), [found.dims[name].index(one) for one in ("sample", "time")]

@@ -11,6 +11,7 @@ import numpy as np
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, number
+from neuros_mechint.core.numbers import real_array
 
 _SAME = 1e-6
 """By how much of a time step a time may miss the beginning of one, because numbers are rounded."""
@@ -176,11 +177,8 @@ def amounts(values: Any, what: str) -> Amounts:
             raise InputError(f"{what} are of different kinds: {error}", fix="give all the same unit") from error
     given: Any = values
     unit = given.get_best_unit() if quantities else 1.0
-    try:
-        array = np.array(given / unit if quantities else given, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} are no numbers", expected="numbers in a row", got=repr(values)[:80]) from error
-    if array.ndim != 1 or not array.size or not np.isfinite(array).all():
+    array = real_array(np.asarray(given / unit) if quantities else given, what)
+    if array.ndim != 1 or not array.size:
         raise InputError(f"{what} are no finite numbers in a row", got=f"shape {array.shape}: {array.tolist()!s:.60}")
     return Amounts(array, unit, str(unit) if quantities else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -197,6 +198,7 @@ def reset_to(v: torch.Tensor, spikes: torch.Tensor, potential: Any, spike: Spike
 def still_waiting(waiting: torch.Tensor, spikes: torch.Tensor, refractory: float, dt: float) -> torch.Tensor:
     """Return how long neurons stay refractory after this step, in which the spikes fell; ms.
 
-    Brian2 counts the step of the spike as the first one of waiting.
+    Brian2 counts the step of the spike as the first one of waiting, and whole steps only.
     """
-    return not_negative(where(spikes > 0, refractory, waiting) - dt)
+    whole_steps = math.floor(refractory / dt + 1e-3) * dt  # rounded as Brian2 does
+    return not_negative(where(spikes > 0, whole_steps, waiting) - dt)

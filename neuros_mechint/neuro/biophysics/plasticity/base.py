@@ -31,6 +31,8 @@ class SynapseText:
         Number and unit of each name, such as ``{"tau_plus": (20.0, "ms")}``; unit ``"1"`` for none.
     method : str
         Integrator of the variables that are not event-driven.
+    each_step : str
+        What happens to all synapses once they are integrated.
     """
 
     model: str
@@ -38,6 +40,7 @@ class SynapseText:
     on_post: str
     constants: Mapping[str, tuple[float, str]] = field(default_factory=dict[str, tuple[float, str]])
     method: str = "euler"
+    each_step: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,14 +121,19 @@ class PlasticityRule(ABC):
 
     def _check_activity(self, source: torch.Tensor, target: torch.Tensor) -> None:
         """Raise `InputError` unless all activity is spikes; rules of rates override it."""
-        for name, activity in (("source", source), ("target", target)):
-            if not bool(((activity == 0) | (activity == 1)).all()):
-                raise InputError(
-                    f"{name} holds something else than spikes",
-                    expected="0 or 1 in each time step",
-                    got=f"values from {float(activity.min()):.4g} to {float(activity.max()):.4g}",
-                    fix="take a time step so short that a neuron fires at most once in it",
-                )
+        refuse_no_spikes("source", source)
+        refuse_no_spikes("target", target)
+
+
+def refuse_no_spikes(name: str, activity: torch.Tensor) -> None:
+    """Raise `InputError` unless all activity is spikes."""
+    if not bool(((activity == 0) | (activity == 1)).all()):
+        raise InputError(
+            f"{name} holds something else than spikes",
+            expected="0 or 1 in each time step",
+            got=f"values from {float(activity.min()):.4g} to {float(activity.max()):.4g}",
+            fix="take a time step so short that a neuron fires at most once in it",
+        )
 
 
 def decay(dt: float, tau: float) -> float:

@@ -89,6 +89,7 @@ class BCM(PlasticityRule):
                 "tau_theta": (self.tau_theta, "ms"),
                 "target_rate": (self.target_rate, "1"),
             },
+            each_step=f"w = clip(w, {self.w_min!r}, {self.w_max!r})",
         )
 
     def _check_activity(self, source: torch.Tensor, target: torch.Tensor) -> None:
@@ -150,6 +151,13 @@ class HomeostaticScaling(PlasticityRule):
         _check_euler(dt, min(self.tau_w, self.tau_rate), "the time constants")
         rate = traces["rate"]
         growth = 1 + (dt / self.tau_w) * (1 - rate / self.target_rate)
+        if bool((growth < 0).any()):
+            raise InputError(
+                "scaling turns weights around: the target fires far above its rate",
+                expected=f"less than {self.target_rate * (1 + self.tau_w / dt):.4g} spikes/s",
+                got=f"{float(rate.max()):.4g}",
+                fix="give a longer tau_w, or a shorter dt",
+            )
         rate = rate * (1 - dt / self.tau_rate) + target * (1000.0 / self.tau_rate)
         return weights * growth[:, None], {"rate": rate}
 

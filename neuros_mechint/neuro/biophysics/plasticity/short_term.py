@@ -9,7 +9,13 @@ from typing import Any
 import torch
 
 from neuros_mechint.core.errors import InputError, number
-from neuros_mechint.neuro.biophysics.plasticity.base import SynapseText, check_positive, decay, finite
+from neuros_mechint.neuro.biophysics.plasticity.base import (
+    SynapseText,
+    check_positive,
+    decay,
+    finite,
+    refuse_no_spikes,
+)
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,11 @@ class ShortTermPlasticity:
         Raises
         ------
         InputError, OptionError
-            No finite numbers, or a time step that is not positive.
+            Something else than spikes, or a time step that is not positive.
         """
         number("dt", dt, 0, math.inf, closed="neither")
         given = finite("spikes", spikes, 2)
+        refuse_no_spikes("spikes", given)
         state = self.start(given.shape[1], given.dtype)
         released: list[torch.Tensor] = []
         for now in given:
