@@ -20,7 +20,7 @@ from neuros_mechint.neuro.biophysics.neurons.lif import LIF
 from neuros_mechint.neuro.biophysics.spiking.network import SpikingNeuralNetwork
 from tests.truth.brian2_networks import lif, plain_runs_in_numpy  # noqa: F401
 
-CURRENTS = np.array([0.5, 0.9, 1.1, 1.5, 2.0, 4.0])
+CURRENTS = np.array([0.5, 0.9, 1.1, 2.0, 4.0])
 DT = 0.1  # ms
 
 
@@ -48,8 +48,8 @@ def nothing(duration, n=1):
 def curves():
     neuron = LIF(tau=10.0, refractory=2.0)
     return {
-        "brian2": f_i_curve(in_brian2(neuron), 1, CURRENTS * pA, "cells.I", "cells.spikes"),
-        "torch": f_i_curve(in_torch(neuron), nothing(200), CURRENTS, "layers.0.synapses", "layers.0.spikes", dt=1e-4),
+        "brian2": f_i_curve(in_brian2(neuron, duration=80), 1, CURRENTS * pA, "cells.I", "cells.spikes"),
+        "torch": f_i_curve(in_torch(neuron), nothing(80), CURRENTS, "layers.0.synapses", "layers.0.spikes", dt=1e-4),
     }
 
 
@@ -80,7 +80,7 @@ def test_a_curve_is_told_drawn_and_kept(curves, tmp_path):
 
 
 def test_cells_that_never_fire_have_no_rheobase():
-    curve = f_i_curve(in_torch(LIF()), nothing(50), [0.1, 0.5], "layers.0.synapses", "layers.0.spikes")
+    curve = f_i_curve(in_torch(LIF()), nothing(20), [0.1, 0.5], "layers.0.synapses", "layers.0.spikes")
     assert np.isnan(curve.rheobase)
     assert "1 of 1 cells never fire" in curve.warnings[0]
     assert curve.main.attrs["units"] == "spikes per step"
@@ -108,6 +108,20 @@ def test_a_squid_axon_has_the_same_curve_in_both_worlds():
     assert np.array_equal(found.data["n_spikes"], other.data["n_spikes"])
     assert (found.data["repetitive_low"].item(), found.data["repetitive_high"].item()) == (6.0, 7.0)
     assert 50 < found.data["interval_rate"].values[-1, 0] < 75
+
+
+@pytest.mark.slow
+def test_a_squid_axon_is_advanced_or_delayed_by_the_phase_of_the_kick():
+    """Hodgkin-Huxley cells begin to fire by a Hopf bifurcation: type II (Ermentrout 1996)."""
+    b2.defaultclock.dt = 0.02 * ms
+    cells = neuron_group(HodgkinHuxley(), 1, name="cells")
+    cells.I = 10 * pA
+    model = nm.adapt(b2.Network(cells), duration=100 * ms)
+    found = phase_response_curve(model, 1, 100 * pA, "cells.I", "cells.spikes", n_phases=10, settle=35 * ms)
+    phase, advance = found.data["phase"].values, found.values.values
+    assert found.kind == "II"
+    assert np.abs(advance[phase < 0.2]).max() < 2 * found.attributes["resolution"]  # refractory
+    assert phase[advance.argmin()] < phase[advance.argmax()]  # late kicks advance, those before them delay
 
 
 @pytest.mark.parametrize(
@@ -179,7 +193,8 @@ def test_the_phase_response_of_a_lif_cell_is_that_of_theory():
     period = TAU * np.log(DRIVE / (DRIVE - 1))
     assert found.attributes["period"] == pytest.approx(period / 1e3, abs=DT / 1e3)
     phase = found.data["phase"].values
-    assert np.abs(found.values.values - lif_advance(phase, period)).max() < 2 * DT / period
+    # one step for the spike, and 0.14 for the period of 109.86
+    assert np.abs(found.values.values - lif_advance(phase, period)).max() < 1.15 * DT / period
     assert found.data["later"].values == pytest.approx(found.values.values, abs=1.5 * DT / period)  # the reset keeps it
     assert found.kind == "I"
 
@@ -193,7 +208,7 @@ def test_brian2_gives_the_same_phase_response():
     model = nm.adapt(b2.Network(lif_that_fires()), duration=60 * ms)
     found = phase_response_curve(model, 1, KICK, "cell.v", "cell.spikes")
     period = TAU * np.log(DRIVE / (DRIVE - 1))
-    assert np.abs(found.values.values - lif_advance(found.data["phase"].values, period)).max() < 2 * DT / period
+    assert np.abs(found.values.values - lif_advance(found.data["phase"].values, period)).max() < 1.15 * DT / period
 
 
 def test_quadratic_cells_respond_as_one_minus_cosine():
@@ -204,8 +219,8 @@ def test_quadratic_cells_respond_as_one_minus_cosine():
         dt=dt * ms,
     )  # fmt: skip
     cell.v = -40
-    model = nm.adapt(b2.Network(cell), duration=30 * ms)
-    found = phase_response_curve(model, 1, kick, "cell.v", "cell.spikes", n_phases=16)
+    model = nm.adapt(b2.Network(cell), duration=26 * ms)
+    found = phase_response_curve(model, 1, kick, "cell.v", "cell.spikes", n_phases=8)
     period, phase = np.pi / np.sqrt(current), found.data["phase"].values
     assert found.attributes["period"] * 1e3 == pytest.approx(period, rel=0.01)
     wanted = kick * (1 - np.cos(2 * np.pi * phase)) / (2 * current) / period
@@ -250,24 +265,24 @@ def test_cells_without_a_phase_are_refused():
 # -- populations -------------------------------------------------------------------------------------------------------
 
 
-def unconnected(n=100, duration=100):
+def unconnected(n=100, duration=30):
     cells = lif(n)
     cells.I = np.linspace(1.1, 3, n)
     return nm.adapt(b2.Network(cells), duration=duration * ms)
 
 
 def test_silenced_cells_are_silent_and_cells_that_they_do_not_reach_are_unchanged():
-    model = unconnected()
-    effects = silence(
-        model,
-        1,
-        "E.spikes[unit=0:20]",
-        {"rest": "E.spikes[unit=40:80]"},
-        n_controls=2,
-    )
+    model = unconnected(1000, duration=30)
+    before = model.capture(1, "E.spikes")["E.spikes"]
+    effects = silence(model, 1, "E.spikes[unit=0:50]", {"rest": "E.spikes[unit=400:1000]"}, n_controls=2)
     assert effects.values.item() == 0
+    assert effects.data["baseline"].item() > 50
     assert np.abs(effects.data["control"].values).max() == 0
-    assert model.observe(1, nm.Zero("E.spikes[unit=0:20]"), ["E.spikes"]).activations["E.spikes"][..., :20].sum() == 0
+    during = model.observe(1, nm.Zero("E.spikes[unit=0:50]"), ["E.spikes"]).activations["E.spikes"]
+    assert before[..., :50].sum() >= 50
+    assert during[..., :50].sum() == 0
+    assert torch.equal(during[..., 50:], before[..., 50:])
+    assert torch.equal(model.capture(1, "E.spikes")["E.spikes"], before)
     with pytest.raises(InputError, match="overlaps"):
         silence(model, 1, "E.spikes[unit=0:20]", "E.spikes[unit=10:30]", n_controls=0)
     with pytest.raises(InputError, match="not the activity"):
@@ -281,7 +296,7 @@ def chain(weight=0.5):
     synapses = b2.Synapses(cells, cells, "w : 1", on_pre="v_post += w", name="S")
     synapses.connect(i=0, j=1)
     synapses.w = weight
-    return nm.adapt(b2.Network(cells, synapses), duration=200 * ms)
+    return nm.adapt(b2.Network(cells, synapses), duration=150 * ms)
 
 
 def test_what_a_silenced_cell_drives_falls_silent_in_the_window_only():
@@ -298,13 +313,39 @@ def test_what_a_silenced_cell_drives_falls_silent_in_the_window_only():
 def test_driving_a_population_follows_its_f_i_curve():
     neuron = LIF(tau=10.0, refractory=2.0)
     model = in_torch(neuron, n=6)
-    strengths = [0.0, 1.5, 2.0, 4.0]
+    strengths = [0.0, 1.5, 4.0]
     curve = drive(
-        model, nothing(60), "layers.0.synapses[unit=0:3]", strengths, "layers.0.spikes[unit=0:3]", dt=1e-4,
+        model, nothing(30), "layers.0.synapses[unit=0:3]", strengths, "layers.0.spikes[unit=0:3]", dt=1e-4,
         n_controls=0,
     )  # fmt: skip
-    alone = f_i_curve(model, nothing(60), strengths, "layers.0.synapses", "layers.0.spikes", dt=1e-4)
+    alone = f_i_curve(model, nothing(30), strengths, "layers.0.synapses", "layers.0.spikes", dt=1e-4)
     assert curve.values.values == pytest.approx(alone.values.values, abs=1e-9)
+    assert np.ptp(alone.values.values) > 50
+
+
+def test_driven_cells_of_brian2_follow_their_f_i_curve_and_the_others_do_nothing():
+    model, strengths = nm.adapt(b2.Network(lif(6)), duration=30 * ms), [0.0, 1.5, 4.0]
+    alone = f_i_curve(model, 1, strengths, "E.I[unit=0:2]", "E.spikes[unit=0:2]")
+    driven = drive(model, 1, "E.I[unit=0:2]", strengths, "E.spikes[unit=0:2]", n_controls=0)
+    assert np.array_equal(driven.values.values, alone.values.values)
+    others = drive(model, 1, "E.I[unit=0:2]", strengths, "E.spikes[unit=2:6]", n_controls=0)
+    assert not others.values.values.any()
+
+
+def test_silenced_units_of_a_spiking_network_leave_their_targets_without_input():
+    network = SpikingNeuralNetwork([1, 2, 2], LIF(tau=10.0), dt=DT).double()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.zero_()
+        network.layers[0].weight.fill_(3.0)
+        network.layers[1].weight[0, 0] = 150.0  # one cell reads one: a spike is a jump of 150 dt / tau = 1.5
+    inputs = torch.ones(2, 300, 1, dtype=torch.float64)
+    read = {"reads it": "layers.1.spikes[unit=0]", "beside it": "layers.0.spikes[unit=1]"}
+    effects = silence(nm.adapt(network), inputs, "layers.0.spikes[unit=0]", read, n_controls=0, dt=DT / 1e3)
+    assert effects.data["baseline"].values.min() > 50
+    assert effects.values.values == pytest.approx([-effects.data["baseline"][0].mean().item(), 0.0])
+    with pytest.raises(InputError, match="not the activity"):
+        silence(nm.adapt(network), inputs, "layers.0.membrane[unit=0]", "layers.1.spikes", n_controls=0)
 
 
 def test_rate_networks_are_silenced_and_driven_by_the_same_functions():
@@ -348,19 +389,48 @@ def test_inhibition_that_is_cut_lets_its_targets_fire_and_nothing_else_does():
     synapses = b2.Synapses(cells, cells, "w : 1", on_pre="v_post += w", name="S")
     synapses.connect(i=[0, 2], j=[1, 0])
     synapses.w = [-0.6, 0.0]  # the second connection carries nothing
-    model = nm.adapt(b2.Network(cells, synapses), duration=200 * ms)
+    model = nm.adapt(b2.Network(cells, synapses), duration=100 * ms)
     cut = lesion_connections(model, 1, "S.w", "E.spikes[unit=1]", sources=[0], factors=[0.0, 1.0], n_controls=0)
     assert cut.values.values[0] > cut.values.values[1] + 20
     none = lesion_connections(model, 1, "S.w", "E.spikes[unit=1]", sources=[2], factors=[0.0, 1.0], n_controls=0)
     assert none.values.values[0] == none.values.values[1]
-    for sources in ([1], [0, 99]):
-        with pytest.raises(InputError, match="no such connection"):
-            lesion_connections(model, 1, "S.w", "E.spikes[unit=1]", sources=sources, n_controls=0)
+    with pytest.raises(InputError, match="no such connection"):
+        lesion_connections(model, 1, "S.w", "E.spikes[unit=1]", sources=[1], n_controls=0)
+    some = lesion_connections(model, 1, "S.w", "E.spikes[unit=1]", sources=[0, 99], factors=[0.0, 1.0], n_controls=0)
+    assert "1 of 2 sources have no connection at 'S.w': [99]" in some.warnings
     for sources in ([True, False, False], [0.0], "all", np.ma.array([0, 2], mask=[False, True])):
         with pytest.raises(InputError, match=r"no numbers of cells|mask"):
             lesion_connections(model, 1, "S.w", "E.spikes[unit=1]", sources=sources, n_controls=0)
     with pytest.raises(CapabilityError, match="no connections"):
         lesion_connections(model, 1, "E.v", "E.spikes[unit=1]", n_controls=0)
+
+
+def test_random_connections_that_carry_nothing_are_told_from_those_that_drive():
+    """Of ten connections two carry all; those of the controls that miss both leave the rate as it is."""
+    cells = lif(20)
+    cells.I = np.repeat([3.0, 0.0], 10)
+    synapses = b2.Synapses(cells, cells, "w : 1", on_pre="v_post += w", name="S")
+    synapses.connect(i=np.arange(10), j=np.arange(10, 20))
+    synapses.w = np.repeat([1.5, 0.0], [2, 8])
+    model = nm.adapt(b2.Network(cells, synapses), duration=30 * ms)
+    curve = lesion_connections(
+        model, 1, "S.w", "E.spikes[unit=10:20]", sources=[0, 1], factors=[0.0, 1.0], n_controls=9
+    )
+    assert curve.values.values[0] == 0 < curve.values.values[1]
+    controls, whole = curve.data["control"].values, curve.values.values[1]
+    assert set(np.round(controls[:, 0] / whole, 6)) <= {0.0, 0.5, 1.0}  # both, one or none of the two were cut
+    assert (controls[:, 0] == whole).any()
+    assert np.array_equal(controls[:, 1], np.full(9, whole))
+    assert curve.attributes["connections"] == [0, 1]
+
+
+def test_a_warning_of_too_few_samples_counts_all_readouts():
+    model = nm.adapt(torch.nn.RNN(1, 4, batch_first=True))
+    inputs = torch.arange(12.0).reshape(4, 3, 1)
+    effects = silence(model, inputs, "hidden[unit=0]", ["hidden[unit=1]", "hidden[unit=2]"], n_controls=0)
+    told = [one for one in effects.warnings if "no adjusted p" in one]
+    assert len(told) == 1
+    assert "2 tests" in told[0]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 
 from neuros_mechint.causal.counterfactuals.dose_results import DoseResponse
 from neuros_mechint.causal.counterfactuals.doses import EditsAtDose
-from neuros_mechint.causal.experiments.populations import curve_of
+from neuros_mechint.causal.experiments.populations import curve_of, plain_window
 from neuros_mechint.causal.experiments.readouts import Observation, Readout, named_readouts, reading, sites_of
 from neuros_mechint.causal.experiments.times import amounts
 from neuros_mechint.causal.experiments.units import Population
@@ -64,7 +64,7 @@ def lesion_connections(
     Returns
     -------
     DoseResponse
-        ``attributes["n_connections"]`` says how many connections they are.
+        ``attributes["n_connections"]`` says how many connections they are, ``attributes["connections"]`` which.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def lesion_connections(
         raise InputError("one curve has one readout", expected="a site or a metric", got=f"{1 + len(several)} readouts")
     n_controls, doses = whole("n_controls", n_controls, least=0), amounts(factors, "factors")
     found = Observation.of(model, inputs, [site, *sites_of([one])])
-    chosen = _connections(found, site, sources, targets)
+    chosen, without = _connections(found, site, sources, targets)
     read = reading(found, name, one, readout_window, dt)
     random = generator(seed)
     controls, warnings = chosen.random_ones(n_controls, np.zeros(0, dtype=int), random)
@@ -114,16 +114,22 @@ def lesion_connections(
         [weakening(others) for others in controls],
         dose_name=f"factor on {n_connections} of {chosen.n_entries} connections",
         title=f"Lesion of {n_connections} of {chosen.n_entries} connections at {chosen.name}",
-        attributes={"site": site, "readout": name, "n_connections": n_connections},
+        attributes={
+            "site": site,
+            "readout": name,
+            "readout_window": plain_window(readout_window),
+            "n_connections": n_connections,
+            "connections": chosen.entries,
+        },
         citations=("otchy2015",),
-        warnings=warnings,
+        warnings=(*without, *warnings),
         random=random,
         seed=seed,
     )
 
 
-def _connections(found: Observation, site: str, sources: Any, targets: Any) -> Population:
-    """Return the connections of a site that go from some cells to others."""
+def _connections(found: Observation, site: str, sources: Any, targets: Any) -> tuple[Population, tuple[str, ...]]:
+    """Return the connections of a site that go from some cells to others, and what to warn of."""
     name = found.name_of(site)
     if _AXIS not in found.dims[name]:
         raise CapabilityError(
@@ -134,15 +140,22 @@ def _connections(found: Observation, site: str, sources: Any, targets: Any) -> P
         )
     chosen = Population.at(found, site, _AXIS)
     if sources is None and targets is None:
-        return chosen
+        return chosen, ()
     labels = found.activations.coords.get(_AXIS)
     if labels is None:
         raise CapabilityError(f"{site!r} does not say which cells it connects", fix="name the connections by an index")
     ends = np.array([[int(end) for end in str(label).split("->")] for label in labels])
-    wanted = np.ones(len(ends), dtype=bool)
-    for column, cells in enumerate((sources, targets)):
-        if cells is not None:
-            wanted &= np.isin(ends[:, column], _cells(cells, "sources" if column == 0 else "targets", ends[:, column]))
+    wanted, warnings = np.ones(len(ends), dtype=bool), []
+    for what, cells, own in (("sources", sources, ends[:, 0]), ("targets", targets, ends[:, 1])):
+        if cells is None:
+            continue
+        named = _cells(cells, what)
+        wanted &= np.isin(own, named)
+        without = np.setdiff1d(named, own)
+        if without.size:
+            warnings.append(
+                f"{without.size} of {named.size} {what} have no connection at {site!r}: {without.tolist()!s:.60}"
+            )
     entries = chosen.entries[wanted[chosen.entries]]
     if not entries.size:
         raise InputError(
@@ -151,19 +164,12 @@ def _connections(found: Observation, site: str, sources: Any, targets: Any) -> P
             f"{ends[:, 1].max()}, that are connected",
             got=f"sources {sources!s:.60}, targets {targets!s:.60}",
         )
-    return Population(chosen.name, chosen.axis, entries, chosen.n_entries, chosen.index)
+    return Population(chosen.name, chosen.axis, entries, chosen.n_entries, chosen.index), tuple(warnings)
 
 
-def _cells(cells: Any, what: str, connected: np.ndarray) -> np.ndarray:
-    """Return the numbers of cells, all of which have connections."""
+def _cells(cells: Any, what: str) -> np.ndarray:
+    """Return the numbers of cells."""
     chosen = as_array(list(cells) if isinstance(cells, (range, set, frozenset)) else cells, what)
-    if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
+    if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or (chosen < 0).any():
         raise InputError(f"{what} are no numbers of cells", expected="whole numbers in a row", got=f"{cells!r:.80}")
-    missing = np.setdiff1d(chosen, connected)
-    if missing.size:
-        raise InputError(
-            f"there is no such connection: cells without any are among {what}",
-            expected=f"of {connected.min()} to {connected.max()} those that have connections",
-            got=f"{missing.tolist()!s:.80}",
-        )
     return chosen

@@ -121,7 +121,7 @@ def phase_response_curve(
     Returns
     -------
     PhaseResponse
-        Exact to one time step, which the summary tells in cycles.
+        Exact to about one time step, which the summary tells in cycles.
 
     Raises
     ------

@@ -117,7 +117,13 @@ def silence(
     values = observe_each(found, interventions, _all_read(readings), "silence").numpy()
     n_units = f"{silenced.entries.size} of {silenced.n_entries} units"
     title = f"Silencing of {n_units} of {silenced.name}"
-    attributes = {"population": population, "units": silenced.entries, "window": _plain(window), "n_silenced": n_units}
+    attributes = {
+        "population": population,
+        "units": silenced.entries,
+        "window": plain_window(window),
+        "readout_window": plain_window(readout_window),
+        "n_silenced": n_units,
+    }
     data, more = _effects(values, readings, int(random.integers(2**31)))
     provenance = Provenance.record(
         seed=seed, model=model.fingerprint(), arguments={**attributes, "readouts": list(named)}
@@ -201,7 +207,13 @@ def drive(
         [driving(units) for units in controls],
         dose_name=f"added to {driven.entries.size} of {driven.n_entries} units of {driven.name}",
         title=f"Driving {driven.entries.size} of {driven.n_entries} units of {driven.name}",
-        attributes={"population": population, "units": driven.entries, "window": _plain(window), "readout": name},
+        attributes={
+            "population": population,
+            "units": driven.entries,
+            "window": plain_window(window),
+            "readout": name,
+            "readout_window": plain_window(readout_window),
+        },
         citations=CITATIONS,
         warnings=warnings,
         random=random,
@@ -303,7 +315,8 @@ def _effects(values: np.ndarray, readings: Sequence[Reading], seed: int) -> tupl
     warnings: list[str] = []
     for row, before in zip(change[0], baseline, strict=True):
         statistics, told = with_statistics(xr.DataArray(row, dims="sample"), before, "none", seed)
-        warnings += told
+        # of one test alone; that of all of them follows
+        warnings += [one for one in told if one not in out_of_reach(1, len(row), "none")]
         for name, column in columns.items():
             column.append(float(statistics[name]))
     if change.shape[2] > 1:
@@ -329,5 +342,6 @@ def _effects(values: np.ndarray, readings: Sequence[Reading], seed: int) -> tupl
     return data, tuple(dict.fromkeys(warnings))
 
 
-def _plain(window: Any) -> list[float] | None:
+def plain_window(window: Any) -> list[float] | None:
+    """Return a window as plain numbers, to be kept with a result."""
     return None if window is None else [float(time) for time in window]

@@ -48,6 +48,7 @@ class PopulationEffects(Result):
                 "|",
                 color=MUTED_INK,
                 markersize=9,
+                clip_on=False,  # those at 0 lie on the edge
                 label=f"{data.sizes['control']} random populations",
             )
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
