@@ -111,7 +111,7 @@ def mutual_information(
     >>> x, noise = np.random.default_rng(0).normal(size=(2, 3000))
     >>> found = nm.mutual_information(x, 0.9 * x + 0.19**0.5 * noise)
     >>> low, high = found.interval
-    >>> low < -0.5 * np.log(1 - 0.9**2) < high
+    >>> bool(low < -0.5 * np.log(1 - 0.9**2) < high)
     True
     """
     check_option("method", method, METHODS)
