@@ -123,10 +123,9 @@ class _Layer(torch.autograd.Function):
             if plan.surrogate.graded:
                 spikes[time] = fired = plan.surrogate.value(after - plan.threshold)
                 v = after * (1 - fired) + plan.reset * fired
-            else:
-                fired = after > plan.threshold
-                spikes[time] = fired
-                v = torch.where(fired, plan.reset, after)
+            else:  # comparisons into numbers: those into bool, and what reads them, take ten times as long
+                fired = torch.gt(after, plan.threshold, out=spikes[time])
+                v = _added(torch.addcmul(after, after, fired, value=-1), plan.reset, fired)
         ctx.save_for_backward(before_reset, spikes, decay, bias, recurrent)
         ctx.plan = plan
         return spikes
@@ -160,6 +159,10 @@ def _towards(current: torch.Tensor, bias: torch.Tensor | None, plan: LayerPlan) 
     if isinstance(plan.resistance, torch.Tensor) or plan.resistance != 1:
         current = current * plan.resistance
     return current + plan.rest if isinstance(plan.rest, torch.Tensor) or plan.rest != 0 else current
+
+
+def _added(v: torch.Tensor, reset: Any, fired: torch.Tensor) -> torch.Tensor:
+    return v.add_(reset * fired) if isinstance(reset, torch.Tensor) or reset != 0 else v
 
 
 def _backwards(before_reset: torch.Tensor, spikes: torch.Tensor, plan: LayerPlan) -> Iterator[_Answer]:
