@@ -210,6 +210,7 @@ def biological_training(
     1.0
     """
     n_steps, n_checks = whole("n_steps", n_steps), whole("n_checks", n_checks)
+    check_every = max(1, n_steps // n_checks)
     weight = float(number("spectral_weight", spectral_weight, 0, math.inf, closed="neither"))
     entropy = int(generator(seed).integers(2**62))
     watched, *judged = (draw(generator(entropy + more)) for more in range(1, 2 + _N_JUDGED))
@@ -221,15 +222,21 @@ def biological_training(
     tracked: dict[str, list[dict[str, float]]] = {}
     for name, start in begin.items():
         seen = tracked[name] = [at_first]
+
+        def note(step: int, model: EIRecurrentNetwork, seen: list[dict[str, float]] = seen) -> None:
+            if step % check_every == 0 or step == n_steps:
+                seen.append(_activity(model, watched, prior))
+
         trained[name] = train_biological(
             start,
             draw,
             n_steps,
-            fractal=_Watched(prior, 0.0 if name == WITHOUT_PRIOR else weight, seen.append),
+            fractal=FractalRegularizationLoss({"spectral": (prior, 0.0 if name == WITHOUT_PRIOR else weight)}),
             rate_weight=rate_weight,
             learning_rate=learning_rate,
             validation=watched,
-            check_every=max(1, n_steps // n_checks),
+            check_every=check_every,
+            after_step=note,
             seed=entropy,
             progress=progress,
         )
@@ -248,20 +255,6 @@ def biological_training(
     }
     provenance = Provenance.record(seed, model=trained[FULL].model, arguments=arguments)
     return BiologicalNetwork(trained[FULL].model, _told(parts, found, target_slope, provenance))
-
-
-class _Watched(FractalRegularizationLoss):
-    """A prior with its weight, which has the activity on validation trials noted: there, no gradients are taken."""
-
-    def __init__(self, prior: SpectralPrior, weight: float, note: Callable[[dict[str, float]], None]) -> None:
-        super().__init__({"spectral": (prior, weight)})
-        self._noted = (lambda rates: note(_measured(rates, prior)),)  # a copy of this loss notes in the same place
-
-    def forward(self, x: torch.Tensor | Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the loss."""
-        if isinstance(x, torch.Tensor) and not torch.is_grad_enabled():
-            self._noted[0](x)
-        return super().forward(x)
 
 
 class _FreeLinear(DaleModule):

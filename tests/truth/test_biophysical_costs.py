@@ -185,6 +185,31 @@ def test_training_stops_when_validation_no_longer_improves_and_returns_the_best(
         assert float(masked_squared_error(model(held_out.inputs), held_out)) == pytest.approx(losses.min(), rel=1e-5)
 
 
+def test_checks_under_annealed_priors_compare_and_every_step_can_be_looked_at():
+    held_out = context_decision(8, stimulus_steps=60, seed=7)
+    prior = SpectralPrior(-1.0, axis=1, average=(0,))
+    seen: dict[int, float] = {}
+
+    def look(step, model):
+        with torch.no_grad():
+            outputs, rates = model.run(held_out.inputs)
+            seen[step] = float(masked_squared_error(outputs, held_out) + 0.4 * prior(rates))
+
+    trained = train_biological(
+        _network(),
+        lambda random: context_decision(8, stimulus_steps=60, seed=random),
+        4,
+        fractal=FractalRegularizationLoss({"spectral": (prior, AnnealedWeight(0.0, 0.4, n_steps=4))}),
+        validation=held_out,
+        check_every=2,
+        after_step=look,
+        progress=False,
+    )
+    assert list(seen) == [1, 2, 3, 4]
+    # with the weight at the end, also after two steps, when training still has half of it
+    np.testing.assert_allclose(trained.history.data["validation_loss"], [seen[2], seen[4]], rtol=1e-5)
+
+
 def test_a_history_is_told_drawn_and_kept(tmp_path):
     history = _train(validation=context_decision(16, **_SHORT, seed=7), check_every=10, rate_weight=0.1).history
     assert "least share of weights of their source's sign at any step: 100%" in history.summary()

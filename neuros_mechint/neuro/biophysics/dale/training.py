@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -85,6 +85,7 @@ def train_biological(
     validation: TaskTrials | None = None,
     check_every: int = 50,
     patience: int | None = None,
+    after_step: Callable[[int, Network], object] | None = None,
     seed: SeedLike = 0,
     progress: bool = True,
 ) -> TrainedNetwork[Network]:
@@ -112,11 +113,15 @@ def train_biological(
     largest_gradient : float
         Norm to which gradients are clipped.
     validation : trials, optional
-        Trials on which the whole loss is measured every ``check_every`` steps, without noise of the units; the weights
-        with the lowest one are returned.
+        Trials on which the whole loss is measured every ``check_every`` steps, without noise of the units and with the
+        weights of priors at which annealing ends, so that checks compare; the network's weights with the lowest one
+        are returned.
     check_every : int
     patience : int, optional
         Training stops after so many checks in a row without improvement; needs ``validation``.
+    after_step : callable, optional
+        ``after_step(step, model)`` is called after each step of the optimiser, from 1 on, with the copy in training:
+        to look at, not to change.
     seed : int or numpy.random.Generator
         Of the trials and of the noise of the units.
     progress : bool
@@ -165,7 +170,7 @@ def train_biological(
     optimizer = torch.optim.Adam(parameter_groups(model, rate))
     enforce_dales_law(optimizer, model)
     steps: list[dict[str, float]] = []
-    checks = _Checks(objective, validation, check_every, patience)
+    checks = _Checks(objective.at_the_end(n_steps), validation, check_every, patience)
     for step in progress_bar(range(1, n_steps + 1), description="training", enabled=progress):
         optimizer.zero_grad()
         parts = objective(model, draw(numbers), noise)
@@ -177,6 +182,8 @@ def train_biological(
         steps.append(
             {name: float(value.detach()) for name, value in parts.items()} | {"compliance": compliance_of(model)}
         )
+        if after_step is not None:
+            after_step(step, model)
         if checks.stop(model, step, last=step == n_steps):
             break
     if checks.best is not None:
@@ -200,6 +207,13 @@ class _Objective:
     def weights(self) -> dict[str, float]:
         """What the costs are multiplied by; priors bring their own weights."""
         return {"rate_cost": self.rate_weight, "synaptic_cost": self.synapse_weight}
+
+    def at_the_end(self, n_steps: int) -> _Objective:
+        """Return the loss with the weights that priors have after all steps: only losses of like weights compare."""
+        fractal = deepcopy(self.fractal)
+        if fractal is not None:
+            fractal.advance(n_steps)
+        return replace(self, fractal=fractal)
 
     def __call__(
         self, model: EIRecurrentNetwork, trials: TaskTrials, random: torch.Generator | None
