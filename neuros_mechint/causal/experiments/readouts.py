@@ -11,7 +11,6 @@ import torch
 from neuros_mechint.adapters.base import BaseAdapter, Dims, Edits, Tensors
 from neuros_mechint.adapters.batches import Batch
 from neuros_mechint.adapters.copies import UnstackableError, split_copies
-from neuros_mechint.causal.engines.cost import copies_per_call
 from neuros_mechint.causal.experiments.times import TimeAxis, time_axis
 from neuros_mechint.causal.interventions import check_editable
 from neuros_mechint.causal.metrics import metric_values
@@ -26,6 +25,8 @@ Readout = str | Metric
 """A site, maybe with an index, of which the mean is read (of spikes, their rate); or ``metric(output)``."""
 
 _MOST_BYTES = 2**28
+_MOST_SAMPLES = 512
+"""In one call: models that go step by step through time take as long for one sample as for hundreds."""
 _APART = 1e-4
 """Of the size of what is read: by how much copies of the inputs that share a call may differ from one alone."""
 
@@ -325,7 +326,7 @@ def observe_each(
         captured = split_copies(dict(tensors), len(part), batch.n_samples)
         return torch.stack([read(*one) for one in zip(outputs, captured, strict=True)])
 
-    at_once = min(found.copies_at_once, copies_per_call(batch))
+    at_once = min(found.copies_at_once, max(1, _MOST_SAMPLES // batch.n_samples))
     if at_once > 1 and len(resolved) > 1:
         try:
             parts = in_parts(resolved, at_once)
