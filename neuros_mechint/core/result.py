@@ -7,7 +7,7 @@ import dataclasses
 import html
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -33,8 +33,8 @@ _PACKAGE = "neuros_mechint"
 class Result:
     """Labelled data of one analysis, with what is needed to trust, show and keep them.
 
-    Subclasses add properties and may override ``_draw(ax)`` and ``_summary_lines()``; they add no fields, so that
-    every result is saved and loaded the same way.
+    Subclasses add properties and may override ``_draw(ax)``, ``_summary_lines()``, ``report_sections()`` and
+    ``report_blocks()``; they add no fields, so that every result is saved and loaded the same way.
 
     Parameters
     ----------
@@ -224,8 +224,33 @@ class Result:
         """
         return "\n".join([self.title, *self._lines()])
 
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The lines of the summary without title and warnings.
+
+        Examples
+        --------
+        >>> Result(xr.Dataset({"score": 0.5}), "Held-out score").findings
+        ('score: 0.5',)
+        """
+        return tuple(self._summary_lines())
+
+    def report_sections(self) -> Iterable[tuple[Result, str, str]]:
+        """Return the results that this one is made of, with a title and a caption for each; by default none.
+
+        A result with parts is told in words in a report, and each part has a section of its own after it.
+        """
+        return ()
+
+    def report_blocks(self) -> Iterable[tuple[str, Sequence[Any]]]:
+        """Return how a report shows the result instead of its figure, see `neuros_mechint.report.blocks`.
+
+        By default nothing, and the figure is shown.
+        """
+        return ()
+
     def _lines(self) -> Iterator[str]:
-        yield from self._summary_lines()
+        yield from self.findings
         for text in self.warnings:
             yield f"warning: {text}"
 

@@ -70,9 +70,8 @@ class Section:
         """The lines of the result's summary as (name, value); the name is empty where a line has none."""
         if self.result is None:
             return []
-        told = {self.result.title, *(f"warning: {text}" for text in self.result.warnings)}
-        lines = [line for line in self.result.summary().splitlines() if line.strip() and line not in told]
-        parts = [line.partition(": ") for line in lines]
+        lines = "\n".join(self.result.findings).splitlines()
+        parts = [line.partition(": ") for line in lines if line.strip()]
         return [(name, value) if colon else ("", name) for name, colon, value in parts]
 
     @property
@@ -142,9 +141,8 @@ class Report:
     def add(self, result: Result, title: str | None = None, caption: str | None = None) -> Report:
         """Add a result: its figure, findings, warnings, data, sources and provenance.
 
-        A result with a method ``report_blocks`` is shown as the blocks it gives, see `neuros_mechint.report.blocks`.
-        One with a method ``report_sections`` is made of others, which it gives with their titles and captions: it is
-        told in words, and each of them has a section of its own after it.
+        A result that gives ``report_blocks`` is shown as these, see `neuros_mechint.report.blocks`. One that gives
+        ``report_sections`` is made of others: it is told in words, and each of them has a section of its own after it.
 
         Parameters
         ----------
@@ -171,10 +169,10 @@ class Report:
                 got=type(result).__name__,
                 fix="use add_figure, add_table or add_text for other things",
             )
-        sections = getattr(result, "report_sections", None)
-        if sections is not None:
+        sections = list(result.report_sections())
+        if sections:
             self._append(title or result.title, render_text(caption or ""), "", "text", result)
-            for part, heading, words in sections():
+            for part, heading, words in sections:
                 self.add(part, heading, words)
             return self
         description = " ".join(". ".join(line.rstrip(".") for line in result.summary().splitlines()).split())
@@ -331,9 +329,9 @@ class Report:
 
     def _draw(self, result: Result, description: str) -> Markup:
         identifier = self._next_anchor()
-        own_page = getattr(result, "report_blocks", None)  # a result of many parts says itself how they are shown
-        if own_page is not None:
-            return blocks_markup(own_page(), identifier)
+        blocks = list(result.report_blocks())
+        if blocks:
+            return blocks_markup(blocks, identifier)
         if self.interactive:
             # Classes with a drawing of their own, and single numbers, have only the static figure.
             with contextlib.suppress(CapabilityError, FigureError):

@@ -242,8 +242,8 @@ def test_results_with_a_drawing_and_summary_of_their_own():
             ax.plot([0, 1], label="mine")
             ax.set_title("kept title")
 
-        def summary(self):
-            return f"{self.title}\nbest layer: 3\nAll heads matter.\nwarning: few"
+        def _summary_lines(self):
+            return ["best layer: 3", "All heads matter."]
 
     report = Report("Own", interactive=True).add(Own(xr.Dataset({"x": 1.0}), "Own result", warnings=("few",)))
     text = Page(report.to_html()).text
