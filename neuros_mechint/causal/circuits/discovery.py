@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from neuros_mechint.causal.circuits.verdict import ONE_VALUE
 from neuros_mechint.causal.paths.analyzer import PathAnalyzer
 from neuros_mechint.causal.paths.effects import EdgeEffects
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.errors import InputError, OptionError, SiteError, check_option, near_names, whole
+from neuros_mechint.core.errors import InputError, OptionError, SiteError, check_option, near_names, number, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 
@@ -197,10 +198,10 @@ def _check_sizes(method: str, n_edges: int | None, fraction: float | None, thres
         raise OptionError("one size is enough", expected="n_edges, fraction or threshold", got=", ".join(given))
     if method == "pruning" and (n_edges is not None or fraction is not None):
         raise OptionError("pruning has no fixed size", expected="threshold", got=", ".join(given))
-    if threshold is not None and not threshold > 0:
-        raise OptionError("threshold is no part of a difference", expected="a number > 0", got=threshold)
-    if fraction is not None and not 0 < fraction <= 1:
-        raise OptionError("fraction is no part of all edges", expected="a number in (0, 1]", got=fraction)
+    if threshold is not None:
+        number("threshold", threshold, 0, math.inf, closed="neither")
+    if fraction is not None:
+        number("fraction", fraction, 0, 1)
     if n_edges is not None:
         whole("n_edges", n_edges, least=0)
 

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 
 from neuros_mechint.core.errors import FigureError, InputError
 from neuros_mechint.core.figures.colours import INK, MISSING, MUTED_INK, PALETTE, colour_scale
-from neuros_mechint.core.figures.plotting import FONTS, axis_label, is_text, real_numbers
+from neuros_mechint.core.figures.plotting import FONTS, axis_label, drawable, is_text
 from neuros_mechint.core.optional import soft_import
 
 _BAR_LABEL_WIDTH = 30
@@ -64,7 +64,7 @@ def interactive_heat_map(values: xr.DataArray) -> Any:
     if values.ndim != 2:
         raise InputError("a heat map needs two dimensions", got=dict(values.sizes))
     graph = soft_import("plotly.graph_objects", "interactive figures", extra="viz")
-    numbers = real_numbers(values).values
+    numbers = drawable(values).values
     colours, norm = colour_scale(numbers)
     scale = [[step, to_hex(colours(step))] for step in np.linspace(0, 1, 13)]
     row, column = (values[dimension] for dimension in values.dims)
@@ -112,7 +112,7 @@ def interactive_lines(values: xr.DataArray, along: str | None = None) -> Any:
         raise InputError("lines need one or two dimensions", got=dict(values.sizes))
     graph = soft_import("plotly.graph_objects", "interactive figures", extra="viz")
     along = along or str(values.dims[-1])
-    numbers = real_numbers(values).transpose(..., along)
+    numbers = drawable(values).transpose(..., along)
     x, rows = values[along], numbers.values.reshape(-1, values.sizes[along])
     names = numbers[numbers.dims[0]].values if numbers.ndim == 2 else [values.name]
     traces = [

@@ -196,7 +196,7 @@ def draw(data: xr.Dataset, ax: Axes) -> None:
 
 
 def _draw_numbers(data: xr.Dataset, ax: Axes) -> None:
-    numbers = {str(name): float(real_numbers(array)) for name, array in data.data_vars.items() if not array.dims}
+    numbers = {str(name): float(drawable(array)) for name, array in data.data_vars.items() if not array.dims}
     units = {array.attrs.get("units", "") for array in data.data_vars.values() if not array.dims}
     bars(xr.DataArray(list(numbers.values()), {"quantity": list(numbers)}, ("quantity",)), ax)
     ax.set(xlabel="", ylabel=units.pop() if len(units) == 1 else "")
@@ -230,7 +230,7 @@ def line(values: xr.DataArray, ax: Axes, along: str | None = None) -> list[Line2
     """
     if values.ndim not in (1, 2):
         raise InputError("lines need one or two dimensions", got=dict(values.sizes))
-    numbers = real_numbers(values)
+    numbers = drawable(values)
     along = along or str(values.dims[-1])
     if along not in values.dims:
         raise InputError(f"no dimension {along!r}", expected=f"one of {', '.join(map(str, values.dims))}")
@@ -276,7 +276,7 @@ def bars(values: xr.DataArray, ax: Axes) -> BarContainer:
         raise InputError("bars need one dimension", got=dict(values.sizes))
     drawn = ax.bar(
         np.arange(values.size),
-        real_numbers(values).values,
+        drawable(values).values,
         width=min(0.7, 0.15 * values.size),
         color=PALETTE[0],
     )
@@ -373,7 +373,7 @@ def heat_map(values: xr.DataArray, ax: Axes, center: float | None = None, units:
     """
     if values.ndim != 2:
         raise InputError("a heat map needs two dimensions", got=dict(values.sizes))
-    numbers = real_numbers(values).values
+    numbers = drawable(values).values
     colours, norm = colour_scale(numbers, center)
     image = ax.imshow(np.ma.masked_invalid(numbers), cmap=colours, norm=norm, aspect="auto", interpolation="none")
     for axis, dimension in zip("yx", values.dims, strict=True):
@@ -403,12 +403,12 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:half]} … {text[-half:]}"
 
 
-def real_numbers(values: xr.DataArray) -> xr.DataArray:
+def drawable(values: xr.DataArray) -> xr.DataArray:
     """Return ``values`` as floats, or raise `FigureError` where they cannot be drawn.
 
     Examples
     --------
-    >>> real_numbers(xr.DataArray([True, False])).values.tolist()
+    >>> drawable(xr.DataArray([True, False])).values.tolist()
     [1.0, 0.0]
     """
     if values.dtype.kind not in "biuf":

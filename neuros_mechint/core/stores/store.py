@@ -20,7 +20,6 @@ from neuros_mechint.core.errors import InputError, StorageError
 from neuros_mechint.core.labels import (
     HALF_PRECISION,
     LabelledTensors,
-    LazyArray,
     as_numpy,
     describe_origin,
     dtype_name,
@@ -29,6 +28,7 @@ from neuros_mechint.core.labels import (
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.stores.files import SiteFiles, remove_leftovers, require_space, shuffled_batches
+from neuros_mechint.core.stores.lazy import LazyArray
 from neuros_mechint.core.stores.log import SiteLayout, StoreLog, check_same
 
 if TYPE_CHECKING:
