@@ -13,6 +13,7 @@ import torch
 from neuros_mechint.adapters.batches import Batch, check_batch_size, join_outputs
 from neuros_mechint.adapters.copies import edits_by_site, repeated
 from neuros_mechint.adapters.hooks import EditFunction
+from neuros_mechint.adapters.labelling import Labels, labelled
 from neuros_mechint.adapters.streaming import stream_to_store
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import CAPABILITIES, Metric, Run
@@ -136,7 +137,7 @@ class BaseAdapter(ABC):
             pieces.append(activations)
             sizes.append(part.n_samples)
         activations = _samples_picked(Activations.concatenate(pieces), references)
-        activations = activations.with_attention_mask(batch.attention_mask)
+        activations = self._labelled(activations.with_attention_mask(batch.attention_mask), batch)
         return Run(self._join_outputs(outputs, sizes, batch.sample_axis), activations)
 
     def capture(
@@ -356,8 +357,15 @@ class BaseAdapter(ABC):
 
     def _joined(self, pieces: Sequence[Activations], references: Sequence[SiteReference], batch: Batch) -> Activations:
         joined = _samples_picked(Activations.concatenate(pieces), references)
-        joined = joined.with_attention_mask(batch.attention_mask)
+        joined = self._labelled(joined.with_attention_mask(batch.attention_mask), batch)
         return joined.with_provenance(Provenance.record(model=self.fingerprint())) if references else joined
+
+    def _labelled(self, activations: Activations, batch: Batch) -> Activations:
+        return labelled(activations, lambda name: self._labels(name, batch))
+
+    def _labels(self, name: str, batch: Batch) -> Labels:
+        """Return the labels along axes of a whole site, where the model knows them: ``time`` in seconds."""
+        return {}
 
     def _require(self, capability: str) -> None:
         if capability not in self.capabilities:

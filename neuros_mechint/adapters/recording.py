@@ -9,7 +9,7 @@ import torch
 
 from neuros_mechint.adapters.base import BaseAdapter, Dims, Edits, Tensors
 from neuros_mechint.adapters.batches import Batch, check_batch_size
-from neuros_mechint.core.activations import Activations
+from neuros_mechint.adapters.labelling import Labels
 from neuros_mechint.core.errors import CapabilityError, InputError
 from neuros_mechint.core.fingerprint import fingerprint_array
 from neuros_mechint.core.sites import Site, SiteTable
@@ -97,39 +97,9 @@ class RecordingAdapter(BaseAdapter):
         check_batch_size(batch_size)
         return [batch]  # the data are in memory already
 
-    def capture(self, inputs: Any, sites: Any, batch_size: int | None = None, to: Any = None) -> Any:
-        """Return the recorded values at ``sites`` with the recording's labels.
-
-        Parameters
-        ----------
-        inputs : None or list of labels
-            ``None`` for all observations, or labels of the first axis (stimuli, say).
-        sites : str or iterable of str
-            ``"data"``, ``"region.V1"`` or a pattern.
-        batch_size, to
-            As for every adapter; the data are in memory, so ``batch_size`` changes nothing.
-
-        Returns
-        -------
-        Activations or ActivationStore
-        """
-        captured = super().capture(inputs, sites, batch_size, to)
-        if not isinstance(captured, Activations):
-            return captured
-        (data,) = self._prepare(inputs).args
-        labels = {str(axis): list(data[axis].values) for axis in data.dims if axis in data.coords and axis != "unit"}
-        sizes = {
-            axis: {
-                captured[name].shape[captured.dims(name).index(axis)]
-                for name in captured
-                if axis in captured.dims(name)
-            }
-            for axis in labels
-        }
-        coords = {axis: values for axis, values in labels.items() if sizes[axis] == {len(values)}}
-        return Activations(
-            dict(captured), {name: captured.dims(name) for name in captured}, coords, captured.provenance
-        )
+    def _labels(self, name: str, batch: Batch) -> Labels:
+        (data,) = batch.args
+        return {str(axis): list(data[axis].values) for axis in data.dims if axis in data.coords and axis != "unit"}
 
     def _cannot(self, capability: str) -> CapabilityError:
         return CapabilityError(

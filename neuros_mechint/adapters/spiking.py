@@ -6,6 +6,7 @@ from typing import Any
 
 from neuros_mechint.adapters.batches import Batch
 from neuros_mechint.adapters.inference import SiteMap
+from neuros_mechint.adapters.labelling import Labels
 from neuros_mechint.adapters.taps import Tap
 from neuros_mechint.adapters.torch_module import TorchAdapter
 from neuros_mechint.core.sites import Site, SiteTable
@@ -22,7 +23,7 @@ class SpikingAdapter(TorchAdapter):
     ``layers.0.spikes`` what leaves the neurons, and ``layers.0.membrane`` the potential after the reset. An edit of
     spikes reaches all targets, the layer itself included, but not the reset of the neuron that fired; an edit of the
     membrane acts from the next time step on. Gradients go through the network's surrogate: they are no derivatives of
-    spikes, which have none.
+    spikes, which have none. Activations are labelled with the times in seconds at which steps begin.
 
     Parameters
     ----------
@@ -53,6 +54,11 @@ class SpikingAdapter(TorchAdapter):
         for value in args:
             self.module.check_inputs(value)
         return args, dict(kwargs)
+
+    def _labels(self, name: str, batch: Batch) -> Labels:
+        dt = self.module.spiking_layers[0].dt / 1000  # s, as Brian2's
+        inputs = next(iter((*batch.args, *batch.kwargs.values())))
+        return {"time": [dt * step for step in range(inputs.shape[1])]}
 
     def _prove(self, batch: Batch | None) -> None:
         if self._map is not None:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from neuros_mechint.core.directions import (
     orthonormal_directions,
 )
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.numbers import as_array, graph_tensor, is_tensor, real_array, refuse_masked
 from neuros_mechint.core.sites import Selection, SiteReference, Window
 
 Array = Any  # torch tensor, numpy array or nested numbers: whatever torch.as_tensor takes
@@ -88,7 +90,8 @@ class Edit(ABC):
 
     def _fit(self, value: Array, block: torch.Tensor, selection: Selection) -> torch.Tensor:
         """Return ``value`` cut to this piece of the selected block, on its device and in its dtype."""
-        tensor = _in_type_of(block, _as_tensor(value), f"{type(self).__name__}({self.site!r})").to(block.device)
+        who = f"{type(self).__name__}({self.site!r})"
+        tensor = _in_type_of(block, _as_tensor(value, f"value of {who}"), who).to(block.device)
         axes = list(selection.sizes)
         expected = tuple(selection.sizes.values())
         fits = tensor.ndim <= len(expected) and all(
@@ -96,7 +99,7 @@ class Edit(ABC):
         )
         if not fits:
             raise InputError(
-                f"{type(self).__name__}({self.site!r}) got values that do not fit the site",
+                f"{who} got values that do not fit the site",
                 expected=f"shape {expected} for ({', '.join(axes)}), or one that broadcasts to it",
                 got=f"shape {tuple(tensor.shape)}",
             )
@@ -106,16 +109,22 @@ class Edit(ABC):
         return tensor
 
 
-def _as_tensor(value: Array) -> torch.Tensor:
+def _as_tensor(value: Array, name: str) -> torch.Tensor:
     """Return values as a tensor; plain numbers in double precision, for torch would round them to single."""
     if isinstance(value, torch.Tensor):
-        return value
-    array = np.asarray(value)
-    return torch.as_tensor(value if array.dtype == object else array)
+        return value if value.is_complex() else graph_tensor(value, name)
+    array = as_array(value, name)
+    return torch.from_numpy(array.astype(np.complex128)) if array.dtype.kind == "c" else graph_tensor(array, name)
 
 
 def _in_type_of(block: torch.Tensor, values: torch.Tensor, who: str) -> torch.Tensor:
-    """Return values in the type of the activation; raise where that would cut fractions off."""
+    """Return values in the type of the activation; raise where that would cut fractions or imaginary parts off."""
+    if values.is_complex() and not block.is_complex():
+        raise InputError(
+            f"{who} puts complex numbers into real ones",
+            expected=f"values of type {block.dtype}, as the activation is",
+            got=values.dtype,
+        )
     fractions = values.is_floating_point() and not block.is_floating_point() and not block.is_complex()
     if fractions and not torch.equal(values, values.round()):
         raise InputError(
@@ -188,7 +197,8 @@ class Add(Edit):
     scale: float = 1.0
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
-        return block + self.scale * self._fit(self.value, block, selection)
+        scale = self.scale if isinstance(self.scale, Real) else self._fit(self.scale, block, selection)
+        return block + scale * self._fit(self.value, block, selection)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,13 +243,26 @@ class Clamp(Edit):
     maximum: float | None = None
 
     def __post_init__(self) -> None:
-        if self.minimum is None and self.maximum is None:
+        least, most = (self._bound(name) for name in ("minimum", "maximum"))
+        if least is None and most is None:
             raise InputError("Clamp needs a bound", expected="minimum, maximum or both")
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+        if least is not None and most is not None and least > most:
             raise InputError("Clamp's bounds are swapped", got=f"minimum={self.minimum}, maximum={self.maximum}")
 
+    def _bound(self, name: str) -> float | None:
+        """Return a bound as a number; units, which adapters check, are left out."""
+        value, called = getattr(self, name), f"{name} of Clamp({self.site!r})"
+        if value is None:
+            return None
+        refuse_masked(value, called)
+        nested = isinstance(value, (list, tuple))
+        array = None if nested else real_array(value if is_tensor(value) else np.asarray(value), called, finite=False)
+        if array is None or array.ndim or np.isnan(array):
+            raise InputError(f"{called} is no number", expected="a number or None", got=repr(value))
+        return float(array)
+
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
-        return block.clamp(self.minimum, self.maximum)
+        return block.clamp(self._bound("minimum"), self._bound("maximum"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,7 +326,7 @@ class SetComponent(Edit):
         features = feature_axis(axes, who)
         check_width(self._unit, block.shape[features], who)
         unit = along_features(self._unit, axes, who).to(block.device)
-        value = _as_tensor(self.value)
+        value = _as_tensor(self.value, f"value of {who}")
         behind = len(axes) - 1 - features  # axes behind that of the features
         if value.ndim >= behind:
             value = value.unsqueeze(value.ndim - behind)
@@ -333,6 +356,10 @@ class Apply(Edit):
     """
 
     function: Callable[..., torch.Tensor | None]
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InputError(f"Apply({self.site!r}) has no function", expected="a callable", got=repr(self.function))
 
     def _transform(self, block: torch.Tensor, selection: Selection, dims: tuple[str, ...]) -> torch.Tensor:
         own = block.clone()

@@ -37,8 +37,8 @@ def real_array(values: Any, name: str, *, finite: bool = True) -> Floats:
     Raises
     ------
     InputError
-        A mask, also on one entry of a list; complex numbers, text or objects; rows of different lengths; sparse
-        tensors; NaN or infinite values.
+        A mask or a unit, also of one entry of a list; complex numbers, text or objects; rows of different lengths;
+        sparse tensors; NaN or infinite values.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def plain_numbers(values: Any, name: str) -> npt.NDArray[Any]:
 
 
 def as_array(values: Any, name: str) -> npt.NDArray[Any]:
-    """Return values as an array, or say why they are none: a mask, or rows of different lengths.
+    """Return values as an array, or say why they are none: a mask, a unit, or rows of different lengths.
 
     Examples
     --------
@@ -81,6 +81,7 @@ def as_array(values: Any, name: str) -> npt.NDArray[Any]:
     (2,)
     """
     refuse_masked(values, name)
+    refuse_units(values, name)
     try:
         if is_tensor(values):
             from neuros_mechint.core.labels import as_numpy
@@ -160,6 +161,34 @@ def refuse_masked(values: Any, name: str) -> None:
     if isinstance(values, list | tuple) and any(issubclass(kind, _MAY_HOLD_MASKS) for kind in set(map(type, values))):
         for part in values:
             refuse_masked(part, name)
+
+
+def refuse_units(values: Any, name: str) -> None:
+    """Raise `InputError` for a quantity with a unit, or a list that holds one: NumPy would go on with its SI number.
+
+    Examples
+    --------
+    >>> refuse_units([1.0, 2.0], "currents")
+    """
+    if isinstance(values, list | tuple):
+        kinds = set(map(type, values)) - {int, float, bool, str}
+        for part in values if kinds else ():
+            refuse_units(part, name)
+    elif _has_unit(values):
+        raise InputError(
+            f"{name} has a unit, which would be lost",
+            expected="plain numbers, in the unit that is documented",
+            got=f"{values!r:.60}",
+            fix="divide by that unit, such as currents / pA",
+        )
+
+
+def _has_unit(values: Any) -> bool:
+    """Return whether values are a quantity of Brian2, of pint or quantities, or of astropy."""
+    kind = type(values)
+    if hasattr(kind, "get_best_unit"):
+        return not values.is_dimensionless
+    return (hasattr(kind, "units") and hasattr(kind, "magnitude")) or hasattr(kind, "to_value")
 
 
 def refuse_not_finite(values: Any, name: str) -> None:

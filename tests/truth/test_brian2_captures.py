@@ -283,3 +283,16 @@ def test_captures_stream_to_disk_and_are_continued(tmp_path):
     memory = model.capture(3, ["E.v", "E.spikes"])
     for name in memory:
         assert torch.equal(store[name], memory[name])
+
+
+@pytest.mark.parametrize("later", [[], [1, 3], [1, 3, 5]])
+def test_stored_input_spikes_are_sent_after_others_were_set_and_the_network_was_restored(later):
+    """Brian2's restore() forgets when they were: its own run() then sends them at the times of the later ones."""
+    source = b2.SpikeGeneratorGroup(1, [0, 0], [2, 7] * ms, dt=1 * ms, name="source")
+    network = b2.Network(source)
+    network.store()
+    source.set_spikes([0] * len(later), later * ms)
+    network.run(10 * ms)
+    network.restore()
+    captured = nm.adapt(network, duration=10 * ms).capture(1, "source.spikes")["source.spikes"]
+    assert captured[0, :, 0].nonzero()[:, 0].tolist() == [2, 7]

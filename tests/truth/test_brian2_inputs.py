@@ -180,12 +180,34 @@ def test_units_of_edits_and_stimuli_are_checked_and_brian2s_text_is_kept():
             xr.DataArray(np.ones((1, 3, 2)), dims=("trial", "time", "unit"), coords={"time": [0, 0.001, 0.002]}),
             "0.0001 s",
         ),
+        (
+            xr.DataArray(np.ones((1, 2, 2)), dims=("trial", "time", "unit"), coords={"time": ["a", "b"]}),
+            "times of the stimulus",
+        ),
         (4, "trial, time, unit=2"),
+        ([[["a", "b"]]], "no real numbers"),
+        ([[[1.0, 2.0], [1.0]]], "rows of one length"),
+        (np.ma.masked_array(np.ones((1, 20, 2)), np.eye(20, 2)[None]), "mask"),
+        (np.full((1, 20, 2), 1j), "no real numbers"),
+        (torch.ones(1, 20, 2).to_sparse(), "no array"),
+        (np.ones((1, 20, 2)) * mV, r"other units(.|\n)*plain numbers, without a unit"),
+        ([[[1 * mV, 2 * mV]]], r"the stimulus for 'E.I' has other units(.|\n)*plain numbers"),
+        ([[[1 * mV, 2 * nA]]], "the stimulus for 'E.I': Mixing"),
+        ([[[1 * mV, 2.0]]], "no array of quantities"),
     ],
 )
 def test_stimuli_that_do_not_fit_are_refused(stimulus, words):
     with pytest.raises(InputError, match=words):
         nm.adapt(b2.Network(lif(2)), input="E.I").run(stimulus)
+
+
+def test_stimuli_of_torch_are_taken_without_their_graph():
+    model = nm.adapt(b2.Network(lif(2)), input="E.I")
+    exact = torch.full((1, 200, 2), 2.5, dtype=torch.float64)
+    spikes = model.run(exact).output["E.spikes"]
+    assert spikes.any()
+    for stimulus in (exact.clone().requires_grad_(), exact.bfloat16(), exact.tolist()):
+        assert torch.equal(model.run(stimulus).output["E.spikes"], spikes)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +279,38 @@ def test_networks_that_cannot_be_adapted_are_refused():
 
     with pytest.raises(InputError, match="stopped itself"):
         nm.adapt(b2.Network(lif(1), stop), duration=1 * ms).run(1)
+
+
+def test_two_groups_of_one_name_are_refused():
+    with pytest.raises(InputError, match=r"same name(.|\n)*E, E_stateupdater"):
+        nm.adapt(b2.Network(lif(1), lif(1)), duration=1 * ms)
+
+
+def test_synapses_that_were_never_connected_are_refused():
+    cells = lif(1)
+    synapses = b2.Synapses(cells, cells, on_pre="v += 1", name="EE")
+    with pytest.raises(InputError, match=r"cannot run(.|\n)*EE(.|\n)*connect"):
+        nm.adapt(b2.Network(cells, synapses), duration=1 * ms).run(1)
+
+
+def test_errors_of_code_in_the_network_say_where_they_come_from_and_all_is_put_back():
+    cells = lif(2)
+
+    @b2.network_operation(dt=0.5 * ms, name="meddling")
+    def raises(t):
+        if t > 1 * ms:
+            raise ZeroDivisionError("of the user")
+
+    network = b2.Network(cells, raises)
+    cells.v = 0.25
+    with pytest.raises(InputError, match="'meddling' raised ZeroDivisionError in the network: of the user"):
+        nm.adapt(network, duration=2 * ms).run(1)
+    assert float(network.t) == 0
+    assert np.asarray(cells.v).tolist() == [0.25, 0.25]
+    cells = lif(1)
+    cells.run_regularly("v = 1 / nothing", name="divides")
+    with pytest.raises(InputError, match="'divides' raised ZeroDivisionError"):
+        nm.adapt(b2.Network(cells, *cells.contained_objects), duration=1 * ms, namespace={"nothing": 0}).run(1)
 
 
 def test_gradients_are_refused_with_the_way_out(everything_once):

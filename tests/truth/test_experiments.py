@@ -83,7 +83,7 @@ def test_cells_that_never_fire_have_no_rheobase():
     curve = f_i_curve(in_torch(LIF()), nothing(20), [0.1, 0.5], "layers.0.synapses", "layers.0.spikes")
     assert np.isnan(curve.rheobase)
     assert "1 of 1 cells never fire" in curve.warnings[0]
-    assert curve.main.attrs["units"] == "spikes per step"
+    assert curve.main.attrs["units"] == "spikes/s"  # a spiking network knows its time step
 
 
 @pytest.mark.slow
@@ -127,7 +127,9 @@ def test_a_squid_axon_is_advanced_or_delayed_by_the_phase_of_the_kick():
 @pytest.mark.parametrize(
     ("currents", "options", "message"),
     [
-        ([1.0], {}, "do not rise"),
+        ([1.0], {}, "makes no curve"),
+        ([100, 200] * pA, {}, "has a unit"),
+        ([0, 1], {"dt": DT}, "dt is not that of the model(.|\n)*0.0001 s"),
         ([1.0, 1.0], {}, "do not rise"),
         ([1.0, np.nan], {}, "finite"),
         (["a", "b"], {}, "no real numbers"),
@@ -308,6 +310,10 @@ def test_what_a_silenced_cell_drives_falls_silent_in_the_window_only():
     assert during.values.item() == -during.data["baseline"].item() < -50
     assert after.values.item() == 0
     assert "spikes/s" in during.summary()
+    assert "(spikes/s)" in during.plot().get_xlabel()
+    both = silence(model, 1, "E.spikes[unit=0]", ["E.spikes[unit=1]", "E.v[unit=1]"], n_controls=0)
+    assert len(both.plot().patches) == 1  # potentials would not be seen beside rates
+    assert "other units" in both.plot().get_title(loc="left")
 
 
 def test_driving_a_population_follows_its_f_i_curve():

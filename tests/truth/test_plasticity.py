@@ -310,6 +310,11 @@ def test_parameters_that_are_not_physical() -> None:
         lambda: ShortTermPlasticity(tau_f=math.nan),
         lambda: BCM(tau_w=0.0),
         lambda: HomeostaticScaling(target_rate=-1.0),
+        lambda: STDP(w_min=None),  # pyright: ignore[reportArgumentType]
+        lambda: STDP(w_max="a"),  # pyright: ignore[reportArgumentType]
+        lambda: TripletSTDP(w_min=math.nan),
+        lambda: BCM(w_max=torch.ones(2)),  # pyright: ignore[reportArgumentType]
+        lambda: ShortTermPlasticity(U=torch.tensor([0.2, 0.5])),  # pyright: ignore[reportArgumentType]
     ):
         with pytest.raises(OptionError):
             wrong()
@@ -349,6 +354,62 @@ def test_synapses_that_do_not_fit() -> None:
         plastic_synapses(STDP(), group, group, np.full((2, 2), np.nan))
     with pytest.raises(OptionError, match="no unit 'parsec'"):
         unit_called("parsec/ms")
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ([["a", "b"]] * 3, "weights"),
+        ([[1.0], [1.0, 2.0], [3.0]], "weights"),
+        (np.ma.masked_array(np.ones((3, 2)), np.eye(3, 2)), "mask"),
+        (np.ones((3, 2)) * 1j, "no real numbers"),
+        (torch.ones(3, 2).to_sparse(), "no real numbers|no array"),
+        (np.full((3, 2), np.inf), "infinite"),
+        (None, "no real numbers"),
+    ],
+)
+def test_weights_that_are_no_numbers(weights: object, words: str) -> None:
+    groups = [brian2.NeuronGroup(n, "v : 1", threshold="v > 1", reset="v = 0") for n in (2, 3)]
+    with pytest.raises(InputError, match=words):
+        plastic_synapses(STDP(), *groups, weights)
+
+
+def test_weights_of_torch_are_taken_over() -> None:
+    groups = [brian2.NeuronGroup(n, "v : 1", threshold="v > 1", reset="v = 0") for n in (2, 3)]
+    for weights in (torch.full((3, 2), 0.5, requires_grad=True), torch.full((3, 2), 0.5, dtype=torch.bfloat16)):
+        assert np.asarray(plastic_synapses(STDP(), *groups, weights).w).tolist() == [0.5] * 6
+
+
+def test_rules_and_groups_that_do_not_fit() -> None:
+    group = brian2.NeuronGroup(1, "v : 1", threshold="v > 1", reset="v = 0")
+    with pytest.raises(InputError, match="no rule of plasticity"):
+        plastic_synapses(None, group, group, [[1.0]])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="target is no group"):
+        plastic_synapses(STDP(), group, None, [[1.0]])
+    with pytest.raises(InputError, match=r"target has no variable 'rate', which BCM reads(.|\n)*rate : 1"):
+        plastic_synapses(BCM(), group, group, [[1.0]])
+    with pytest.raises(OptionError, match="no such name"):
+        plastic_synapses(STDP(), group, group, [[1.0]], name="a b")
+
+
+@pytest.mark.parametrize("rule", [STDP(), TripletSTDP()])
+def test_callers_may_call_their_groups_source_and_target(
+    rule: PlasticityRule, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, target = _generator(_spikes(20, [3])), _generator(_spikes(20, [5]))
+    synapses = plastic_synapses(rule, source, target, [[0.5]])
+    namespace = {"source": 1.0, "target": 1.0, "source_slow": 1.0, "target_slow": 1.0}
+    with caplog.at_level("WARNING", logger="brian2"):
+        brian2.Network(source, target, synapses).run(20 * _DT * brian2.ms, namespace=namespace)
+    assert not [one for one in caplog.records if "internal variable" in one.getMessage()]
+    assert float(synapses.w[0]) > 0.5
+
+
+def test_weights_that_leave_all_bounds_are_reported() -> None:
+    rates = np.full((100, 1), 1e150)
+    with pytest.raises(InputError, match=r"leave all bounds(.|\n)*w_max"):
+        BCM(tau_w=100.0).run([[1.0]], rates, rates, 1.0)
+    assert float(BCM(tau_w=100.0, w_max=1.0).run([[1.0]], rates, rates, 1.0)) in (0.0, 1.0)
 
 
 def test_nothing_of_the_caller_is_changed() -> None:

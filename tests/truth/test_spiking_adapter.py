@@ -153,6 +153,21 @@ def test_brian2_fires_the_same_spikes(case: str) -> None:
             assert torch.equal(ours[0].detach().bool(), theirs.bool())
 
 
+def test_a_copy_whose_layers_act_at_once_can_be_adapted() -> None:
+    network, inputs = _network(sizes=[6, 20, 10], delay=0.0, scale=3.0), _spikes(1, 50, 6)
+    copy = to_brian2(network).network
+    times, units = inputs[0].numpy().nonzero()[:2]
+    copy["inputs"].set_spikes(units, times * brian2.ms)
+    model, wanted = adapt(copy, duration=50 * brian2.ms), network.run(inputs)
+    found = model.capture(1, "*.spikes")
+    for layer, spikes in enumerate(wanted):
+        assert spikes.any()
+        assert torch.equal(found[f"layer_{layer}.spikes"], spikes.detach().bool())
+    silent = model.run(1, Zero("layer_0.spikes[unit=0:10]"), capture="*.spikes").activations
+    assert not silent["layer_0.spikes"][..., :10].any()
+    assert torch.equal(silent["layer_0.spikes"][..., 10:], found["layer_0.spikes"][..., 10:])
+
+
 def test_what_was_learned_goes_along() -> None:
     network = _network(sizes=[6, 12], bias=True, learn=["tau"])
     with torch.no_grad():

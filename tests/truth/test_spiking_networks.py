@@ -229,7 +229,7 @@ def test_surrogates_by_name() -> None:
         ({"truncate": 0}, "truncate is out of range"),
         ({"surrogate": "arctn"}, "did you mean 'arctan'"),
         ({"scale": 0.0}, "scale is out of range"),
-        ({"neuron": LIF(tau=torch.ones(3))}, "tau of LIF does not fit the layer"),
+        ({"neuron": LIF(tau=torch.ones(3))}, "tau of LIF is that of another number of neurons"),
         ({"synapse": 5.0}, "synapse of a layer is of the wrong kind"),
     ],
 )

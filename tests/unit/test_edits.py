@@ -245,6 +245,40 @@ def test_clamp_needs_bounds_in_order():
         Clamp("h")
     with pytest.raises(InputError, match="swapped"):
         Clamp("h", minimum=1.0, maximum=0.0)
+    for wrong in ("a", 1j, float("nan"), [1.0, 2.0]):
+        with pytest.raises(InputError, match="maximum of Clamp"):
+            Clamp("h", maximum=wrong)
+
+
+NO_NUMBERS = {
+    "text": "1",
+    "a mask": np.ma.masked_array([1.0, 2.0, 3.0, 4.0, 5.0], [0, 1, 0, 0, 0]),
+    "uneven": [[1.0], [1.0, 2.0]],
+    "sparse": torch.ones(5).to_sparse(),
+    "complex": 1j,
+    "a complex tensor": torch.full((5,), 1j),
+    "None": None,
+}
+
+
+@pytest.mark.parametrize("what", NO_NUMBERS)
+@pytest.mark.parametrize("make", [Add, Replace, Scale, lambda site, x: Add(site, 1.0, scale=x)])
+def test_values_that_are_no_real_numbers_are_refused(what, make, values):
+    with pytest.raises(InputError, match=r"(Add|Replace|Scale)\('h'\)"):
+        make("h", NO_NUMBERS[what]).apply(values, DIMS)
+
+
+def test_complex_activations_take_complex_values(values):
+    assert torch.equal(Add("h", 1j).apply(values.to(torch.complex64), DIMS), values + 1j)
+    with pytest.raises(InputError, match="complex numbers into real ones"):
+        Apply("h", torch.fft.fft).apply(values, DIMS)
+
+
+@pytest.mark.parametrize(
+    "value", [np.arange(10.0)[::-2], np.arange(9, 0, -2, dtype=">f4"), np.arange(9, 0, -2, dtype="u2")]
+)
+def test_arrays_of_any_layout_are_taken(value, values):
+    torch.testing.assert_close(Add("h", value).apply(values, DIMS), values + torch.tensor([9.0, 7, 5, 3, 1]))
 
 
 def test_apply_takes_a_transformer_lens_hook_that_writes_in_place(values):
@@ -270,6 +304,8 @@ def test_apply_refuses_another_shape(function, values):
 def test_apply_refuses_what_is_no_tensor(values):
     with pytest.raises(InputError, match="no tensor"):
         Apply("h", lambda x: x.numpy()).apply(values, DIMS)
+    with pytest.raises(InputError, match="no function"):
+        Apply("h", None)
 
 
 def test_gradients_flow_through_edits(values):

@@ -35,6 +35,20 @@ def test_what_is_no_array_of_real_numbers_is_refused(convert: Callable[..., Any]
         convert(values, "the rates")
 
 
+@pytest.mark.parametrize("convert", [real_array, real_tensor, graph_tensor])
+def test_units_are_not_lost(convert: Callable[..., Any]) -> None:
+    brian2, quantities = pytest.importorskip("brian2"), pytest.importorskip("quantities")
+    for values in (
+        [1, 2] * brian2.pA,
+        [1 * brian2.ms, 2 * brian2.ms],
+        3 * brian2.mV,
+        np.ones(2) * quantities.mV,
+    ):
+        with pytest.raises(InputError, match=r"^the currents has a unit"):
+            convert(values, "the currents")
+    assert convert([3 * brian2.ms / brian2.ms], "a ratio").tolist() == [3.0]
+
+
 @pytest.mark.parametrize("convert", [real_array, real_tensor])
 @pytest.mark.parametrize(
     "values",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,14 @@ from neuros_mechint.adapters.batches import Batch, join_outputs
 from neuros_mechint.adapters.brian2.identity import fingerprint_network
 from neuros_mechint.adapters.brian2.inputs import PlayedArray, callers_namespace, checked_stimulus, find_input
 from neuros_mechint.adapters.brian2.network import Lent, lent
-from neuros_mechint.adapters.brian2.places import Kind, Place, is_synapses, places_of, site_table
+from neuros_mechint.adapters.brian2.places import Kind, is_synapses, places_of, site_table
 from neuros_mechint.adapters.brian2.trials import Trials
 from neuros_mechint.adapters.brian2.units import edit_in_base_units, in_base_units
-from neuros_mechint.core.activations import Activations
-from neuros_mechint.core.adapter import Run
+from neuros_mechint.adapters.labelling import Labels
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, whole
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.sites import SiteReference, SiteTable
+from neuros_mechint.core.sites import SiteTable
 
 if TYPE_CHECKING:
     from brian2 import Network
@@ -236,56 +236,16 @@ class Brian2Adapter(BaseAdapter):
 
     # -- labels ------------------------------------------------------------------------------------------------------
 
-    def observe(
-        self, inputs: Any, edits: Edit | Sequence[Edit] = (), capture: Any = (), batch_size: int | None = None
-    ) -> Run:
-        """Do what `run` does; captured activations are labelled with times in seconds and synapses as ``i->j``."""
-        found = super().observe(inputs, edits, capture, batch_size)
-        return Run(found.output, self._labelled(found.activations, inputs))
-
-    def capture(self, inputs: Any, sites: Any, batch_size: int | None = None, to: Any = None) -> Any:
-        """Run the network and return the activations at ``sites``, labelled with times in seconds.
-
-        Parameters
-        ----------
-        inputs : int or array of shape (trial, time, unit)
-            The number of trials, or stimuli where the adapter was given ``input``.
-        sites : str or iterable of str
-            ``"E.v"``, ``"E.spikes[unit=0:50]"``, ``"*.spikes"`` and the like.
-        batch_size, to
-            As for every adapter.
-
-        Returns
-        -------
-        Activations or ActivationStore
-            Spikes are booleans, synapses are labelled ``i->j``; a store keeps no labels.
-        """
-        captured = super().capture(inputs, sites, batch_size, to)
-        return self._labelled(captured, inputs) if isinstance(captured, Activations) else captured
-
-    def _labelled(self, activations: Activations, inputs: Any) -> Activations:
-        if not len(activations):
-            return activations
-        trials = self._trials(self._prepare(inputs))
-        found: dict[str, list[list[Any]]] = {}
-        for name in activations:
-            reference = SiteReference.parse(name)
-            for axis, labels in self._labels(trials, trials.places[reference.name]):
-                if axis in activations.dims(name):
-                    index = reference.index.get(axis, slice(None))
-                    chosen = labels[list(index) if isinstance(index, tuple) else index]
-                    found.setdefault(axis, []).append(chosen.tolist())
-        return activations.with_labels(**{axis: of[0] for axis, of in found.items() if all(one == of[0] for one in of)})
-
-    @staticmethod
-    def _labels(trials: Trials, place: Place) -> Iterator[tuple[str, Any]]:
+    def _labels(self, name: str, batch: Batch) -> Labels:
+        trials = self._trials(batch)
+        place, found = trials.places[name], dict[str, Any]()
         if place.timed:
-            dt = float(place.group.clock.dt_)
-            yield "time", trials.start + dt * np.arange(trials.n_steps(place))
+            found["time"] = (trials.start + float(place.group.clock.dt_) * np.arange(trials.n_steps(place))).tolist()
         if place.dims[-1] == "synapse":
             # numbers of cells in the whole groups, as sites count them, also where subgroups are connected
             ends = (place.group.variables[f"_synaptic_{end}"].get_value() for end in ("pre", "post"))
-            yield "synapse", np.array([f"{i}->{j}" for i, j in zip(*ends, strict=True)])
+            found["synapse"] = [f"{i}->{j}" for i, j in zip(*ends, strict=True)]
+        return found
 
     def _cannot(self, capability: str) -> CapabilityError:
         if capability != "gradient":
@@ -309,6 +269,14 @@ def _check_adaptable(network: Any) -> None:
         )
     if not places_of(network):
         raise InputError("the network has no variables", expected="a brian2.Network with groups of cells")
+    several = [name for name, n in Counter(one.name for one in network.sorted_objects).items() if n > 1]
+    if several:
+        raise InputError(
+            "objects of the network have the same name",
+            expected="a name of its own for each, by which its sites are called",
+            got=", ".join(several),
+            fix=f"make one of them with name='other_{several[0]}'",
+        )
 
 
 def _checked_unit(unit: Any) -> Any:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from neuros_mechint.core.errors import InputError, OptionError, whole
-
-if TYPE_CHECKING:
-    from neuros_mechint.neuro.biophysics.neurons.base import PointNeuron
-    from neuros_mechint.neuro.biophysics.plasticity.base import PlasticityRule
-    from neuros_mechint.neuro.biophysics.plasticity.short_term import ShortTermPlasticity
-    from neuros_mechint.neuro.biophysics.synapses import Synapse
+from neuros_mechint.core.numbers import real_array
+from neuros_mechint.neuro.biophysics.neurons.base import PointNeuron
+from neuros_mechint.neuro.biophysics.plasticity.base import PlasticityRule, SynapseText
+from neuros_mechint.neuro.biophysics.plasticity.short_term import ShortTermPlasticity
+from neuros_mechint.neuro.biophysics.synapses import Synapse
 
 
 def in_units(constants: Mapping[str, tuple[float, str]]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def neuron_group(
     Parameters
     ----------
     neuron : PointNeuron
-        Such as `LIF`, `AdEx`, `Izhikevich` or `HodgkinHuxley`. Parameters that are tensors are each neuron's own.
+        Such as `LIF`, `AdEx`, `Izhikevich` or `HodgkinHuxley`. Parameters that are arrays are each neuron's own.
     n : int
         Number of neurons.
     synapses : dict of str to Synapse, optional
@@ -95,10 +95,10 @@ def neuron_group(
     Raises
     ------
     InputError
-        Parameters of another number of neurons.
+        No neuron, or parameters of another number of neurons.
     OptionError
-        A number of neurons below 1, a time step that is too long for them, or a synapse with the name of a variable of
-        the neuron.
+        A number of neurons below 1, a time step that is too long for them, a name that Brian2 does not take, or a
+        synapse with the name of a variable of the neuron.
 
     Examples
     --------
@@ -110,10 +110,12 @@ def neuron_group(
     """
     import brian2
 
-    n = whole("n", n)
-    if dt is not None:
-        neuron.check_step(dt)
-    alike, differing = _told_apart(neuron, n)
+    if not isinstance(neuron, PointNeuron):
+        raise InputError("this is no neuron", expected="a PointNeuron such as LIF()", got=repr(neuron))
+    n, name = whole("n", n), _checked_name(name)
+    neuron.check_number(n)
+    neuron.check_step(round(float(brian2.defaultclock.dt_) * 1000, 9) if dt is None else dt)
+    alike, differing = _told_apart(neuron)
     text, rest = alike.brian2_text(), neuron.initial_state(n)
     equations, constants = equations_of(alike, synapses or {})
     own = {name: values * unit_called(constants.pop(name)[1]) for name, values in differing.items()}
@@ -128,7 +130,7 @@ def neuron_group(
         method=text.method,
         namespace=in_units(constants),
         name=name,
-        dt=None if dt is None else dt * brian2.ms,
+        dt=None if dt is None else float(dt) * brian2.ms,
     )
     for name_of_one, values in own.items():
         setattr(group, name_of_one, values)
@@ -138,21 +140,22 @@ def neuron_group(
     return group
 
 
-def _told_apart(neuron: PointNeuron, n: int) -> tuple[PointNeuron, dict[str, Any]]:
+def _told_apart(neuron: PointNeuron) -> tuple[PointNeuron, dict[str, Any]]:
     """Return a neuron whose parameters are all one number, and those that are each neuron's own, ``(n,)``."""
-    differing: dict[str, Any] = {}
-    for one in fields(neuron):
-        value = getattr(neuron, one.name)
-        if not isinstance(value, torch.Tensor) or value.numel() == 1:
-            continue
-        values = value.detach().double().cpu().numpy().reshape(-1)
-        if len(values) != n:
-            raise InputError(
-                f"{one.name} is that of another number of neurons", expected=f"one number, or {n}", got=f"{len(values)}"
-            )
-        differing[one.name] = values
-    first = {name: float(values[0]) for name, values in differing.items()}
-    return replace(neuron, **first), {name: values for name, values in differing.items() if np.ptp(values)}
+    own = {one.name: getattr(neuron, one.name) for one in fields(neuron)}
+    several = {name: real_array(value, name) for name, value in own.items() if isinstance(value, torch.Tensor)}
+    first = {name: float(values.flat[0]) for name, values in several.items()}
+    return replace(neuron, **first), {name: values for name, values in several.items() if np.ptp(values)}
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*\*?", name):
+        raise OptionError(
+            "Brian2 takes no such name",
+            expected="letters, digits and '_', no digit first; with '*' at the end Brian2 adds a number",
+            got=repr(name),
+        )
+    return name
 
 
 def equations_of(neuron: PointNeuron, synapses: Mapping[str, Synapse]) -> tuple[str, dict[str, tuple[float, str]]]:
@@ -160,7 +163,7 @@ def equations_of(neuron: PointNeuron, synapses: Mapping[str, Synapse]) -> tuple[
     text, state = neuron.brian2_text(), neuron.units
     equations, currents, constants = [text.equations, "I : amp"], ["0 * amp"], dict(text.constants)
     for key, synapse in synapses.items():
-        if key in state or key in constants or key == "I" or not key.isidentifier():
+        if key in state or key in constants or key == "I" or not str(key).isidentifier():
             raise OptionError(
                 f"a synapse cannot be called {key!r}",
                 expected="a name that is no variable or parameter of the neuron",
@@ -197,7 +200,10 @@ def plastic_synapses(
     Raises
     ------
     InputError
-        Weights of another shape, or no connection at all.
+        Weights of another shape, infinite ones, or no connection at all; no rule, or groups that lack a variable that
+        it reads.
+    OptionError
+        A name that Brian2 does not take.
 
     Examples
     --------
@@ -211,7 +217,8 @@ def plastic_synapses(
     """
     import brian2
 
-    dense = np.asarray(weights, dtype=float)
+    text = _checked_rule(rule, source, target)
+    name, dense = _checked_name(name), real_array(weights, "weights", finite=False)
     if dense.shape != (len(target), len(source)):
         raise InputError(
             "weights do not fit the groups",
@@ -221,7 +228,8 @@ def plastic_synapses(
     to, of = np.nonzero(~np.isnan(dense))
     if not len(to):
         raise InputError("there is no connection", expected="at least one weight that is not NaN")
-    text = rule.brian2_text()
+    if np.isinf(dense).any():
+        raise InputError("weights are infinite", expected="finite numbers, and NaN where there is no connection")
     synapses = brian2.Synapses(
         source,
         target,
@@ -240,3 +248,24 @@ def plastic_synapses(
     if "x" in synapses.variables:  # the resource of a synapse that has rested
         synapses.x = 1.0
     return synapses
+
+
+def _checked_rule(rule: Any, source: Any, target: Any) -> SynapseText:
+    """Return the text of a rule; raise `InputError` for what is none, or for groups that it cannot connect."""
+    from brian2.core.spikesource import SpikeSource
+
+    if not isinstance(rule, (PlasticityRule, ShortTermPlasticity)):
+        raise InputError("this is no rule of plasticity", expected="such as STDP()", got=repr(rule))
+    text, groups = rule.brian2_text(), {"source": source, "target": target}
+    for role, group in groups.items():
+        if not isinstance(group, SpikeSource):
+            raise InputError(f"the {role} is no group of Brian2 that spikes", got=type(group).__name__)
+    for variable, end in sorted(set(re.findall(r"\b(\w+)_(pre|post)\b", text.model))):
+        role = "source" if end == "pre" else "target"
+        if variable not in groups[role].variables:  # pyright: ignore[reportAttributeAccessIssue]
+            raise InputError(
+                f"the {role} has no variable {variable!r}, which {type(rule).__name__} reads",
+                expected=f"a group with the equation '{variable} : 1'",
+                got=", ".join(sorted(groups[role].variables)),  # pyright: ignore[reportAttributeAccessIssue]
+            )
+    return text

@@ -16,6 +16,7 @@ import numpy as np
 from neuros_mechint.adapters.brian2.places import Kind, Place, places_of, site_table
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, near_names
+from neuros_mechint.core.numbers import real_array
 
 if TYPE_CHECKING:
     from brian2 import Network, TimedArray
@@ -159,8 +160,8 @@ class PlayedArray:
 
 def checked_stimulus(values: Any, shape: Sequence[int | None], name: str, dt: float) -> None:
     """Raise `InputError` where a stimulus has other axes than (trial, time, unit), or labels of another time step."""
-    axes = ("trial", "time", "unit")[: len(shape)]
-    have = tuple(np.shape(values))
+    axes, what = ("trial", "time", "unit")[: len(shape)], f"the stimulus for {name!r}"
+    have = _shape(values, what)
     named = tuple(getattr(values, "dims", ()))
     fits = (
         ("time" not in named or named.index("time") == 1)
@@ -170,20 +171,30 @@ def checked_stimulus(values: Any, shape: Sequence[int | None], name: str, dt: fl
     if not fits:
         sizes = ", ".join(axis if size is None else f"{axis}={size}" for axis, size in zip(axes, shape, strict=True))
         raise InputError(
-            f"a stimulus for {name!r} of the wrong shape",
+            f"{what} has the wrong shape",
             expected=f"({sizes}), one entry of time for each {dt * 1e3:.6g} ms",
             got=f"{have} for {named}" if named else have,
         )
     times = getattr(values, "coords", {}).get("time")
     if times is not None and len(times) > 1:
-        given = np.diff(np.asarray(times, dtype=np.float64))
+        given = np.diff(real_array(np.asarray(times), f"times of {what}"))
         if not np.allclose(given, dt, rtol=1e-4, atol=0):
             raise InputError(
-                f"the stimulus for {name!r} has another time step than the network",
+                f"{what} has another time step than the network",
                 expected=f"times in seconds that are {dt:.6g} s apart",
                 got=f"{given.min():.6g} to {given.max():.6g} s",
                 fix="resample the stimulus, or set the dt of the network",
             )
+
+
+def _shape(values: Any, what: str) -> tuple[int, ...]:
+    """Return the shape of a stimulus, which may be lists of quantities; raise `InputError` where rows are uneven."""
+    if hasattr(values, "shape"):
+        return tuple(values.shape)
+    try:
+        return np.shape(values)
+    except ValueError as error:
+        raise InputError(f"{what}: this is no array", expected="rows of one length", got=str(error)) from error
 
 
 def callers_namespace() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuros_mechint.adapters.brian2.places import BrianObject, Place, is_monitor, is_operation
-from neuros_mechint.core.errors import CapabilityError, InputError
+from neuros_mechint.core.errors import CapabilityError, InputError, NeurosMechintError
 
 if TYPE_CHECKING:
     from brian2 import Network
@@ -72,7 +72,7 @@ class Lent:
         Raises
         ------
         InputError
-            The network stopped itself.
+            The network stopped itself, or Python code of the network raised an error.
         """
         from brian2 import Network, second
 
@@ -115,7 +115,7 @@ class Lent:
             values += shift
             pushed = values.copy()
             with np.errstate(all="ignore"):
-                updater.run()
+                _telling(updater)()
             ends.append((pushed, place.variable.get_value().copy()))
         (low, after_low), (high, after_high) = ends
         answer = (after_high - after_low) / (high - low)
@@ -147,7 +147,7 @@ class Lent:
                 inserted[max(run, default=begin)].append((place.group.clock, call))
         ordered: list[tuple[BrianObject, Call]] = []
         for index, one in enumerate(objects):
-            ordered += [*inserted[index], (one.clock, one.run)]
+            ordered += [*inserted[index], (one.clock, _telling(one))]
         return [*ordered, *inserted[-1], *((place.group.clock, call) for place, call in step.last)]
 
 
@@ -232,9 +232,33 @@ def _put_back(one: BrianObject, attributes: dict[str, Any], code_objects: list[A
         one._code_objects[:] = code_objects
 
 
-def _generate_code(network: Network, namespace: Mapping[str, Any]) -> None:
-    from brian2 import BrianObjectException, DimensionMismatchError
+def _telling(one: BrianObject) -> Call:
+    """Return the call of an object's code, which may be the user's Python, whose errors say where they come from."""
 
+    def run() -> None:
+        try:
+            one.run()
+        except NeurosMechintError:
+            raise
+        except Exception as error:
+            cause = _cause(error)
+            raise InputError(
+                f"{one.name!r} raised {type(cause).__name__} in the network: {cause}",
+                expected="code that runs through every trial, each of which starts from the same state",
+                fix="what a network operation keeps in Python variables is not put back" if is_operation(one) else None,
+            ) from error
+
+    return run
+
+
+def _generate_code(network: Network, namespace: Mapping[str, Any]) -> None:
+    from brian2 import BrianObjectException, DimensionMismatchError, SpikeGeneratorGroup
+
+    for one in network:
+        if isinstance(one, SpikeGeneratorGroup):  # Brian2's restore() leaves these as set_spikes() has set them last
+            one._spike_time, one._neuron_index = (
+                one.variables[name].get_value() for name in ("spike_time", "neuron_index")
+            )
     # what `before_run` expects of `run`: the default clock may stand where another network has left it
     network._clocks = {one.clock for one in network}
     for clock in network._clocks:
@@ -242,17 +266,24 @@ def _generate_code(network: Network, namespace: Mapping[str, Any]) -> None:
     try:
         network.before_run(dict(namespace))
     except BrianObjectException as error:
-        cause = error.__cause__
-        while cause is not None and not isinstance(cause, (DimensionMismatchError, KeyError)):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        about = f"in {getattr(error, '_brian_objname', 'an object')!r}"
+        about, cause = f"in {getattr(error, '_brian_objname', 'an object')!r}", _cause(error)
         if isinstance(cause, DimensionMismatchError):
-            fix = "give every constant its unit, such as tau = 10*ms"
-            raise InputError(f"the units do not fit {about}: {cause}", fix=fix) from error
-        fix = "define the name where the adapter is made, or pass namespace={'tau': 10*ms}"
-        raise InputError(f"a name is not defined {about}: {cause.args[0]}", fix=fix) from error
+            problem, fix = f"the units do not fit {about}: {cause}", "give every constant its unit, such as tau = 10*ms"
+        elif isinstance(cause, KeyError):
+            problem = f"a name is not defined {about}: {cause.args[0]}"
+            fix = "define the name where the adapter is made, or pass namespace={'tau': 10*ms}"
+        else:
+            problem, fix = f"Brian2 cannot run the network, for what is {about}: {cause}", None
+        raise InputError(problem, fix=fix) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what Brian2's error is about: units, a name, or else the first of the errors that led to it."""
+    from brian2 import DimensionMismatchError
+
+    while error.__cause__ is not None and not isinstance(error, (DimensionMismatchError, KeyError)):
+        error = error.__cause__
+    return error
 
 
 def _ticks(

@@ -11,6 +11,7 @@ import numpy as np
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.numbers import real_array
 
 _LIKE_THE_SITE = ("value", "values_from", "minimum", "maximum")
 """Fields of edits that have the unit of the site; all others are plain numbers."""
@@ -33,23 +34,43 @@ def in_base_units(values: Any, dimensions: Any, what: str, unit: Any = None) -> 
     Raises
     ------
     InputError
-        Units that are missing or do not fit, with Brian2's own text.
+        Units that are missing or do not fit, with Brian2's own text; what is no array of real numbers.
     """
     from brian2 import DimensionMismatchError, Quantity, get_dimensions, get_unit
     from brian2.units.fundamentalunits import fail_for_dimension_mismatch
 
-    if isinstance(values, (list, tuple)) and any(isinstance(value, Quantity) for value in values):
-        values = Quantity(values)
-    if not isinstance(values, Quantity):
-        plain = np.asarray(values, dtype=np.float64)  # a tensor's own `dim` is no dimension
+    if not holds_quantities(values):  # a tensor's own `dim` is no dimension
+        plain = real_array(values, what, finite=False)
         values = plain if unit is None else Quantity(plain * float(unit), dim=get_dimensions(unit))
     try:
+        values = Quantity(values)
         fail_for_dimension_mismatch(values, get_unit(dimensions), f"{what} has other units than the variable")
     except DimensionMismatchError as error:
-        wanted = get_unit(dimensions)
-        fix = f"multiply the numbers by a unit of the same kind as {wanted!r}"
-        raise InputError(str(error), fix=f"{fix}, or say unit= for plain stimuli" if unit is None else fix) from error
-    return np.array(values, dtype=np.float64)
+        problem = str(error) if str(error).startswith(what) else f"{what}: {error}"
+        raise InputError(problem, fix=_fix_of_units(dimensions, unit)) from error
+    except (TypeError, ValueError) as error:  # uneven rows, or quantities beside plain numbers
+        problem = f"{what}: this is no array of quantities"
+        raise InputError(problem, expected="rows of one length, all with units", got=str(error)) from error
+    return real_array(np.asarray(values), what, finite=False)  # without the unit, which is that of the variable
+
+
+def holds_quantities(values: Any) -> bool:
+    """Return whether values are a quantity, or lists that hold one: as plain numbers they would lose their unit."""
+    from brian2 import Quantity
+
+    if isinstance(values, (list, tuple)):
+        return any(holds_quantities(part) for part in values)
+    return isinstance(values, Quantity)
+
+
+def _fix_of_units(dimensions: Any, unit: Any) -> str:
+    from brian2 import get_unit
+    from brian2.units.fundamentalunits import DIMENSIONLESS
+
+    if dimensions is DIMENSIONLESS:
+        return "pass plain numbers, without a unit: the variable has none"
+    fix = f"multiply the numbers by a unit of the same kind as {get_unit(dimensions)!r}"
+    return f"{fix}, or say unit= for plain stimuli" if unit is None else fix
 
 
 def edit_in_base_units(edit: Edit, dimensions: Callable[[], Any]) -> Edit:
@@ -60,14 +81,12 @@ def edit_in_base_units(edit: Edit, dimensions: Callable[[], Any]) -> Edit:
     InputError
         A quantity whose unit is not that of the site.
     """
-    from brian2 import Quantity
     from brian2.units.fundamentalunits import DIMENSIONLESS
 
     changed: dict[str, Any] = {}
     for field in fields(edit):
         value = getattr(edit, field.name)
-        listed = isinstance(value, (list, tuple)) and any(isinstance(one, Quantity) for one in value)
-        if isinstance(value, Quantity) or listed:
+        if holds_quantities(value):
             wanted = dimensions() if field.name in _LIKE_THE_SITE else DIMENSIONLESS
             numbers = in_base_units(value, wanted, f"{field.name} of {type(edit).__name__}({edit.site!r})")
             changed[field.name] = float(numbers) if field.name in ("minimum", "maximum") else numbers

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.figures.colours import PALE
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.result import Result
@@ -44,6 +45,14 @@ class FICurve(Result):
         """Width and height in inches."""
         return 6.6, 3.8
 
+    @property
+    def _by_intervals(self) -> Floats:
+        """Mean over the cells that fire twice or more of one by the mean interval; NaN where none does."""
+        each = self.data["interval_rate"].values
+        firing = np.isfinite(each)
+        total = np.where(firing, each, 0).sum(1)
+        return np.where(firing.any(1), total / np.maximum(firing.sum(1), 1), np.nan)
+
     def _draw(self, ax: Axes) -> None:
         currents, rates = self.data["current"].values, self.data["unit_rate"].values
         if rates.shape[1] > 1:
@@ -53,6 +62,8 @@ class FICurve(Result):
         if self.data["low"].notnull().all():
             ax.fill_between(currents, self.data["low"], self.data["high"], color=PALETTE[0], alpha=0.2, linewidth=0)
         ax.plot(currents, self.values, color=PALETTE[0], marker="o" if currents.size <= 24 else None, label="rate")
+        if np.isfinite(self._by_intervals).any():
+            ax.plot(currents, self._by_intervals, color=PALETTE[1], linestyle="--", label="1 / mean interval")
         ends = (float(self.data[f"rheobase_{end}"].mean()) for end in ("low", "high"))
         low, high = ends
         if np.isfinite([low, high]).all():
@@ -67,6 +78,8 @@ class FICurve(Result):
         unit, current = self.main.attrs["units"], f" {self.attributes['current_unit']}".rstrip()
         currents, rates = self.data["current"].values, self.values.values
         lines = [f"rate: {rates[0]:.4g} at {currents[0]:.4g}, {rates[-1]:.4g} {unit} at {currents[-1]:.4g}{current}"]
+        if np.isfinite(self._by_intervals[-1]):
+            lines[0] += f" ({self._by_intervals[-1]:.4g} by the mean interval)"
         for kind, text in (("rheobase", "rheobase"), ("repetitive", "repetitive firing")):
             low, high = (self.data[f"{kind}_{end}"].values for end in ("low", "high"))
             known = np.isfinite(low) & np.isfinite(high)

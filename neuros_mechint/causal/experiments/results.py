@@ -36,7 +36,10 @@ class PopulationEffects(Result):
         return 6.6, 1.6 + 0.4 * self.data.sizes["readout"]
 
     def _draw(self, ax: Axes) -> None:
-        data = self.data
+        unit = self.data["unit"].values[0]
+        data = self.data.isel(readout=self.data["unit"].values == unit)  # lengths of different units do not compare
+        if data.sizes["readout"] < self.data.sizes["readout"]:
+            ax.set_title(f"{self.title}\n(readouts in other units than the first are in the summary)", loc="left")
         names = [str(name) for name in data["readout"].values]
         table = {"value": data["effect"].values, "low": data["low"].values, "high": data["high"].values}
         interval_bars(names, table, (data["p_adjusted"] <= SIGNIFICANT).values, ax)
@@ -52,7 +55,7 @@ class PopulationEffects(Result):
                 label=f"{data.sizes['control']} random populations",
             )
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
-        ax.set_xlabel(axis_label(data["effect"]))
+        ax.set_xlabel(axis_label(data["effect"].assign_attrs(units=unit)))
 
     def _summary_lines(self) -> list[str]:
         """Return the change of each readout, with its certainty."""

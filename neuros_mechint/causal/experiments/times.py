@@ -97,6 +97,8 @@ def time_axis(activations: Activations, site: str, dt: Any = None) -> TimeAxis:
         The site has no axis of time.
     OptionError
         A time step that is not positive.
+    InputError
+        A time step that is not the model's own.
     """
     dims = activations.dims(site)
     if "time" not in dims:
@@ -106,12 +108,19 @@ def time_axis(activations: Activations, site: str, dt: Any = None) -> TimeAxis:
             got=f"axes {', '.join(dims)}",
         )
     n_steps = activations[site].shape[dims.index("time")]
-    if dt is not None:
-        return TimeAxis(number("dt", seconds(dt, "dt"), 0, math.inf, closed="neither"), n_steps, known=True)
+    given = None if dt is None else float(number("dt", seconds(dt, "dt"), 0, math.inf, closed="neither"))
     labels = activations.coords.get("time")
     if labels is not None and len(labels) == n_steps > 1:
-        return TimeAxis(float(labels[-1] - labels[0]) / (n_steps - 1), n_steps, known=True)
-    return TimeAxis(1.0, n_steps, known=False)
+        own = float(labels[-1] - labels[0]) / (n_steps - 1)
+        if given is not None and not math.isclose(given, own, rel_tol=_SAME):
+            raise InputError(
+                "dt is not that of the model",
+                expected=f"{own:.6g} s",
+                got=f"{given:.6g} s",
+                fix="leave dt out: this model knows its own",
+            )
+        return TimeAxis(own, n_steps, known=True)
+    return TimeAxis(1.0 if given is None else given, n_steps, known=given is not None)
 
 
 def seconds(time: Any, what: str) -> float:
@@ -203,7 +212,7 @@ def rising(values: Any, what: str) -> Amounts:
     found = amounts(values, what)
     if found.numbers.size < 2 or (np.diff(found.numbers) <= 0).any():
         raise OptionError(
-            f"{what} do not rise",
+            f"{what} do not rise" if found.numbers.size > 1 else f"one of {what} makes no curve",
             expected="two or more numbers, each above the last",
             got=f"{found.numbers.tolist()!s:.80}",
         )

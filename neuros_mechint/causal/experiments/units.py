@@ -94,11 +94,13 @@ class Population:
                 continue
             shared = np.intersect1d(self.entries, Population.at(found, readout, self.axis).entries)
             if shared.size:
+                free = np.setdiff1d(np.arange(self.n_entries), self.entries)
+                rest = f", such as '{self.name}[{self.axis}={free[0]}:{free[-1] + 1}]'" if _in_a_row(free) else ""
                 raise InputError(
                     f"the readout {name!r} overlaps with the population",
                     expected="other units: what is done to these would pass for its effect",
                     got=f"{shared.size} shared by {self.name!r} and {readout!r}",
-                    fix=f"read the rest, such as '{self.name}[{self.axis}={self.entries.max() + 1}:{self.n_entries}]'",
+                    fix=f"read the rest{rest}" if free.size else "silence a part, and read the rest",
                 )
 
     def read_cells(self, found: Observation, readouts: Sequence[Any]) -> np.ndarray:
@@ -116,3 +118,7 @@ def _same_cells(found: Observation, population: Population, name: str) -> bool:
     if population.axis not in dims or found.tensors[name].shape[dims.index(population.axis)] != population.n_entries:
         return False
     return name.rpartition(".")[0] == population.name.rpartition(".")[0]
+
+
+def _in_a_row(entries: np.ndarray) -> bool:
+    return bool(entries.size) and int(entries[-1] - entries[0]) == entries.size - 1

@@ -79,6 +79,8 @@ def synaptic_cost(rates: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     6.5
     """
     given = _checked(rates)
+    if not isinstance(weights, torch.Tensor):
+        raise InputError("weights are no tensor", expected="torch.Tensor", got=type(weights).__name__)
     mean_rates = given.flatten(end_dim=-2).mean(0) if given.ndim > 1 else given
     if weights.ndim != 2 or weights.shape[1] != mean_rates.shape[0]:
         raise InputError(
@@ -133,6 +135,9 @@ def _checked(rates: torch.Tensor) -> torch.Tensor:
         raise InputError("rates are no tensor", expected="torch.Tensor", got=type(rates).__name__)
     if not rates.numel() or not rates.ndim:
         raise InputError("there are no rates", expected="shape (..., n_units)", got=f"shape {tuple(rates.shape)}")
+    if not rates.is_floating_point() or rates.layout is not torch.strided:
+        expected = "a dense tensor of floating-point numbers"
+        raise InputError("rates are no real numbers", expected=expected, got=f"{rates.dtype}, {rates.layout}")
     if not bool(torch.isfinite(rates).all()):
         raise InputError("rates are not finite", expected="finite numbers", fix="remove NaN and infinity")
     if bool((rates < 0).any()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,13 @@ from neuros_mechint.core.numbers import real_array
 
 _MOST_ROUNDS = 20_000
 _RELAXATION = 0.05
+_RUNAWAY = 1e9
+"""Times the external input or the threshold that the mean input reaches only where nothing holds the rates."""
 _CONVERGED = 1e-9
 _FAR = 26.0
 """Standard deviations to the threshold from which the rate is below 1e-290 per time constant."""
+_DRIVEN = 1e6
+"""Standard deviations of the mean above the threshold from which noise changes no digit of the rate."""
 _POISSON = 15.0
 """Standard deviations to the threshold from which the intervals are those of a Poisson process, to rounding."""
 
@@ -50,7 +55,7 @@ def lif_rate(
     Raises
     ------
     OptionError
-        A number out of range, or a reset that is not below the threshold.
+        A number out of range, a reset that is not below the threshold, or a neuron that fires without a pause.
 
     References
     ----------
@@ -65,12 +70,23 @@ def lif_rate(
     >>> round(lif_rate(2.0, 0.0, tau=1.0, threshold=1.0) * math.log(2), 12)  # a clock: 1 / (tau ln 2)
     1.0
     """
-    low, high, sd = _bounds(mean, sd, tau, threshold, reset, refractory)
-    if not sd:
-        return 1 / (refractory + tau * math.log(low / high)) if high < 0 else 0.0
-    if high > _FAR:
+    mean, sd, tau, threshold, reset, refractory = _checked(mean, sd, tau, threshold, reset, refractory)
+    low, high = _bounds(mean, sd, threshold, reset)
+    silent = high > _FAR if sd else high >= 0
+    if silent:
         return 0.0
-    return 1 / (refractory + tau * math.sqrt(math.pi) * _first_passage(low, high))
+    if not sd or high < -_DRIVEN:
+        # the logarithm of low / high, with no digit lost where both are large
+        interval = refractory + tau * math.log1p((threshold - reset) / (mean - threshold))
+    else:
+        interval = refractory + tau * math.sqrt(math.pi) * _first_passage(low, high)
+    if interval < sys.float_info.min:
+        raise OptionError(
+            "the neuron fires without a pause",
+            expected="a mean input nearer to the threshold, or a refractory time",
+            got=f"mean {mean:.4g} for a threshold of {threshold:.4g}",
+        )
+    return 1 / interval
 
 
 def lif_interval_cv(
@@ -111,15 +127,23 @@ def lif_interval_cv(
     rate = lif_rate(mean, sd, tau=tau, threshold=threshold, reset=reset, refractory=refractory)
     if not rate:
         return math.nan
-    low, high, sd = _bounds(mean, sd, tau, threshold, reset, refractory)
+    mean, sd, tau, threshold, reset, _ = _checked(mean, sd, tau, threshold, reset, refractory)
+    low, high = _bounds(mean, sd, threshold, reset)
     if not sd:
         return 0.0
     if high > _POISSON:
         return 1.0
+    if high < -_DRIVEN:  # where erfcx(x) is 1 / (sqrt(pi) x)
+        return rate * tau * math.sqrt((threshold - reset) / sd / (high * low) * -(1 / high + 1 / low) / 2)
 
     # with y = x - s all exponents are bounded: e^{x^2} e^{y^2} (1 + erf y)^2 = erfcx(-y)^2 e^{x^2 - y^2}
     def inner(x: float) -> float:
-        return quad(lambda s: erfcx(s - x) ** 2 * math.exp(2 * x * s - s * s), 0, math.inf, epsabs=0, epsrel=1e-8)[0]
+        unit = 1 / (1 + abs(x))  # in which the integrand falls off
+
+        def at(s: float) -> float:
+            return erfcx(s - x) ** 2 * math.exp(2 * x * s - s * s)
+
+        return unit * quad(lambda r: at(r * unit), 0, math.inf, epsabs=0, epsrel=1e-8)[0]
 
     double = quad(inner, low, high, epsabs=0, epsrel=1e-7, limit=200)[0]
     return math.sqrt(2 * math.pi * double) * rate * tau
@@ -185,7 +209,8 @@ def mean_field_rates(
     Raises
     ------
     InputError
-        Arrays that do not fit each other, or rates that do not come to rest: the stationary state is unstable.
+        Arrays that do not fit each other, or rates that grow without bounds or do not come to rest: the stationary
+        state is unstable.
     OptionError
         As for `lif_rate`.
 
@@ -211,6 +236,9 @@ def mean_field_rates(
             expected=f"efficacies {degrees.shape} and external input {degrees.shape[:1]}, as in_degrees have",
             got=f"efficacies {jumps.shape}, external input {outside[0].shape} and {outside[1].shape}",
         )
+    if (outside[1] < 0).any():
+        raise InputError("external_sd is a standard deviation", expected="at least 0", got=f"{outside[1].min():g}")
+    _, _, tau, threshold, reset, refractory = _checked(0.0, 0.0, tau, threshold, reset, refractory)
     neuron = {"tau": tau, "threshold": threshold, "reset": reset, "refractory": refractory}
 
     def input_at(rates: Floats) -> tuple[Floats, Floats]:
@@ -220,6 +248,13 @@ def mean_field_rates(
     rates = wanted = np.zeros(len(degrees))
     for _ in range(_MOST_ROUNDS):
         mean, sd = input_at(rates)
+        if not refractory and mean.max() > _RUNAWAY * max(np.abs(outside).max(), abs(threshold), abs(reset)):
+            raise InputError(
+                "the rates grow without bounds",
+                expected="inhibition or a refractory time that holds them",
+                got=f"a mean input of {mean.max():.3g}",
+                fix="give refractory, or make the connections that excite weaker",
+            )
         wanted = np.array([lif_rate(m, s, **neuron) for m, s in zip(mean.tolist(), sd.tolist(), strict=True)])
         if np.abs(wanted - rates).max() <= _CONVERGED * max(wanted.max(), 1 / tau * _CONVERGED):
             cv = [lif_interval_cv(m, s, **neuron) for m, s in zip(mean.tolist(), sd.tolist(), strict=True)]
@@ -233,22 +268,24 @@ def mean_field_rates(
     )
 
 
-def _bounds(
+def _checked(
     mean: float, sd: float, tau: float, threshold: float, reset: float, refractory: float
-) -> tuple[float, float, float]:
-    """Return reset and threshold as the integral has them (without noise: relative to the mean), and the noise."""
-    mean = number("mean", mean, -math.inf, math.inf, closed="neither")
-    sd = number("sd", sd, 0, math.inf, closed="left")
-    number("tau", tau, 0, math.inf, closed="neither")
-    number("refractory", refractory, 0, math.inf, closed="left")
-    threshold = number("threshold", threshold, -math.inf, math.inf, closed="neither")
-    reset = number("reset", reset, -math.inf, math.inf, closed="neither")
+) -> tuple[float, float, float, float, float, float]:
+    """Return the numbers of a neuron; noise that cannot be told from none is none, for it would only lose digits."""
+    mean = float(number("mean", mean, -math.inf, math.inf, closed="neither"))
+    sd = float(number("sd", sd, 0, math.inf, closed="left"))
+    tau = float(number("tau", tau, 0, math.inf, closed="neither"))
+    refractory = float(number("refractory", refractory, 0, math.inf, closed="left"))
+    threshold = float(number("threshold", threshold, -math.inf, math.inf, closed="neither"))
+    reset = float(number("reset", reset, -math.inf, math.inf, closed="neither"))
     if reset >= threshold:
         raise OptionError("the reset is not below the threshold", expected=f"below {threshold:g}", got=f"{reset:g}")
-    # noise that cannot be told from none would only lose digits
-    if sd < 1e-9 * (threshold - reset):
-        sd = 0.0
-    return (reset - mean) / (sd or 1), (threshold - mean) / (sd or 1), sd
+    return mean, sd if sd >= 1e-9 * (threshold - reset) else 0.0, tau, threshold, reset, refractory
+
+
+def _bounds(mean: float, sd: float, threshold: float, reset: float) -> tuple[float, float]:
+    """Return reset and threshold as the integral has them; without noise, relative to the mean."""
+    return (reset - mean) / (sd or 1), (threshold - mean) / (sd or 1)
 
 
 def _first_passage(low: float, high: float) -> float:

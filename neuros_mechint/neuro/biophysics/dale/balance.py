@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.neuro.biophysics.dale.signs import checked_mask
+from neuros_mechint.neuro.biophysics.dale.signs import checked_mask, checked_signs
 
 # Of half a Gaussian: variance of weight * input over that of the Gaussian, for exponential weights of mean 1.
 _VARIANCE_PER_INPUT = 1 - 1 / (2 * math.pi)
@@ -62,9 +63,9 @@ def connection_mask(
 
 
 def balanced_weights(
-    signs: torch.Tensor,
+    signs: Any,
     n_targets: int,
-    mask: torch.Tensor | None = None,
+    mask: Any = None,
     spectral_radius: float | None = None,
     seed: SeedLike = 0,
 ) -> torch.Tensor:
@@ -78,10 +79,10 @@ def balanced_weights(
 
     Parameters
     ----------
-    signs : torch.Tensor of shape (n_sources,)
+    signs : array of shape (n_sources,)
         1 or -1.
     n_targets : int
-    mask : torch.Tensor of shape (n_targets, n_sources), optional
+    mask : array of shape (n_targets, n_sources), optional
         Bool: where there is a connection.
     spectral_radius : float, optional
         Largest modulus of an eigenvalue: all weights are scaled to it. Only for as many targets as sources.
@@ -95,8 +96,8 @@ def balanced_weights(
     Raises
     ------
     InputError
-        A spectral radius of a matrix that is not square or has none (no loop of connections), or a mask that
-        does not fit.
+        A spectral radius of a matrix that is not square or has none (no loop of connections), signs other than 1 and
+        -1, or a mask that does not fit.
     OptionError
         A spectral radius that is not positive.
 
@@ -115,7 +116,7 @@ def balanced_weights(
     0.9
     """
     n_targets = whole("n_targets", n_targets)
-    sign = signs.detach().cpu().numpy().astype(float)
+    sign = checked_signs(signs, "signs").double().cpu().numpy()
     allowed = checked_mask(mask, n_targets, len(sign))
     connected = np.ones((n_targets, len(sign)), bool) if allowed is None else allowed.cpu().numpy()
     means = _means(sign, connected)

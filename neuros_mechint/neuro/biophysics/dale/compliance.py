@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import nn
 
@@ -14,7 +13,7 @@ from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
-from neuros_mechint.neuro.biophysics.dale.signs import SignedWeights, dale_modules
+from neuros_mechint.neuro.biophysics.dale.signs import SignedWeights, checked_signs, dale_modules
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +96,7 @@ def sign_compliance(model: nn.Module, signs: Mapping[str, Any] | None = None) ->
     >>> print(sign_compliance(nn.Linear(2, 1), {"weight": [1, -1]}).data["n_weights"].values)
     [2]
     """
-    layers = _layers(model) | _stated(model, signs or {})
+    layers = _layers(model) | _stated(model, {} if signs is None else signs)
     if not layers:
         raise InputError(
             "it is not known which units of this model excite",
@@ -139,6 +138,11 @@ def sign_compliance(model: nn.Module, signs: Mapping[str, Any] | None = None) ->
 def compliance_of(model: nn.Module) -> float:
     """Return the share of weights that keep their source's sign, over all layers that say it.
 
+    Raises
+    ------
+    InputError
+        A model without such layers.
+
     Examples
     --------
     >>> from neuros_mechint.neuro.biophysics.dale.linear import DalesLinear
@@ -147,8 +151,11 @@ def compliance_of(model: nn.Module) -> float:
     """
     wrong = total = 0
     for weights, signs, mask in _layers(model).values():
-        wrong += int((weights * signs < 0).sum())
+        kept = weights * signs >= 0  # not so where a weight is NaN
+        wrong += int((~kept).sum())
         total += weights.numel() if mask is None else int(mask.sum())
+    if not total:
+        raise InputError("no module of this model keeps Dale's law", got=type(model).__name__)
     return 1 - wrong / total
 
 
@@ -162,19 +169,22 @@ def _layers(model: nn.Module) -> dict[str, SignedWeights]:
 
 
 def _stated(model: nn.Module, signs: Mapping[str, Any]) -> dict[str, SignedWeights]:
+    if not isinstance(signs, Mapping):
+        expected = 'a dict such as {"rnn.weight_hh_l0": [1, 1, -1]}'
+        raise InputError("signs are given by the names of weights", expected=expected, got=type(signs).__name__)
     parameters = dict(model.named_parameters())
     found = {}
     for name, given in signs.items():
         if name not in parameters or parameters[name].ndim != 2:
             matrices = [each for each, one in parameters.items() if one.ndim == 2]
             raise InputError(f"there are no weights {name!r}", expected="one of " + ", ".join(matrices))
-        sign = torch.as_tensor(given, dtype=torch.float64)
+        sign = checked_signs(given, f"the signs of {name}").double()
         weights = parameters[name].detach().cpu().double()
-        if sign.shape != (weights.shape[1],) or not bool((sign.abs() == 1).all()):
+        if len(sign) != weights.shape[1]:
             raise InputError(
                 f"the signs of {name} do not fit",
                 expected=f"{weights.shape[1]} numbers, 1 or -1: one for each source",
-                got=f"shape {tuple(sign.shape)}, values {sorted(set(sign.flatten().tolist()))[:6]}",
+                got=f"{len(sign)} numbers",
             )
         found[name] = SignedWeights(weights, sign)
     return found
@@ -186,7 +196,7 @@ def _measured(name: str, layer: SignedWeights) -> dict[str, Any]:
         raise InputError(f"{name} is not finite", expected="finite weights")
     there = np.ones(weights.shape, bool) if layer.mask is None else layer.mask.cpu().numpy()
     n_weights = int(there.sum())
-    n_wrong = int((weights * layer.signs.cpu().numpy() < 0).sum())
+    n_wrong = int((weights * layer.signs.cpu().double().numpy() < 0).sum())
     excitation, inhibition = weights.clip(min=0).sum(1), -weights.clip(max=0).sum(1)
     total = excitation + inhibition
     balance = np.full(len(weights), np.nan)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.neuro.biophysics.dale.signs import DaleModule, SignedWeights
+from neuros_mechint.neuro.biophysics.dale.signs import DaleModule, SignedWeights, check_inputs
 
 _SMALLEST_DIVISOR = 1e-8
 _MAGNITUDES = ("excitatory", "to_inhibitory", "from_inhibitory", "gain")
@@ -98,6 +98,7 @@ class DANNLayer(DaleModule):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return what the excitatory units receive, ``(..., out_features)``, for rates ``(..., in_features)``."""
+        check_inputs(inputs, self.in_features, self.to_inhibitory)
         interneurons = functional.linear(inputs, self.to_inhibitory)
         centred = functional.linear(inputs, self.excitatory) - functional.linear(interneurons, self.from_inhibitory)
         return self.gain * centred / self.divisor(interneurons) + self.bias

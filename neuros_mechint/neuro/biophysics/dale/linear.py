@@ -15,6 +15,7 @@ from neuros_mechint.neuro.biophysics.dale.balance import balanced_weights
 from neuros_mechint.neuro.biophysics.dale.signs import (
     DaleModule,
     SignedWeights,
+    check_inputs,
     checked_mask,
     put_back,
     refuse_wrong_signs,
@@ -134,7 +135,9 @@ class DalesLinear(DaleModule):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return what targets receive, ``(..., out_features)``, for rates of sources ``(..., in_features)``."""
-        return functional.linear(inputs, self.acting_weight(), self.bias)
+        weight = self.acting_weight()
+        check_inputs(inputs, self.in_features, weight)
+        return functional.linear(inputs, weight, self.bias)
 
     def acting_weight(self) -> torch.Tensor:
         """Return the weights, zero where there is no connection, ``(out_features, in_features)``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, number
 from neuros_mechint.neuro.biophysics.dale.signs import DaleModule, dale_modules
 
 
@@ -30,7 +31,7 @@ def enforce_dales_law(optimizer: torch.optim.Optimizer, model: nn.Module) -> Rem
     Raises
     ------
     InputError
-        A model without such modules.
+        A model without such modules, or what is no optimiser.
 
     Examples
     --------
@@ -44,6 +45,8 @@ def enforce_dales_law(optimizer: torch.optim.Optimizer, model: nn.Module) -> Rem
     True
     """
     modules = list(modules_to_keep(model).values())
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError("this is no optimiser", expected="a torch.optim.Optimizer", got=type(optimizer).__name__)
 
     def project(*_: Any) -> None:
         for module in modules:
@@ -67,12 +70,18 @@ def parameter_groups(model: nn.Module, learning_rate: float) -> list[dict[str, A
         For ``torch.optim.SGD(parameter_groups(...))`` and all others. An optimiser that normalises gradients, such as
         Adam, is corrected by learning rates too, where scaling gradients would do nothing.
 
+    Raises
+    ------
+    OptionError
+        A learning rate that is not positive.
+
     Examples
     --------
     >>> from neuros_mechint.neuro.biophysics.dale.dann import DANNLayer
     >>> sorted(round(group["lr"], 4) for group in parameter_groups(DANNLayer(10, 4), 1.0))
     [0.05, 0.1, 0.5, 1.0]
     """
+    rate = number("learning_rate", learning_rate, 0, math.inf, closed="neither")
     factor_of = {
         id(module.get_parameter(name)): factor
         for module in dale_modules(model).values()
@@ -81,7 +90,7 @@ def parameter_groups(model: nn.Module, learning_rate: float) -> list[dict[str, A
     grouped: dict[float, list[nn.Parameter]] = defaultdict(list)
     for parameter in model.parameters():
         grouped[factor_of.get(id(parameter), 1.0)].append(parameter)
-    return [{"params": members, "lr": learning_rate * factor} for factor, members in grouped.items()]
+    return [{"params": members, "lr": rate * factor} for factor, members in grouped.items()]
 
 
 def modules_to_keep(model: nn.Module) -> dict[str, DaleModule]:

@@ -14,6 +14,7 @@ from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.biophysics.dale.balance import connection_mask
 from neuros_mechint.neuro.biophysics.dale.linear import DalesLinear
+from neuros_mechint.neuro.biophysics.dale.signs import check_inputs
 
 Parametrisation = Literal["projected", "absolute"]
 _RATES = {"relu": functional.relu, "softplus": functional.softplus}
@@ -124,7 +125,7 @@ class EIRecurrentCell(nn.RNNCellBase):
         self.noise = number("noise", noise, 0, math.inf, closed="left")
         random = generator(seed)
         self.rates = Rates(nonlinearity)
-        complete = density == 1 and self_connections
+        complete = number("density", density, 0, 1) == 1 and self_connections
         mask = None if complete else connection_mask(n_units, n_units, density, self_connections, random)
         self.recurrent = DalesLinear(
             n_units, n_units, excitatory_fraction, parametrisation, mask, spectral_radius, seed=random
@@ -278,9 +279,13 @@ class EIRecurrentNetwork(nn.Module):
         Raises
         ------
         InputError
-            Inputs of another shape.
+            Inputs of another shape or precision, or a source of noise that is no generator of torch.
         """
-        if inputs.ndim != 3 or inputs.shape[-1] != self.cell.input_size or not inputs.shape[1]:
+        check_inputs(inputs, self.cell.input_size, self.cell.weight_ih)
+        if random is not None and not isinstance(random, torch.Generator):
+            got, fix = type(random).__name__, "torch.Generator().manual_seed(0)"
+            raise InputError("the noise has no source", expected="a torch.Generator", got=got, fix=fix)
+        if inputs.ndim != 3 or not inputs.shape[1]:
             raise InputError(
                 "inputs do not fit the network",
                 expected=f"(trial, time, {self.cell.input_size})",

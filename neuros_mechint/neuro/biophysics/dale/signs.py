@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from neuros_mechint.core.errors import InputError, OptionError, number, whole
+from neuros_mechint.core.numbers import real_tensor
 
 
 class SignedWeights(NamedTuple):
@@ -48,11 +49,18 @@ class DaleModule(nn.Module, ABC):
 def dale_modules(model: nn.Module) -> dict[str, DaleModule]:
     """Return the modules of a model that keep Dale's law, by path.
 
+    Raises
+    ------
+    InputError
+        What is no torch module.
+
     Examples
     --------
     >>> dale_modules(nn.Linear(2, 2))
     {}
     """
+    if not isinstance(model, nn.Module):
+        raise InputError("this is no model of torch", expected="a torch.nn.Module", got=type(model).__name__)
     return {path: module for path, module in model.named_modules() if isinstance(module, DaleModule)}
 
 
@@ -125,10 +133,7 @@ def checked_mask(mask: Any, n_targets: int, n_sources: int) -> torch.Tensor | No
     """
     if mask is None:
         return None
-    try:
-        found = torch.as_tensor(mask)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError("the mask is no array", expected="bool (n_targets, n_sources)", got=repr(mask)) from error
+    found = real_tensor(mask, "the mask")
     if found.shape != (n_targets, n_sources):
         raise InputError(
             "the mask does not fit the weights",
@@ -139,7 +144,49 @@ def checked_mask(mask: Any, n_targets: int, n_sources: int) -> torch.Tensor | No
         raise InputError("the mask holds something else than 0 and 1", expected="bool, or 0 and 1")
     if not bool(found.any()):
         raise InputError("the mask leaves no connection", expected="at least one")
-    return found.bool().detach().clone()
+    return found.bool()
+
+
+def checked_signs(signs: Any, name: str) -> torch.Tensor:
+    """Return the signs of sources as numbers, detached.
+
+    Raises
+    ------
+    InputError
+        Other numbers than 1 and -1, or other axes than one.
+
+    Examples
+    --------
+    >>> checked_signs([1, -1], "signs").tolist()
+    [1.0, -1.0]
+    """
+    found = real_tensor(signs, name)
+    if found.ndim != 1 or not found.numel() or not bool((found.abs() == 1).all()):
+        raise InputError(
+            f"{name} do not fit",
+            expected="1 for each source that excites, -1 for one that inhibits",
+            got=f"shape {tuple(found.shape)}, values {sorted(set(found.flatten().tolist()))[:6]}",
+        )
+    return found
+
+
+def check_inputs(inputs: torch.Tensor, n_sources: int, weights: torch.Tensor) -> None:
+    """Raise `InputError` unless inputs are ``(..., n_sources)`` in the precision of the weights.
+
+    Examples
+    --------
+    >>> check_inputs(torch.ones(3, 2), 2, torch.ones(5, 2))
+    """
+    if not isinstance(inputs, torch.Tensor) or not inputs.ndim or inputs.shape[-1] != n_sources:
+        got = f"shape {tuple(inputs.shape)}" if isinstance(inputs, torch.Tensor) else type(inputs).__name__
+        raise InputError("inputs do not fit the layer", expected=f"a tensor (..., {n_sources})", got=got)
+    if inputs.dtype != weights.dtype and not torch.is_autocast_enabled(inputs.device.type):
+        raise InputError(
+            "inputs have another precision than the weights",
+            expected=weights.dtype,
+            got=inputs.dtype,
+            fix=f"inputs.to({weights.dtype}), or the model in that precision",
+        )
 
 
 def refuse_wrong_signs(name: str, weights: torch.Tensor, signs: torch.Tensor) -> None:

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from neuros_mechint.core.errors import InputError, number, whole
+from neuros_mechint.core.numbers import graph_tensor, refuse_not_finite
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
@@ -137,8 +138,8 @@ def train_biological(
     OptionError
         Numbers out of range.
     InputError
-        Trials that are not finite or not of the network's sizes, patience without validation, or activity that grows
-        without bounds.
+        No network, trials that are not finite or not of its sizes, patience without validation, a loss or gradients
+        that are not finite, or activity that grows without bounds.
 
     References
     ----------
@@ -156,13 +157,11 @@ def train_biological(
     >>> trained.history.data["compliance"].values.tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
+    _check_parts(network, fractal, {"draw": draw, "task_loss": task_loss, "after_step": after_step})
     n_steps, check_every = whole("n_steps", n_steps), whole("check_every", check_every)
     rate = number("learning_rate", learning_rate, 0, math.inf, closed="neither")
     largest_gradient = number("largest_gradient", largest_gradient, 0, math.inf, closed="neither")
-    if patience is not None:
-        whole("patience", patience)
-        if validation is None:
-            raise InputError("patience needs validation trials", fix="pass validation=draw(generator(seed))")
+    _check_validation(validation, patience)
     numbers = generator(seed)
     noise = torch_generator(numbers)
     model = deepcopy(network).train()
@@ -175,7 +174,8 @@ def train_biological(
         optimizer.zero_grad()
         parts = objective(model, draw(numbers), noise)
         parts["total_loss"].backward()
-        nn.utils.clip_grad_norm_(model.parameters(), largest_gradient)
+        if not bool(torch.isfinite(nn.utils.clip_grad_norm_(model.parameters(), largest_gradient))):
+            raise InputError(f"the gradients of step {step} are not finite", fix="a smaller learning rate, or trials")
         optimizer.step()
         if objective.fractal is not None:
             objective.fractal.advance()
@@ -229,7 +229,7 @@ class _Objective:
                 "the activity of the network grows without bounds",
                 fix="a smaller learning rate, spectral radius or alpha, or a rate_weight above 0",
             )
-        task = self.task_loss(outputs, trials)
+        task = _checked_loss(self.task_loss(outputs, trials))
         fractal = rates.new_zeros(()) if self.fractal is None else self.fractal(rates)
         of_rates, of_synapses = rate_cost(rates), synaptic_cost(rates, model.cell.recurrent.acting_weight())
         return {
@@ -272,9 +272,48 @@ def _weights(rate_weight: float, synapse_weight: float) -> tuple[float, float]:
     )
 
 
+def _check_parts(network: Any, fractal: Any, functions: dict[str, Any]) -> None:
+    if not isinstance(network, EIRecurrentNetwork):
+        got = type(network).__name__
+        raise InputError("this network cannot be trained here", expected="EIRecurrentNetwork", got=got)
+    if fractal is not None and not isinstance(fractal, FractalRegularizationLoss):
+        raise InputError("these are no priors", expected="FractalRegularizationLoss", got=type(fractal).__name__)
+    for name, function in functions.items():
+        if not callable(function) and not (name == "after_step" and function is None):
+            raise InputError(f"{name} is no function", expected="a callable", got=repr(function))
+
+
+def _check_validation(validation: TaskTrials | None, patience: int | None) -> None:
+    if validation is not None:
+        _check_trials(validation)
+    if patience is not None:
+        whole("patience", patience)
+        if validation is None:
+            raise InputError("patience needs validation trials", fix="pass validation=draw(generator(seed))")
+
+
+def _checked_loss(loss: Any) -> torch.Tensor:
+    if not isinstance(loss, torch.Tensor) or loss.ndim or not bool(torch.isfinite(loss)):
+        got = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) and loss.ndim else repr(loss)
+        raise InputError("task_loss gave no loss", expected="a finite tensor of shape ()", got=got)
+    if torch.is_grad_enabled() and not loss.requires_grad:
+        fix = "compute the loss from the outputs in torch; parameters may be frozen, but not all"
+        raise InputError("no gradient leads from the loss to the network", fix=fix)
+    return loss
+
+
 def _check_trials(trials: TaskTrials) -> None:
-    for name in ("inputs", "targets"):
-        if not bool(torch.isfinite(getattr(trials, name)).all()):
-            raise InputError(f"{name} of the trials are not finite", fix="remove NaN and infinity")
+    for name in ("inputs", "targets", "mask"):
+        values = getattr(trials, name, None)
+        if not isinstance(values, torch.Tensor):
+            expected, got = "inputs, targets and mask, each a tensor", type(values).__name__
+            raise InputError(f"trials have no {name}", expected=expected, got=got)
+        refuse_not_finite(graph_tensor(values, f"{name} of the trials"), f"{name} of the trials")
+    if trials.mask.dtype != torch.bool or trials.mask.shape != trials.targets.shape:
+        raise InputError(
+            "the mask of the trials does not fit",
+            expected=f"bool, shape {tuple(trials.targets.shape)} as the targets have",
+            got=f"{trials.mask.dtype}, shape {tuple(trials.mask.shape)}",
+        )
     if not bool(trials.mask.any()):
         raise InputError("no answer of these trials counts", expected="a mask that is True somewhere")

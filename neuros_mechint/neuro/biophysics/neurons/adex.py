@@ -35,21 +35,21 @@ class AdEx(PointNeuron):
 
     Parameters
     ----------
-    capacitance : float or tensor
+    capacitance : float or array
         pF.
-    leak : float or tensor
+    leak : float or array
         Conductance :math:`g_L`, nS.
-    rest, threshold, reset : float or tensor
+    rest, threshold, reset : float or array
         :math:`E_L, V_T, V_r`, mV.
-    slope : float or tensor
+    slope : float or array
         :math:`\Delta_T`, how sharply a spike begins, mV.
-    a : float or tensor
+    a : float or array
         Adaptation below threshold, nS.
-    b : float or tensor
+    b : float or array
         Adaptation by a spike, pA.
-    tau_w : float or tensor
+    tau_w : float or array
         Time constant of adaptation, ms.
-    peak : float or tensor
+    peak : float or array
         Where a spike is cut, mV; a few ``slope`` above the threshold. Higher peaks need shorter steps.
     refractory : float
         How long the potential stays at its reset after a spike, ms.
@@ -88,7 +88,7 @@ class AdEx(PointNeuron):
     method: ClassVar = "euler"
 
     def __post_init__(self) -> None:
-        self._check_finite()
+        self._take_numbers()
         self._check_positive("capacitance", "leak", "slope", "tau_w")
         self._check_not_negative("refractory")
         for lower, upper in (("reset", "peak"), ("threshold", "peak")):

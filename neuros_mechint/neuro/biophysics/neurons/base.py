@@ -6,11 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
 
-from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.errors import InputError, OptionError, number
+from neuros_mechint.core.numbers import graph_tensor, refuse_not_finite
 from neuros_mechint.neuro.biophysics.neurons.arithmetic import like, not_negative, where
 
 State = Mapping[str, torch.Tensor]
@@ -66,7 +68,7 @@ class PointNeuron(ABC):
     conductance of reversal potential ``E`` adds itself to ``conductance`` and ``E`` times itself to ``current``.
     The equations take NumPy's arrays as well, where no gradients are wanted.
     Times are in ms, potentials in mV, currents in pA, conductances in nS, capacitances in pF. Parameters may be
-    tensors that broadcast to ``(n_neurons,)``: neurons that differ, or that learn.
+    arrays or tensors of shape ``(n_neurons,)``: neurons that differ, or that learn.
     """
 
     units: ClassVar[Mapping[str, str]]
@@ -119,17 +121,27 @@ class PointNeuron(ABC):
     def brian2_text(self) -> Brian2Text:
         """Return the same neuron in the words of Brian2."""
 
-    def check_step(self, dt: float) -> None:
-        """Raise `OptionError` if a time step of ``dt`` ms is not positive, or too long for this neuron."""
-        if not (isinstance(dt, (int, float)) and not isinstance(dt, bool) and dt > 0):
-            raise OptionError("dt is out of range", expected="a time step in ms, above 0", got=repr(dt))
-        if dt > self.largest_step:
+    def check_step(self, dt: float) -> float:
+        """Return a time step of ``dt`` ms; raise `OptionError` if it is not positive, or too long for this neuron."""
+        step = float(number("dt", dt, 0, math.inf, closed="neither"))
+        if step > self.largest_step:
             raise OptionError(
                 f"dt is too long for {type(self).__name__}",
                 expected=f"at most {self.largest_step:.4g} ms",
-                got=f"{dt:g} ms",
+                got=f"{step:g} ms",
                 fix="take a shorter time step; above this one the numbers say nothing about the neuron",
             )
+        return step
+
+    def check_number(self, n_neurons: int) -> None:
+        """Raise `InputError` if a parameter is that of another number of neurons."""
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor) and value.numel() not in (1, n_neurons):
+                raise InputError(
+                    f"{name} of {type(self).__name__} is that of another number of neurons",
+                    expected=f"one number, or shape ({n_neurons},)",
+                    got=f"shape {tuple(value.shape)}",
+                )
 
     def _check_positive(self, *names: str) -> None:
         for name in names:
@@ -147,25 +159,28 @@ class PointNeuron(ABC):
             problem, got = f"{name} of {type(self).__name__} is not physical", repr(getattr(self, name))
             raise OptionError(problem, expected=f"a number {wanted}", got=got)
 
-    def _check_finite(self) -> None:
-        """Raise `InputError` if a parameter is no number, or not finite."""
+    def _take_numbers(self) -> None:
+        """Keep arrays and lists as tensors; raise `InputError` if a parameter is no number, or not finite."""
         for parameter in fields(self):
             if parameter.type != "str":
-                self._numbers(parameter.name)
+                object.__setattr__(self, parameter.name, self._taken(parameter.name, parameter.type == "float"))
+
+    def _taken(self, name: str, single: bool) -> Any:
+        value, called = getattr(self, name), f"{name} of {type(self).__name__}"
+        tensor = graph_tensor(value, called)
+        if tensor.ndim > 1 or not tensor.numel() or (single and tensor.ndim):
+            raise InputError(
+                f"{called} has the wrong shape",
+                expected="one number for all neurons" if single else "one number, or (n_neurons,)",
+                got=f"shape {tuple(tensor.shape)}",
+            )
+        refuse_not_finite(tensor, called)
+        if isinstance(value, Real) or single:
+            return value if isinstance(value, int) else float(tensor)
+        return tensor
 
     def _numbers(self, name: str) -> torch.Tensor:
-        value: Any = getattr(self, name)
-        try:
-            numbers = torch.as_tensor(value, dtype=torch.float64).detach()
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"{name} of {type(self).__name__} is no number",
-                expected="a number, or a tensor with one per neuron",
-                got=repr(value),
-            ) from error
-        if not bool(torch.isfinite(numbers).all()):
-            raise InputError(f"{name} of {type(self).__name__} is not finite", got=repr(value))
-        return numbers
+        return torch.as_tensor(getattr(self, name), dtype=torch.float64).detach()
 
     def _constants(self, units: Mapping[str, str]) -> dict[str, tuple[float, str]]:
         """Return these parameters with their units, each as one number, as Brian2 has constants."""

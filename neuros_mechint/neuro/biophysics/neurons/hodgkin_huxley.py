@@ -58,11 +58,11 @@ class HodgkinHuxley(PointNeuron):
 
     Parameters
     ----------
-    capacitance : float or tensor
+    capacitance : float or array
         pF.
-    sodium, potassium, leak : float or tensor
+    sodium, potassium, leak : float or array
         Largest conductances, nS.
-    sodium_reversal, potassium_reversal, leak_reversal : float or tensor
+    sodium_reversal, potassium_reversal, leak_reversal : float or array
         mV.
     kinetics : {"squid", "traub_miles"}
         Rates of the gates.
@@ -105,7 +105,7 @@ class HodgkinHuxley(PointNeuron):
 
     def __post_init__(self) -> None:
         check_option("kinetics", self.kinetics, ("squid", "traub_miles"))
-        self._check_finite()
+        self._take_numbers()
         self._check_positive("capacitance", "sodium", "potassium", "leak")
 
     @classmethod

@@ -39,13 +39,13 @@ class Izhikevich(PointNeuron):
 
     Parameters
     ----------
-    a : float or tensor
+    a : float or array
         Rate of recovery, per ms.
-    b : float or tensor
+    b : float or array
         How recovery follows the potential.
-    c : float or tensor
+    c : float or array
         Potential after a spike, mV.
-    d : float or tensor
+    d : float or array
         Jump of the recovery at a spike, mV.
 
     Raises
@@ -74,7 +74,7 @@ class Izhikevich(PointNeuron):
     peak: ClassVar = 30.0
 
     def __post_init__(self) -> None:
-        self._check_finite()
+        self._take_numbers()
         self._check_positive("a")
         self._check_below("c", self.peak)
 

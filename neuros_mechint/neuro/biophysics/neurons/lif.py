@@ -31,11 +31,11 @@ class LIF(PointNeuron):
 
     Parameters
     ----------
-    tau : float or tensor
+    tau : float or array
         Membrane time constant, ms.
-    rest, threshold, reset : float or tensor
+    rest, threshold, reset : float or array
         Potentials, mV.
-    resistance : float or tensor
+    resistance : float or array
         Of the membrane, GOhm: the current in pA times it is in mV.
     refractory : float
         How long the potential stays at its reset after a spike, ms.
@@ -73,7 +73,7 @@ class LIF(PointNeuron):
     method: ClassVar = "exponential_euler"
 
     def __post_init__(self) -> None:
-        self._check_finite()
+        self._take_numbers()
         self._check_positive("tau", "resistance")
         self._check_not_negative("refractory")
         if not bool((self._numbers("threshold") > self._numbers("reset")).all()):

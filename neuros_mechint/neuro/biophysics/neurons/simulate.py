@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.errors import InputError, check_option
+from neuros_mechint.core.labels import as_numpy
+from neuros_mechint.core.numbers import real_tensor
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.neuro.biophysics.neurons.base import PointNeuron
 
@@ -38,7 +40,8 @@ def simulate_neurons(neuron: PointNeuron, current: Any, dt: float, record: Seque
     Raises
     ------
     InputError
-        Currents of another shape, or not finite; a state that leaves all bounds.
+        Currents of another shape, or not finite; parameters of another number of neurons; a state that leaves all
+        bounds.
     OptionError
         A time step too long for the neuron, a variable it does not have.
 
@@ -50,12 +53,13 @@ def simulate_neurons(neuron: PointNeuron, current: Any, dt: float, record: Seque
     >>> [round(float(interval), 1) for interval in times.diff()[-2:]]
     [45.1, 45.1]
     """
-    given = _as_current(current)
-    neuron.check_step(dt)
+    if not isinstance(neuron, PointNeuron):
+        raise InputError("this is no neuron", expected="a PointNeuron such as LIF()", got=repr(neuron))
+    given, dt = _as_current(current), neuron.check_step(dt)
     n_samples, n_times, n_neurons = given.shape
+    neuron.check_number(n_neurons)
     state: dict[str, Any] = neuron.initial_state(n_samples, n_neurons, dtype=given.dtype)
-    for name in record:
-        check_option("variable to record", name, list(state))
+    _check_recorded(record, list(state))
     state = {name: values.numpy() for name, values in state.items()}
     currents: Any = given.numpy()
     kept = {name: np.empty_like(currents) for name in record}
@@ -79,23 +83,26 @@ def simulate_neurons(neuron: PointNeuron, current: Any, dt: float, record: Seque
 
 def _on_arrays(neuron: PointNeuron) -> PointNeuron:
     """Return the neuron with arrays in place of tensors."""
-    own = {field.name: getattr(neuron, field.name) for field in fields(neuron)}
-    arrays = {name: one.detach().numpy() for name, one in own.items() if isinstance(one, torch.Tensor)}
-    return replace(neuron, **arrays)
+    alike = copy(neuron)
+    vars(alike).update(
+        {name: as_numpy(value) for name, value in vars(neuron).items() if isinstance(value, torch.Tensor)}
+    )
+    return alike
+
+
+def _check_recorded(record: Any, variables: Sequence[str]) -> None:
+    if not isinstance(record, (list, tuple)):
+        raise InputError("record is a list of names", expected=f"such as ({variables[0]!r},)", got=repr(record))
+    for name in record:
+        check_option("variable to record", name, variables)
 
 
 def _as_current(current: Any) -> torch.Tensor:
-    try:
-        given = torch.as_tensor(current).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError("currents are no numbers", got=type(current).__name__) from error
-    if given.ndim != 3 or not given.numel() or given.is_complex():
+    given = real_tensor(current, "currents").cpu()
+    if given.ndim != 3 or not given.numel():
         raise InputError(
             "currents have the wrong shape",
-            expected="real numbers (n_samples, n_times, n_neurons), in pA",
-            got=f"shape {tuple(given.shape)} of {given.dtype}",
+            expected="(n_samples, n_times, n_neurons), in pA",
+            got=f"shape {tuple(given.shape)}",
         )
-    given = given if given.dtype in (torch.float32, torch.float64) else given.double()
-    if not bool(torch.isfinite(given).all()):
-        raise InputError("currents are not finite", expected="finite numbers, in pA")
-    return given
+    return given if given.dtype in (torch.float32, torch.float64) else given.double()

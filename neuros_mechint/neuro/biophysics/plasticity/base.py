@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import torch
@@ -100,7 +101,7 @@ class PlasticityRule(ABC):
         Raises
         ------
         InputError
-            Shapes that do not belong together, numbers that are not finite.
+            Shapes that do not belong together, numbers that are not finite, weights that leave all bounds.
         OptionError
             A time step that is not positive.
         """
@@ -117,6 +118,12 @@ class PlasticityRule(ABC):
         traces = self.start(now)
         for one, other in zip(before, after, strict=True):
             now, traces = self.step(now, traces, one, other, dt)
+        if not bool(torch.isfinite(now).all()):
+            raise InputError(
+                "the weights leave all bounds",
+                expected="weights that stay finite",
+                fix="make rates smaller or the rule slower, or give it bounds w_min and w_max",
+            )
         return now
 
     def _check_activity(self, source: torch.Tensor, target: torch.Tensor) -> None:
@@ -163,7 +170,11 @@ def check_not_negative(rule: object, *names: str) -> None:
         number(f"{name} of {type(rule).__name__}", getattr(rule, name), 0, math.inf, closed="left")
 
 
-def check_bounds(least: float, most: float) -> None:
+def check_bounds(rule: object, least: float, most: float) -> None:
     """Raise `OptionError` unless weights have room between their bounds; infinite ones are no bounds."""
+    for name, bound in (("w_min", least), ("w_max", most)):
+        if not isinstance(bound, Real) or isinstance(bound, bool) or math.isnan(bound):
+            problem = f"{name} of {type(rule).__name__} is no number"
+            raise OptionError(problem, expected="a number; infinite for no bound", got=repr(bound))
     if not least < most:
         raise OptionError("bounds of the weights leave no room", expected="w_min < w_max", got=f"{least!r}, {most!r}")

@@ -61,7 +61,7 @@ class BCM(PlasticityRule):
 
     def __post_init__(self) -> None:
         check_positive(self, "tau_w", "tau_theta", "target_rate")
-        check_bounds(self.w_min, self.w_max)
+        check_bounds(self, self.w_min, self.w_max)
 
     def start(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return a threshold of 0 for each target."""
@@ -88,8 +88,10 @@ class BCM(PlasticityRule):
                 "tau_w": (self.tau_w, "ms"),
                 "tau_theta": (self.tau_theta, "ms"),
                 "target_rate": (self.target_rate, "1"),
+                "w_min": (self.w_min, "1"),
+                "w_max": (self.w_max, "1"),
             },
-            each_step=f"w = clip(w, {self.w_min!r}, {self.w_max!r})",
+            each_step="w = clip(w, w_min, w_max)",
         )
 
     def _check_activity(self, source: torch.Tensor, target: torch.Tensor) -> None:

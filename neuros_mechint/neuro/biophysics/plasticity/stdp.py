@@ -19,8 +19,9 @@ from neuros_mechint.neuro.biophysics.plasticity.base import (
     finite,
 )
 
-_SOURCE_TRACE = "dsource/dt = -source / tau_plus : 1 (event-driven)"
-_TARGET_TRACE = "dtarget/dt = -target / tau_minus : 1 (event-driven)"
+# Brian2 warns of variables of a synapse whose names also exist where the network is run
+_SOURCE_TRACE = "dsource_trace/dt = -source_trace / tau_plus : 1 (event-driven)"
+_TARGET_TRACE = "dtarget_trace/dt = -target_trace / tau_minus : 1 (event-driven)"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class STDP(PlasticityRule):
     def __post_init__(self) -> None:
         check_not_negative(self, "a_plus", "a_minus")
         check_positive(self, "tau_plus", "tau_minus")
-        check_bounds(self.w_min, self.w_max)
+        check_bounds(self, self.w_min, self.w_max)
 
     def window(self, lag: Any) -> torch.Tensor:
         """Return the change of weight by one pair of spikes.
@@ -107,8 +108,8 @@ class STDP(PlasticityRule):
         """Return the same rule in the words of Brian2."""
         return SynapseText(
             model=f"w : 1\n{_SOURCE_TRACE}\n{_TARGET_TRACE}",
-            on_pre="source += 1\nw = clip(w - a_minus * target, w_min, w_max)",
-            on_post="target += 1\nw = clip(w + a_plus * source, w_min, w_max)",
+            on_pre="source_trace += 1\nw = clip(w - a_minus * target_trace, w_min, w_max)",
+            on_post="target_trace += 1\nw = clip(w + a_plus * source_trace, w_min, w_max)",
             constants={
                 "a_plus": (self.a_plus, "1"),
                 "a_minus": (self.a_minus, "1"),
@@ -172,7 +173,7 @@ class TripletSTDP(PlasticityRule):
     def __post_init__(self) -> None:
         check_not_negative(self, "a2_plus", "a3_plus", "a2_minus", "a3_minus")
         check_positive(self, "tau_plus", "tau_minus", "tau_x", "tau_y")
-        check_bounds(self.w_min, self.w_max)
+        check_bounds(self, self.w_min, self.w_max)
 
     def start(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the traces of a synapse that nothing has happened to."""
@@ -202,16 +203,16 @@ class TripletSTDP(PlasticityRule):
 
     def brian2_text(self) -> SynapseText:
         """Return the same rule in the words of Brian2."""
-        slow = "dsource_slow/dt = -source_slow / tau_x : 1 (event-driven)\n"
-        slow += "dtarget_slow/dt = -target_slow / tau_y : 1 (event-driven)"
+        slow = "dslow_source_trace/dt = -slow_source_trace / tau_x : 1 (event-driven)\n"
+        slow += "dslow_target_trace/dt = -slow_target_trace / tau_y : 1 (event-driven)"
+        weaker = "w - target_trace * (a2_minus + a3_minus * slow_source_trace)"
+        stronger = "w + source_trace * (a2_plus + a3_plus * slow_target_trace)"
         amounts = ("a2_plus", "a3_plus", "a2_minus", "a3_minus", "w_min", "w_max")
         times = ("tau_plus", "tau_minus", "tau_x", "tau_y")
         return SynapseText(
             model=f"w : 1\n{_SOURCE_TRACE}\n{_TARGET_TRACE}\n{slow}",
-            on_pre="source += 1\nw = clip(w - target * (a2_minus + a3_minus * source_slow), w_min, w_max)\n"
-            "source_slow += 1",
-            on_post="target += 1\nw = clip(w + source * (a2_plus + a3_plus * target_slow), w_min, w_max)\n"
-            "target_slow += 1",
+            on_pre=f"source_trace += 1\nw = clip({weaker}, w_min, w_max)\nslow_source_trace += 1",
+            on_post=f"target_trace += 1\nw = clip({stronger}, w_min, w_max)\nslow_target_trace += 1",
             constants={name: (getattr(self, name), "1") for name in amounts}
             | {name: (getattr(self, name), "ms") for name in times},
         )

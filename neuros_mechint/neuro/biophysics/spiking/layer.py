@@ -90,7 +90,7 @@ class SpikingLayer(nn.Module):
     ) -> None:
         super().__init__()
         neuron.check_step(dt)
-        _check_sizes(neuron, n_units)
+        neuron.check_number(n_units)
         self.n_sources, self.n_units, self.dt, self.delay, self.truncate = n_sources, n_units, dt, delay, truncate
         self.neuron, self.synapse, self.surrogate = neuron, synapse, surrogate
         size = (_distance(neuron) if scale is None else scale) / response_to_spike(neuron, synapse, dt)
@@ -255,14 +255,3 @@ def _logarithm(neuron: PointNeuron, name: str, n_units: int) -> torch.Tensor:
             f"{name} cannot be learned: it is kept above 0 by its logarithm", expected="above 0", got=repr(initial)
         )
     return initial.log().expand(n_units).to(torch.get_default_dtype()).clone()
-
-
-def _check_sizes(neuron: PointNeuron, n_units: int) -> None:
-    for field in fields(neuron):
-        value = getattr(neuron, field.name)
-        if isinstance(value, torch.Tensor) and value.numel() not in (1, n_units):
-            raise InputError(
-                f"{field.name} of {type(neuron).__name__} does not fit the layer",
-                expected=f"one number, or one for each of {n_units} neurons",
-                got=f"shape {tuple(value.shape)}",
-            )
