@@ -66,10 +66,10 @@ class SpikingAdapter(TorchAdapter):
         taps: dict[str, Tap] = {}
         sites: list[Site] = []
         for layer, part in enumerate(self.module.spiking_layers):
-            for probe in ("synapses", "spikes", "membrane"):
+            for probe, units in {"synapses": part.synapse.unit, "spikes": "", "membrane": "mV"}.items():
                 name = f"layers.{layer}.{probe}"
                 tap = taps[name] = Tap(name, "out", None, None, check=_CHECK, dims=_DIMS)
                 shape = (None, None, part.n_units)
-                sites.append(Site(name, tap.native, _DIMS, shape, None, layer, len(sites), tap.check))
+                sites.append(Site(name, tap.native, _DIMS, shape, None, layer, len(sites), tap.check, units))
         self._map = SiteMap(taps, {})
         self._named = SiteTable(sites, {}, f"sites of {type(self.module).__name__}")

@@ -226,6 +226,8 @@ class Site:
         Rank in order of execution.
     check : str
         The identity that proved the name; empty for a plain module path.
+    units : str
+        Of its values, where the model has units: ``"mV"``.
     """
 
     name: str
@@ -236,6 +238,7 @@ class Site:
     layer: int | None = None
     order: int = 0
     check: str = ""
+    units: str = ""
 
 
 class SiteTable(Mapping[str, Site]):
@@ -311,7 +314,7 @@ class SiteTable(Mapping[str, Site]):
         """Return the table as a pandas DataFrame, one row per site."""
         import pandas as pd
 
-        columns = ["name", "native", "dims", "shape", "heads", "layer", "order", "check"]
+        columns = ["name", "native", "dims", "shape", "heads", "layer", "order", "check", "units"]
         return pd.DataFrame(
             [[getattr(site, column) for column in columns] for site in self._sites.values()], columns=columns
         )

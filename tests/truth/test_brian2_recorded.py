@@ -71,6 +71,19 @@ def test_counts_are_those_of_brian2s_own_monitors(two_populations: Any) -> None:
     assert after.data.sum() > 20
 
 
+def test_a_monitor_that_was_added_late_keeps_its_times() -> None:
+    cells = b2.NeuronGroup(2, "dv/dt = (1.5 - v) / (10*ms) : 1", threshold="v > 1", reset="v = 0", method="exact")
+    network = b2.Network(cells)
+    network.run(20 * b2.ms)
+    spikes, states = b2.SpikeMonitor(cells), b2.StateMonitor(cells, "v", record=True)
+    network.add(spikes, states)
+    network.run(20 * b2.ms)
+    group = cells.name
+    late = from_brian2(states, sites=f"{group}.v").xarray()
+    np.testing.assert_allclose(late["time"], states.t_[:] + 0.5e-4, atol=1e-9)
+    assert from_brian2(spikes, sites=f"{group}.spikes").xarray().sizes["time"] == 400
+
+
 def test_states_are_those_of_brian2s_own_monitors(two_populations: Any) -> None:
     after = from_brian2(two_populations.states, sites="E.v")
     for recording in (two_populations.volts, after):

@@ -91,7 +91,16 @@ class Place:
         }[self.kind]
         moment = "after its sum over synapses" if self.after and self.kind is not Kind.SPIKES else moment
         native = f"{self.group.name}._spikespace" if self.kind is Kind.SPIKES else f"{self.name}_"
-        return Site(self.name, native, self.dims, tuple(sizes[axis] for axis in self.dims), order=order, check=moment)
+        shape = tuple(sizes[axis] for axis in self.dims)
+        return Site(self.name, native, self.dims, shape, order=order, check=moment, units=self.units)
+
+    @property
+    def units(self) -> str:
+        """The base unit of its values; empty for spikes and plain numbers."""
+        from brian2.units.fundamentalunits import DIMENSIONLESS, get_unit_for_display
+
+        plain = self.kind is Kind.SPIKES or self.variable.dim is DIMENSIONLESS
+        return "" if plain else get_unit_for_display(self.variable.dim)
 
 
 class Brian2Sites(SiteTable):

@@ -37,6 +37,8 @@ class _Course:
         From one entry of time to the next, seconds.
     unit : str
         What the values are in.
+    start : float
+        When the first entry begins, seconds.
     """
 
     group: str
@@ -44,6 +46,7 @@ class _Course:
     values: Any
     dt: float
     unit: str
+    start: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -76,7 +79,8 @@ def from_brian2(
     ----------
     source : brian2.Network, Brian2Adapter, brian2 monitor or sequence of monitors
         A network is run for ``trials`` and handed back as it was. ``SpikeMonitor`` and ``StateMonitor`` after a run
-        give one trial, from 0 s to the end of that run.
+        give one trial, to the end of that run: from where the ``StateMonitor`` begins; from 0 s for a ``SpikeMonitor``,
+        which does not tell when it was added. What came before counts as silence.
     trials : int or array of shape (trial, time, unit)
         As for ``adapt(network, ...).capture``: the number of trials, or stimuli where ``input=`` says where they go.
     sites : str or iterable of str
@@ -129,6 +133,7 @@ def _joined(courses: Sequence[_Course], width: float | None) -> Recording:
     for what, found in (
         ("units of measure", {one.unit for one in courses}),
         ("lengths", {f"{one.seconds:.6g} s" for one in courses}),
+        ("beginnings", {f"{one.start:.6g} s" for one in courses}),
     ):
         if len(found) > 1:
             fix = "choose sites that go together"
@@ -142,12 +147,13 @@ def _joined(courses: Sequence[_Course], width: float | None) -> Recording:
             fix="say bin_width=",
         )
     width = steps.pop() if width is None else width
+    start, stop = courses[0].start, courses[0].start + courses[0].seconds
     averaged = courses[0].unit != "spikes" and any(width > 1.5 * one.dt for one in courses)
     return Recording(
         np.concatenate([one.binned(width) for one in courses], axis=2),
         ("trial", "time", "unit"),
         {
-            "time": bin_centers((0, round(courses[0].seconds, 12)), width),
+            "time": bin_centers((round(start, 12), round(stop, 12)), width),
             "unit": [f"{one.group}[{cell}]" for one in courses for cell in one.cells],
             "cell": ("unit", [int(cell) for one in courses for cell in one.cells]),
         },
@@ -260,7 +266,8 @@ def _states_in(monitor: Any, name: str) -> _Course:
     if not values.size:
         raise _never_run(monitor)
     unit = get_unit_for_display(monitor.variables[variable].dim)
-    return _Course(monitor.source.name, np.asarray(monitor.record), values.T[None], float(monitor.clock.dt_), unit)
+    cells, start = np.asarray(monitor.record), float(monitor.t_[0])
+    return _Course(monitor.source.name, cells, values.T[None], float(monitor.clock.dt_), unit, round(start, 12))
 
 
 def _seconds_run(monitor: Any) -> float:

@@ -87,10 +87,11 @@ def f_i_curve(
     interventions = [[Add(site, current * given.unit)] for current in given.numbers.tolist()]
     fired = spike_array(observe_each(found, interventions, trains, "f-I curve").numpy())
     data, attributes, warnings = _curve(given.numbers, fired, begin, axis, seed)
-    data["current"].attrs.update(units=given.name, long_name="injected current")
+    unit = given.name or found.units_of(site)
+    data["current"].attrs.update(units=unit, long_name="injected current")
     arguments = {"site": site, "spikes": spikes, "settle": seconds(settle, "settle"), "currents": given.numbers}
     provenance = Provenance.record(seed=seed, model=model.fingerprint(), arguments=arguments)
-    attributes |= {"site": site, "spikes": spikes, "current_unit": given.name}
+    attributes |= {"site": site, "spikes": spikes, "current_unit": unit}
     return FICurve(data, f"f-I curve of {spikes}", attributes, provenance, CITATIONS, warnings)
 
 

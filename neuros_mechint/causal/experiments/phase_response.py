@@ -171,7 +171,7 @@ def phase_response_curve(
         "site": site,
         "spikes": spikes,
         "amount": float(added.numbers[0]),
-        "amount_unit": added.name,
+        "amount_unit": added.name or found.units_of(site),
         "period": cycle.period * axis.dt,
         "unit": axis.unit,
         "resolution": resolution,

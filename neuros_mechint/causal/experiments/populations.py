@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,7 @@ def drive(
         raise InputError("one curve has one readout", expected="a site or a metric", got=f"{1 + len(several)} readouts")
     n_controls, doses = whole("n_controls", n_controls, least=0), amounts(strengths, "strengths")
     found = Observation.of(model, inputs, [population, *sites_of([one])])
+    doses = replace(doses, name=doses.name or found.units_of(population))
     driven = _population(found, population)
     driven.check_apart(found, {name: one})
     during = _during(found, driven, window, dt)

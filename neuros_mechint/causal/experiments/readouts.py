@@ -92,6 +92,10 @@ class Observation:
         """Return the name of a site as the model has it."""
         return self.activations.resolve(SiteReference.parse(site).name)
 
+    def units_of(self, site: str) -> str:
+        """Return the units of a site, where the model has units."""
+        return self.model.sites()[self.name_of(site)].units
+
     def time_axis(self, name: str, dt: Any = None) -> TimeAxis:
         """Return the time steps of a site; of one with a clock of its own as that site alone tells them."""
         alone = self.activations
@@ -197,7 +201,8 @@ def reading(found: Observation, name: str, readout: Readout, window: Any, dt: An
         block = pick(tensor).to(torch.float64).movedim(samples, 0)
         return block.flatten(1).mean(1) * scale
 
-    return Reading(name, axis.rate_unit if axis is not None and spiking else "activity", site, mean)
+    units = axis.rate_unit if axis is not None and spiking else found.units_of(readout) or "activity"
+    return Reading(name, units, site, mean)
 
 
 def is_spikes(site: str, values: torch.Tensor) -> bool:
