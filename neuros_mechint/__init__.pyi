@@ -1,6 +1,7 @@
 # The one list of public names: each line makes `neuros_mechint.NAME` available, imported when first used.
 __version__: str
 
+from .adapters.brian2.balanced import brian2_network_of as brian2_network_of
 from .adapters.brian2.export import to_brian2 as to_brian2
 from .adapters.brian2.factories import neuron_group as neuron_group
 from .adapters.brian2.factories import plastic_synapses as plastic_synapses
@@ -140,6 +141,7 @@ from .neuro.biophysics.plasticity.rates import HomeostaticScaling as Homeostatic
 from .neuro.biophysics.plasticity.short_term import ShortTermPlasticity as ShortTermPlasticity
 from .neuro.biophysics.plasticity.stdp import STDP as STDP
 from .neuro.biophysics.plasticity.stdp import TripletSTDP as TripletSTDP
+from .neuro.biophysics.sparse_networks import mean_field_of as mean_field_of
 from .neuro.biophysics.spike_trains import firing_rates as firing_rates
 from .neuro.biophysics.spike_trains import inter_spike_intervals as inter_spike_intervals
 from .neuro.biophysics.spike_trains import interval_cv as interval_cv
@@ -218,6 +220,8 @@ from .neuro.fractals.stimuli.patterns import mandelbrot_set as mandelbrot_set
 from .neuro.fractals.stimuli.patterns import sierpinski_carpet as sierpinski_carpet
 from .neuro.fractals.stimuli.weierstrass import weierstrass as weierstrass
 from .neuro.geometry.dimension import intrinsic_dimension as intrinsic_dimension
+from .neuro.geometry.topology.homology import persistent_homology as persistent_homology
+from .neuro.geometry.topology.results import PersistentHomology as PersistentHomology
 from .neuro.information.mutual_information import mutual_information as mutual_information
 from .neuro.information.results import MutualInformation as MutualInformation
 from .report.report import Report as Report

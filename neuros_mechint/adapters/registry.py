@@ -54,12 +54,13 @@ def adapt(obj: Any, tokenizer: Any = None, **options: Any) -> Any:
     ----------
     obj : object
         A torch module, HuggingFace model, TransformerLens ``HookedTransformer`` or ``TransformerBridge``, nnsight
-        model, recurrent module or cell, `neuros_mechint.Recording`, or anything an installed plug-in recognises. An
-        adapter is returned as it is.
+        model, recurrent module or cell, `neuros_mechint.SpikingNeuralNetwork`, ``brian2.Network``,
+        `neuros_mechint.Recording`, or anything an installed plug-in recognises. An adapter is returned as it is.
     tokenizer : callable, optional
         For models that take strings.
     **options
-        Options of the adapter, such as ``example=`` inputs to prove the sites on.
+        Options of the adapter: ``example=`` inputs to prove the sites on, for torch modules; ``duration``, ``input``,
+        ``unit``, ``namespace`` and ``seed`` for Brian2. ``help(type(nm.adapt(obj)))`` explains those of one kind.
 
     Returns
     -------
@@ -84,6 +85,8 @@ def adapt(obj: Any, tokenizer: Any = None, **options: Any) -> Any:
         if entry.recognises(obj):
             return _build(entry.load(), obj, tokenizer, options)
     hint = "a name is not enough: load the model and pass the object" if isinstance(obj, str) else None
+    if _is_a("brian2")(obj):
+        hint = "put it into a network, with all that it is connected to: nm.adapt(brian2.Network(...), duration=...)"
     raise UnknownModelError(
         f"no adapter knows how to look inside a {type(obj).__module__}.{type(obj).__qualname__}",
         expected="; ".join(entry.describes for entry in adapter_entries()),

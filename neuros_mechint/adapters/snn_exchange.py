@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from os import PathLike
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuros_mechint.core.errors import InputError, number
+from neuros_mechint.core.errors import InputError, StorageError, number
+from neuros_mechint.core.labels import as_numpy
+from neuros_mechint.core.numbers import real_array, real_tensor
 from neuros_mechint.core.optional import soft_import
 from neuros_mechint.neuro.biophysics.neurons.lif import LIF
 from neuros_mechint.neuro.biophysics.spiking.layer import SpikingLayer
@@ -38,11 +41,11 @@ def to_snntorch(network: SpikingNeuralNetwork) -> nn.Sequential:
     MissingDependencyError
         snnTorch is not installed.
     InputError
-        What `Leaky` cannot do.
+        No such network, or what `Leaky` cannot do.
     """
     snn: Any = soft_import("snntorch", "export to snnTorch", "snn")
     modules: list[nn.Module] = []
-    for index, layer in enumerate(network.spiking_layers):
+    for index, layer in enumerate(_layers(network)):
         neuron = _lif(layer, index)
         _demand(isinstance(layer.synapse, PulseSynapse), index, "synapses that are pulses", layer.synapse)
         _demand(layer.delay == 0, index, "delay=0", f"{layer.delay} time steps")
@@ -77,31 +80,39 @@ def from_snntorch(model: nn.Module, dt: float = 1.0) -> SpikingNeuralNetwork:
     MissingDependencyError
         snnTorch is not installed.
     InputError
-        Other layers, or a reset by subtraction, which no neuron here has.
+        Other layers, a layer that is used twice, or what no neuron here has: a reset by subtraction, inhibition of all
+        but one, spikes of another size than 1, states that are rounded.
+    OptionError
+        A time step that is not positive.
     """
     snn: Any = soft_import("snntorch", "import from snnTorch", "snn")
-    leaves: list[Any] = [
-        part for part in model.modules() if not list(part.children()) and not isinstance(part, nn.Flatten)
-    ]
+    if not isinstance(model, nn.Module):
+        raise InputError("this is no model of torch", expected="a torch.nn.Module", got=type(model).__name__)
+    dt = float(number("dt", dt, 0, math.inf, closed="neither"))
+    parts = [part for _, part in model.named_modules(remove_duplicate=False)]
+    leaves: list[Any] = [part for part in parts if not list(part.children()) and not isinstance(part, nn.Flatten)]
     linears, neurons = leaves[::2], leaves[1::2]
     fits = len(linears) == len(neurons) > 0 and all(isinstance(part, nn.Linear) for part in linears)
-    if not fits or any(type(part) is not snn.Leaky for part in neurons):
+    if not fits or any(type(part) is not snn.Leaky for part in neurons) or len(set(leaves)) < len(leaves):
         raise InputError(
             "the model is no chain of layers that can be taken over",
-            expected="Linear, Leaky, Linear, Leaky, ...",
+            expected="Linear, Leaky, Linear, Leaky, ..., each used once",
             got=", ".join(type(part).__name__ for part in leaves),
         )
     kinds: list[LIF] = []
     for index, leaky in enumerate(neurons):
         mechanism = leaky.reset_mechanism
         _demand(mechanism == "zero" and leaky.reset_delay, index, "reset_mechanism='zero' with its delay", mechanism)
-        beta = torch.as_tensor(leaky.beta).detach().double().clamp(0, 1)
+        _demand(not leaky.inhibition and not leaky.state_quant, index, "no inhibition, no state_quant", leaky)
+        graded = real_array(leaky.graded_spikes_factor, "graded_spikes_factor")
+        _demand(bool((graded == 1).all()), index, "graded_spikes_factor=1", graded)
+        beta = _of_neurons(leaky.beta).clamp(0, 1)
         _demand(bool(((beta > 0) & (beta < 1)).all()), index, "beta between 0 and 1", beta)
         # so chosen that the weights stay what they are: (1 - beta) * resistance = 1
-        threshold = torch.as_tensor(leaky.threshold).detach().double()
+        threshold = _of_neurons(leaky.threshold)
         kinds.append(LIF(-dt / beta.log(), 0.0, threshold, 0.0, 1 / (1 - beta)))
-    weights = [part.weight for part in linears]
-    biases = [part.bias for part in linears]
+    weights = [real_tensor(part.weight, f"weights of layer {index}") for index, part in enumerate(linears)]
+    biases = [None if part.bias is None else real_tensor(part.bias, "biases") for part in linears]
     return _network(weights, biases, [None] * len(weights), kinds, PulseSynapse(), dt, 0.0)
 
 
@@ -126,13 +137,14 @@ def to_nir(network: SpikingNeuralNetwork) -> Any:
     MissingDependencyError
         NIR is not installed.
     InputError
-        Neurons or synapses that NIR lacks.
+        No such network, or neurons or synapses that NIR lacks.
     """
     nir: Any = soft_import("nir", "export to NIR", "snn")
+    layers = _layers(network)
     nodes: dict[str, Any] = {"input": nir.Input(np.array([network.sizes[0]]))}
     edges: list[tuple[str, str]] = []
     below = "input"
-    for index, layer in enumerate(network.spiking_layers):
+    for index, layer in enumerate(layers):
         neuron, name = _lif(layer, index), f"neurons_{index}"
         nodes[f"weights_{index}"] = _nir_weights(nir, layer)
         nodes[name] = _nir_neurons(nir, layer, neuron, index)
@@ -143,7 +155,7 @@ def to_nir(network: SpikingNeuralNetwork) -> Any:
         below = name
     nodes["output"] = nir.Output(np.array([network.sizes[-1]]))
     edges.append((below, "output"))
-    delays = np.array([layer.delay for layer in network.spiking_layers])
+    delays = np.array([layer.delay for layer in layers])
     return nir.NIRGraph(nodes=nodes, edges=edges, metadata={"dt": network.dt / 1000, "delays": delays})
 
 
@@ -167,29 +179,33 @@ def from_nir(graph: Any, dt: float | None = None) -> SpikingNeuralNetwork:
     MissingDependencyError
         NIR is not installed.
     InputError
-        A graph of another kind, or without a time step.
+        A graph of another kind, with nodes beside the chain, with numbers that are not finite, or without a time step.
+    StorageError
+        A file that is missing, or none of NIR.
     """
     nir: Any = soft_import("nir", "import from NIR", "snn")
     if isinstance(graph, (str, PathLike)):
-        graph = nir.read(graph)
+        graph = _read(nir, graph)
     if not isinstance(graph, nir.NIRGraph):
         raise InputError("this is no graph of NIR", expected="a nir.NIRGraph or a path", got=type(graph).__name__)
-    about = graph.metadata or {}
+    about = graph.metadata if isinstance(graph.metadata, Mapping) else {}
     if dt is None and "dt" not in about:
         raise InputError("the graph records no time step", fix="say it: from_nir(graph, dt=0.1), in ms")
-    step = float(number("dt", dt if dt is not None else round(1000 * float(about["dt"]), 9), 0, math.inf))
+    recorded = None if dt is not None else real_array(about["dt"], "dt in the graph")
+    if recorded is not None:
+        dt = round(1000 * recorded.item(), 9) if recorded.size == 1 else math.nan
+    step = float(number("dt", dt, 0, math.inf, closed="neither"))
     order = _nir_chain(nir, graph)
     weights, biases, recurrent, kinds, synapses = [], [], [], [], []
     for into, name in order:
-        node, neurons = graph.nodes[into], graph.nodes[name]
-        weights.append(torch.from_numpy(np.asarray(node.weight)))
-        biases.append(torch.from_numpy(np.asarray(node.bias)) if isinstance(node, nir.Affine) else None)
-        itself = _itself(graph, name)
-        recurrent.append(torch.from_numpy(np.asarray(graph.nodes[itself].weight)) if itself else None)
-        kinds.append(_from_nir_neurons(nir, neurons))
-        synapses.append(_from_nir_synapse(nir, neurons, step))
-    delays = [float(steps) * step for steps in np.atleast_1d(np.asarray(about.get("delays", [0] * len(order))))]
-    return _network(weights, biases, recurrent, kinds, synapses, step, delays)
+        node, itself = graph.nodes[into], _itself(graph, name)
+        weights.append(_tensor(node.weight, f"weights of {into!r}"))
+        biases.append(_tensor(node.bias, f"biases of {into!r}") if isinstance(node, nir.Affine) else None)
+        recurrent.append(_tensor(graph.nodes[itself].weight, f"weights of {itself!r}") if itself else None)
+        kinds.append(_from_nir_neurons(nir, graph.nodes[name]))
+        synapses.append(_from_nir_synapse(nir, graph.nodes[name], step))
+    delays = real_array(np.atleast_1d(about.get("delays", [0] * len(order))), "delays in the graph") * step
+    return _network(weights, biases, recurrent, kinds, synapses, step, delays.tolist())
 
 
 def _network(
@@ -202,10 +218,11 @@ def _network(
     delay: float | Sequence[float],
 ) -> SpikingNeuralNetwork:
     """Return a network with weights that are given."""
+    _check_sizes(weights, biases, recurrent)
     sizes = [int(weights[0].shape[1]), *(len(weight) for weight in weights)]
     itself, biased = [one is not None for one in recurrent], any(one is not None for one in biases)
     network = SpikingNeuralNetwork(sizes, neurons, dt, synapse, itself, delay, bias=biased)
-    network.to(weights[0].dtype)
+    network.to(reduce(torch.promote_types, [weight.dtype for weight in weights]))
     with torch.no_grad():
         for layer, weight, bias, own in zip(network.spiking_layers, weights, biases, recurrent, strict=True):
             layer.weight.copy_(weight)
@@ -214,6 +231,32 @@ def _network(
             if layer.recurrent_weight is not None and own is not None:
                 layer.recurrent_weight.copy_(own)
     return network
+
+
+def _check_sizes(
+    weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None], recurrent: Sequence[torch.Tensor | None]
+) -> None:
+    """Raise `InputError` where a layer does not take what the one below gives, or its parts are of several sizes."""
+    below = None
+    for index, (weight, bias, own) in enumerate(zip(weights, biases, recurrent, strict=True)):
+        n_units = len(weight) if weight.ndim else 0
+        fits = weight.ndim == 2 and weight.numel() and below in (None, weight.shape[1])
+        fits = fits and (bias is None or bias.shape == (n_units,)) and (own is None or own.shape == (n_units, n_units))
+        if not fits:
+            got = [tuple(part.shape) for part in (weight, bias, own) if part is not None]
+            source = "n_inputs" if below is None else str(below)
+            expected = f"weights (n_units, {source}), biases (n_units,), recurrent weights (n_units, n_units)"
+            raise InputError(f"layer {index} does not fit", expected=expected, got=", ".join(map(str, got)))
+        below = n_units
+
+
+def _layers(network: Any) -> list[SpikingLayer]:
+    """Return the layers of a network; raise `InputError` for what is none, or what does not spike."""
+    if not isinstance(network, SpikingNeuralNetwork):
+        raise InputError("this network has no equal there", expected="SpikingNeuralNetwork", got=type(network).__name__)
+    if network.spiking_layers[0].surrogate.graded:
+        raise InputError("graded spikes are no spikes there", fix="a surrogate with graded=False")
+    return network.spiking_layers
 
 
 def _lif(layer: SpikingLayer, index: int) -> LIF:
@@ -234,7 +277,19 @@ def _per_unit(value: Any, layer: SpikingLayer) -> torch.Tensor:
 
 
 def _array(tensor: torch.Tensor) -> Any:
-    return tensor.detach().cpu().numpy().copy()
+    return as_numpy(tensor).copy()
+
+
+def _tensor(values: Any, name: str) -> torch.Tensor:
+    """Return an array as a tensor, in single precision if it has that."""
+    array = real_array(values, name)
+    return torch.from_numpy(array.astype(np.float32) if getattr(values, "dtype", None) == np.float32 else array)
+
+
+def _of_neurons(value: Any) -> torch.Tensor:
+    """Return what snnTorch has for all neurons or for each, of which it also takes one row."""
+    numbers = real_tensor(value, "a parameter of Leaky").double()
+    return numbers.squeeze(0) if numbers.ndim == 2 and len(numbers) == 1 else numbers
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
@@ -271,7 +326,7 @@ def _from_nir_neurons(nir: Any, node: Any) -> LIF:
     tau = node.tau_mem if isinstance(node, nir.CubaLIF) else node.tau
     given = {"tau": 1000 * tau, "rest": node.v_leak, "threshold": node.v_threshold, "reset": node.v_reset}
     values: dict[str, Any] = {
-        name: torch.from_numpy(np.array(value, dtype=float)).flatten()
+        name: torch.from_numpy(real_array(value, f"{name} of neurons")).flatten()
         for name, value in {**given, "resistance": node.r}.items()
     }
     return LIF(**values)
@@ -280,7 +335,10 @@ def _from_nir_neurons(nir: Any, node: Any) -> LIF:
 def _from_nir_synapse(nir: Any, node: Any, dt: float) -> Synapse:
     if not isinstance(node, nir.CubaLIF):
         return PulseSynapse()
-    tau, weight = (np.unique(np.round(values, 12)) for values in (1000 * node.tau_syn, node.w_in * dt / node.tau_syn))
+    constants, scales = real_array(node.tau_syn, "tau_syn"), real_array(node.w_in, "w_in")
+    if (constants <= 0).any():
+        raise InputError("a synapse has no time constant", expected="tau_syn above 0", got=constants.min())
+    tau, weight = (np.unique(np.round(values, 12)) for values in (1000 * constants, scales * dt / constants))
     if len(tau) > 1 or not np.allclose(weight, 1000):
         raise InputError(
             "synapses differ within a layer, or scale their weights",
@@ -298,17 +356,18 @@ def _itself(graph: Any, name: str) -> str | None:
 
 def _nir_chain(nir: Any, graph: Any) -> list[tuple[str, str]]:
     """Return the names of weights and neurons, layer by layer, from the input to the output."""
-    place = next((name for name, node in graph.nodes.items() if isinstance(node, nir.Input)), None)
+    start = place = next((name for name, node in graph.nodes.items() if isinstance(node, nir.Input)), None)
     order: list[tuple[str, str]] = []
     seen: set[str] = set()
     while place is not None and place not in seen:
         seen.add(place)
         into = [t for s, t in graph.edges if s == place and t != _itself(graph, place)]
-        if len(into) == 1 and isinstance(graph.nodes[into[0]], nir.Output) and order:
+        if len(into) == 1 and isinstance(graph.nodes.get(into[0]), nir.Output) and order:
+            _refuse_others(graph, {name for pair in order for name in pair} | {start, into[0]})
             return order
-        chained = len(into) == 1 and isinstance(graph.nodes[into[0]], (nir.Linear, nir.Affine))
+        chained = len(into) == 1 and isinstance(graph.nodes.get(into[0]), (nir.Linear, nir.Affine))
         neurons = [t for s, t in graph.edges if chained and s == into[0]]
-        if len(neurons) != 1 or not isinstance(graph.nodes[neurons[0]], (nir.LIF, nir.CubaLIF)):
+        if len(neurons) != 1 or not isinstance(graph.nodes.get(neurons[0]), (nir.LIF, nir.CubaLIF)):
             break
         order.append((into[0], neurons[0]))
         place = neurons[0]
@@ -317,3 +376,19 @@ def _nir_chain(nir: Any, graph: Any) -> list[tuple[str, str]]:
         expected="Input, Linear or Affine, LIF or CubaLIF, ..., Output",
         got=", ".join(type(node).__name__ for node in graph.nodes.values()),
     )
+
+
+def _refuse_others(graph: Any, chain: set[str | None]) -> None:
+    """Raise `InputError` where nodes beside the chain act on it, or nobody knows on what."""
+    itself = {_itself(graph, name) for name in chain if name is not None}
+    others = sorted(set(graph.nodes) - chain - itself)
+    if others:
+        got = ", ".join(f"{name} ({type(graph.nodes[name]).__name__})" for name in others)
+        raise InputError("the graph has nodes beside the chain of its layers", expected="none", got=got)
+
+
+def _read(nir: Any, path: str | PathLike[str]) -> Any:
+    try:
+        return nir.read(path)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise StorageError(f"{path} cannot be read as a graph of NIR", got=str(error)) from error

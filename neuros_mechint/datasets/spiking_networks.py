@@ -23,7 +23,7 @@ class BalancedNetwork:
     later, one of an inhibitory cell by ``-inhibition * jump``. Every neuron gets as many excitatory trains from
     outside as from inside: Poisson, with jumps of the same size, at ``drive`` times the rate that would just bring the
     mean potential to the threshold. With strong inhibition and drive the network is asynchronous and irregular: cells
-    fire rarely, like Poisson processes, at a rate that `neuros_mechint.neuro.biophysics.mean_field` tells.
+    fire rarely, like Poisson processes, at a rate that `mean_field_of` tells. `brian2_network_of` writes it for Brian2.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -223,6 +224,17 @@ def test_a_history_is_told_drawn_and_kept(tmp_path):
     assert load_result(_train(n_steps=2).history.save(tmp_path / "short.nc")).data.sizes["check"] == 0
 
 
+@pytest.mark.parametrize(("factor", "scale"), [(1.0, "log"), (-1.0, "linear"), (0.0, "linear")])
+def test_losses_of_any_sign_are_drawn(factor, scale):
+    options = {"task_loss": lambda outputs, trials: factor * outputs.square().mean(), "rate_weight": 1e-3}
+    axes = _train(n_steps=1, **options).history.plot()
+    assert axes.get_yscale() == scale
+    drawn = axes.get_lines()[0]
+    assert len(drawn.get_ydata()) == 1
+    assert drawn.get_marker() == "."  # of one step there is no line
+    assert np.isfinite(drawn.get_ydata()).all()
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +278,15 @@ def test_settings_out_of_range_are_refused(options):
         _train(**options)
 
 
+@pytest.mark.parametrize(
+    ("draw", "match"),
+    [(context_decision(4, **_SHORT), "draw is no function"), (lambda random: torch.zeros(2), "no trials of a task")],
+)
+def test_what_draws_no_trials_is_refused(draw, match):
+    with pytest.raises(InputError, match=match):
+        train_biological(_network(), draw, 3, progress=False)
+
+
 def test_patience_needs_validation():
     with pytest.raises(InputError, match="validation"):
         _train(patience=3)
@@ -282,16 +303,61 @@ def _trials(inputs=None, targets=None, mask=None):
 @pytest.mark.parametrize(
     ("trials", "match"),
     [
-        (_trials(inputs=torch.full((2, 5, 4), float("nan"))), "inputs of the trials are not finite"),
-        (_trials(targets=torch.full((2, 5, 1), float("inf"))), "targets of the trials are not finite"),
+        (_trials(inputs=torch.full((2, 5, 4), float("nan"))), "inputs of the trials: some values are not finite"),
+        (_trials(targets=torch.full((2, 5, 1), float("inf"))), "targets of the trials: some values are not finite"),
         (_trials(inputs=torch.zeros(2, 5, 3)), "inputs do not fit"),
-        (_trials(targets=torch.zeros(2, 5, 2)), "targets do not fit"),
+        (_trials(targets=torch.zeros(2, 5, 2), mask=torch.ones(2, 5, 2, dtype=torch.bool)), "targets do not fit"),
+        (_trials(targets=torch.zeros(2, 5, 2)), "mask of the trials does not fit"),
+        (_trials(mask=torch.ones(2, 5, 1, dtype=torch.int64)), r"mask of the trials(.|\n)*int64"),
+        (_trials(inputs=np.zeros((2, 5, 4))), "no trials of a task(.|\n)*without inputs"),
+        (_trials(inputs=torch.zeros(2, 5, 4).double()), "another precision"),
+        (_trials(targets=torch.zeros(2, 5, 1) * 1j), "no real numbers"),
+        ((torch.zeros(2, 5, 4), torch.zeros(2, 5, 1)), "no trials of a task"),
         (_trials(mask=torch.zeros(2, 5, 1, dtype=torch.bool)), "no answer"),
     ],
 )
 def test_trials_that_do_not_fit_are_refused(trials, match):
     with pytest.raises(InputError, match=match):
         train_biological(_network(), lambda random: trials, 3, progress=False)
+
+
+def test_trials_of_validation_are_looked_at_before_training():
+    with pytest.raises(InputError, match="mask of the trials"):
+        _train(validation=_trials(mask=torch.ones(2, 5, 1)), check_every=50)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"task_loss": lambda outputs, trials: outputs.sum() * math.nan}, "task_loss gave no loss"),
+        ({"task_loss": lambda outputs, trials: outputs.sum((0, 1))}, r"task_loss gave no loss(.|\n)*shape \(1,\)"),
+        ({"task_loss": lambda outputs, trials: 1.0}, "task_loss gave no loss"),
+        ({"task_loss": lambda outputs, trials: outputs.detach().square().mean()}, "no gradient leads"),
+        ({"task_loss": lambda outputs, trials: (outputs.sum() * 0).sqrt()}, "gradients of step 1 are not finite"),
+        ({"task_loss": None}, "task_loss is no function"),
+        ({"after_step": 3}, "after_step is no function"),
+        ({"fractal": 0.1}, "no priors"),
+    ],
+)
+def test_losses_that_cannot_be_followed_are_refused(options, match):
+    with pytest.raises(InputError, match=match):
+        _train(**options)
+
+
+def test_a_network_that_cannot_be_trained_is_refused():
+    with pytest.raises(InputError, match="EIRecurrentNetwork"):
+        train_biological(torch.nn.Linear(2, 2), lambda random: None, 3, progress=False)
+    with pytest.raises(InputError, match="no gradient leads"):
+        train_biological(_network().requires_grad_(False), lambda random: _trials(), 3, progress=False)
+
+
+@pytest.mark.parametrize("rates", [torch.ones(2, 3) * 1j, torch.ones(2, 3).to_sparse(), torch.ones(2, 3).int(), None])
+def test_rates_that_are_no_real_numbers_cost_nothing(rates):
+    for cost in (rate_cost, metabolic_cost, lambda given: synaptic_cost(given, torch.ones(1, 3))):
+        with pytest.raises(InputError, match="rates are no"):
+            cost(rates)
+    with pytest.raises(InputError, match="weights are no tensor"):
+        synaptic_cost(torch.ones(2, 3), None)
 
 
 def test_activity_without_bounds_is_refused():

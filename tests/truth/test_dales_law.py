@@ -17,8 +17,9 @@ from neuros_mechint.datasets.embedded import load_model
 from neuros_mechint.datasets.tasks import context_decision
 from neuros_mechint.neuro.biophysics.dale.balance import balanced_weights, connection_mask
 from neuros_mechint.neuro.biophysics.dale.compliance import compliance_of, sign_compliance
+from neuros_mechint.neuro.biophysics.dale.dann import DANNLayer
 from neuros_mechint.neuro.biophysics.dale.linear import DalesLinear
-from neuros_mechint.neuro.biophysics.dale.optimisation import enforce_dales_law
+from neuros_mechint.neuro.biophysics.dale.optimisation import enforce_dales_law, parameter_groups
 from neuros_mechint.neuro.biophysics.dale.recurrent import EIRecurrentCell, EIRecurrentNetwork
 from neuros_mechint.neuro.biophysics.dale.signs import source_signs
 from neuros_mechint.neuro.biophysics.dale.training import train_biological
@@ -307,6 +308,18 @@ def test_a_report_is_told_drawn_and_kept(tmp_path):
     assert load_result(report.save(tmp_path / "report.nc")) == report
 
 
+def test_a_report_of_long_names_or_no_weights_has_room_and_says_so():
+    silent = DalesLinear(5, 3)
+    with torch.no_grad():
+        silent.weight.zero_()
+    long = "a_module_of_a_long_name_in_a_network_of_modules_of_long_names"
+    axes = sign_compliance(torch.nn.ModuleDict({long: silent})).plot()
+    assert [text.get_text() for text in axes.texts] == ["no target has any input"]
+    figure = axes.figure
+    figure.canvas.draw()
+    assert axes.get_window_extent().width > 0.4 * figure.bbox.width
+
+
 # -- a task ------------------------------------------------------------------------------------------------------------
 
 
@@ -368,11 +381,33 @@ def test_too_few_units_for_both_kinds_are_refused(n_sources, fraction, lacks):
 
 
 @pytest.mark.parametrize(
-    "mask", [np.ones((4, 5)), np.ones(5), np.full((5, 4), 0.5), np.zeros((5, 4)), np.full((5, 4), np.nan), "all"]
+    "mask",
+    [
+        np.ones((4, 5)),
+        np.ones(5),
+        np.full((5, 4), 0.5),
+        np.zeros((5, 4)),
+        np.full((5, 4), np.nan),
+        np.ma.masked_array(np.ones((5, 4)), np.eye(5, 4)),
+        np.full((5, 4), 1j),
+        torch.ones(5, 4).to_sparse(),
+        [[1] * 4, [1] * 3],
+        "all",
+    ],
 )
 def test_masks_that_do_not_fit_are_refused(mask):
     with pytest.raises(InputError, match="mask"):
         DalesLinear(4, 5, mask=mask, excitatory_fraction=0.5)
+
+
+def test_masks_of_any_kind_are_taken_over_and_left_alone():
+    wanted = torch.eye(5, 4).bool()
+    numbers = np.eye(5, 4)
+    for mask in (numbers, numbers[::-1][::-1], numbers.astype(">f8"), torch.eye(5, 4, requires_grad=True)):
+        layer = DalesLinear(4, 5, mask=mask, excitatory_fraction=0.5)
+        assert torch.equal(layer.mask, wanted)
+    layer.mask[:] = False
+    assert numbers.sum() == 4
 
 
 def test_weights_that_break_the_law_are_not_loaded():
@@ -415,9 +450,16 @@ def test_models_and_signs_that_say_nothing_are_refused():
         sign_compliance(torch.nn.Linear(3, 2))
     with pytest.raises(InputError, match="no weights 'rnn'"):
         sign_compliance(torch.nn.Linear(3, 2), {"rnn": [1, 1, 1]})
-    for signs in ([1, 1], [1, 0, -1], [1, 1, float("nan")]):
-        with pytest.raises(InputError, match="do not fit"):
+    for signs in ([1, 1], [1, 0, -1], [[1, 1, -1]], [1, 1, float("nan")], ["a", "b", "c"], None, [[1], [1, 2]]):
+        with pytest.raises(InputError, match="the signs of weight"):
             sign_compliance(torch.nn.Linear(3, 2), {"weight": signs})
+    with pytest.raises(InputError, match="mask"):
+        sign_compliance(torch.nn.Linear(3, 2), {"weight": np.ma.masked_array([1, 1, -1], [0, 1, 0])})
+    with pytest.raises(InputError, match="names of weights"):
+        sign_compliance(torch.nn.Linear(3, 2), [1, 1, -1])
+    for no_model in (None, "model", torch.ones(3)):
+        with pytest.raises(InputError, match="no model of torch"):
+            sign_compliance(no_model)
     broken = DalesLinear(5, 5)
     with torch.no_grad():
         broken.weight[0, 0] = float("inf")
@@ -425,6 +467,55 @@ def test_models_and_signs_that_say_nothing_are_refused():
         sign_compliance(broken)
     with pytest.raises(InputError, match="keeps Dale's law"):
         enforce_dales_law(torch.optim.SGD(torch.nn.Linear(3, 2).parameters()), torch.nn.Linear(3, 2))
+    with pytest.raises(InputError, match="no optimiser"):
+        enforce_dales_law(None, DalesLinear(5, 5))
+    with pytest.raises(InputError, match="keeps Dale's law"):
+        compliance_of(torch.nn.Linear(3, 2))
+    for rate in (0.0, float("nan"), "fast"):
+        with pytest.raises(OptionError, match="learning_rate"):
+            parameter_groups(DalesLinear(5, 5), rate)
+
+
+def test_weights_that_are_not_finite_keep_no_sign():
+    layer = DalesLinear(5, 4)
+    with torch.no_grad():
+        layer.weight[0] = float("nan")
+    assert compliance_of(layer) == 0.75
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_signs_are_told_in_any_precision(dtype):
+    report = sign_compliance(DalesLinear(10, 4).to(dtype))
+    assert report.compliance == 1.0
+    signs = torch.ones(3, dtype=dtype, requires_grad=True)
+    assert sign_compliance(torch.nn.Linear(3, 1), {"weight": signs}).data["n_weights"].item() == 3
+
+
+@pytest.mark.parametrize(
+    "signs", [[1, 0], [0.5, -1], [], [[1, -1]], torch.tensor([1, 1j]), np.ma.masked_array([1, -1], [0, 1]), "a", None]
+)
+def test_weights_are_drawn_for_signs_only(signs):
+    with pytest.raises(InputError, match="signs"):
+        balanced_weights(signs, 3)
+
+
+@pytest.mark.parametrize("layer", [DalesLinear(5, 3), DANNLayer(5, 3)])
+def test_inputs_of_layers_that_do_not_fit_are_refused(layer):
+    for inputs in (np.ones((2, 5)), [[1.0] * 5], None, torch.ones(2, 4), torch.tensor(1.0)):
+        with pytest.raises(InputError, match="inputs do not fit the layer"):
+            layer(inputs)
+    for inputs in (torch.ones(2, 5).double(), torch.ones(2, 5).int(), torch.ones(2, 5) * 1j):
+        with pytest.raises(InputError, match=r"another precision(.|\n)*torch.float32"):
+            layer(inputs)
+    with torch.autocast("cpu"):
+        assert layer(torch.ones(2, 5).bfloat16()).shape == (2, 3)
+
+
+def test_noise_comes_from_a_generator_of_torch():
+    network = EIRecurrentNetwork(2, 10, 1, noise=0.1)
+    for random in (0, np.random.default_rng(0)):
+        with pytest.raises(InputError, match=r"no source(.|\n)*torch.Generator"):
+            network(torch.ones(1, 3, 2), random)
 
 
 def test_matrices_without_a_spectral_radius_are_refused():

@@ -48,6 +48,16 @@ def test_far_below_threshold_spikes_are_a_poisson_process() -> None:
     assert math.isnan(lif_interval_cv(-1000.0, 2.0, **_NEURON))
 
 
+@pytest.mark.parametrize("mean", [1e3, 1e5, 1e7, 1e9, 1e150])
+def test_far_above_threshold_intervals_are_those_of_a_drift_to_it(mean: float) -> None:
+    """With the drift m the interval is (1 - 1 / 2m) / m, and its standard deviation by its mean 1 / sqrt(m)."""
+    neuron = {"tau": 1.0, "threshold": 1.0}
+    for sd in (0.0, 1.0):
+        assert lif_rate(mean, sd, **neuron) == pytest.approx(mean - 0.5, rel=1e-3 / mean + 1e-15)
+    assert lif_interval_cv(mean, 1.0, **neuron) == pytest.approx(mean**-0.5, rel=1 / mean)
+    assert lif_interval_cv(mean, 0.0, **neuron) == 0
+
+
 @pytest.mark.parametrize(("mean", "sd"), [(25.0, 5.0), (30.0, 8.0)])
 def test_rate_and_irregularity_of_a_neuron_in_noise(mean: float, sd: float) -> None:
     random, dt, n_cells = np.random.default_rng(0), 0.01, 400
@@ -180,11 +190,23 @@ def test_what_is_no_neuron_no_network_and_no_train() -> None:
             lif_rate(25.0, 5.0, **{**_NEURON, **wrong})
     with pytest.raises(OptionError, match="sd"):
         lif_rate(25.0, -5.0, **_NEURON)
+    for wrong in ("25", [25.0, 25.0], None, 1j):
+        with pytest.raises(OptionError, match="mean is out of range"):
+            lif_rate(wrong, 5.0, **_NEURON)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(OptionError, match="without a pause"):
+        lif_rate(1e308, 1.0, tau=1.0, threshold=1.0)
     square = {"external_mean": [25.0], "external_sd": [5.0], **_NEURON}
     with pytest.raises(InputError, match="do not fit"):
         mean_field_rates([[1, 1], [1, 1]], [[0.1, 0.1]] * 2, **square)
     with pytest.raises(InputError, match="no square matrix"):
         mean_field_rates([1], [[0.1]], **square)
+    for wrong in ("a", None, np.array([20.0])):
+        with pytest.raises(OptionError, match="tau"):
+            mean_field_rates([[1]], [[0.1]], **{**square, "tau": wrong})
+    with pytest.raises(InputError, match="external_sd"):
+        mean_field_rates([[1]], [[0.1]], **{**square, "external_sd": [-1.0]})
+    with pytest.raises(InputError, match=r"grow without bounds(.|\n)*refractory"):
+        mean_field_rates([[1000]], [[1.0]], **{**square, "refractory": 0.0})
     with pytest.raises(InputError, match="as many cells"):
         BalancedNetwork(n_excitatory=5, n_inhibitory=2)
     with pytest.raises(InputError, match="these are no spikes"):

@@ -225,6 +225,9 @@ def test_surrogates_by_name() -> None:
         ({"recurrent": [True]}, "recurrent does not fit the layers"),
         ({"learn": ["tua"]}, "did you mean 'tau'"),
         ({"learn": "tau"}, "learn is a list of names"),
+        ({"learn": None}, "learn is a list of names"),
+        ({"learn": [torch.ones(2)]}, "learn is a list of names"),
+        ({"learn": ["refractory"]}, "unknown parameter to learn"),
         ({"learn": ["rest"]}, "rest cannot be learned"),
         ({"truncate": 0}, "truncate is out of range"),
         ({"surrogate": "arctn"}, "did you mean 'arctan'"),
@@ -250,12 +253,24 @@ def test_negative_time_constants_are_refused() -> None:
         (torch.zeros(10, 5), "do not fit"),
         (torch.full((2, 10, 5), math.nan), "not finite"),
         (torch.zeros(0, 10, 5), "empty"),
+        (torch.zeros(2, 10, 5) * 1j, "complex"),
+        (torch.zeros(2, 10, 5).to_sparse(), "sparse"),
         ([[1.0]], "do not fit"),
     ],
 )
 def test_bad_inputs_are_refused(inputs: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         _network()(inputs)
+
+
+@pytest.mark.parametrize("neuron", [LIF(), LIF(refractory=2.0)])  # over all steps at once, and step by step
+@pytest.mark.parametrize("weight", [math.nan, math.inf])
+def test_weights_that_training_has_ruined_do_not_look_like_silence(neuron: LIF, weight: float) -> None:
+    network = SpikingNeuralNetwork([5, 4], neuron)
+    with torch.no_grad():
+        network.spiking_layers[0].weight.fill_(weight)
+    with pytest.raises(InputError, match="LIF leaves all bounds"):
+        network(torch.zeros(1, 10, 5))
 
 
 def test_seeds_say_what_the_weights_are_and_leave_torch_alone() -> None:

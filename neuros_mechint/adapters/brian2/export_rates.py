@@ -54,7 +54,8 @@ class Brian2RateCopy:
     Notes
     -----
     With ``nm.adapt(copy.network, input="stimulus")`` stimuli ``(trial, time, unit)`` are played into the inputs.
-    There a state is what a time step finds: that of ``layer_0`` in step ``t`` is torch's after step ``t - 1``.
+    There a state is what a time step finds: that of ``layer_0`` in step ``t`` is torch's after step ``t - 1``. Trials
+    begin where the network is: after a ``run``, ``copy.network.restore()`` puts it back to rest.
     """
 
     network: Network

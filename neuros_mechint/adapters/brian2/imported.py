@@ -68,6 +68,13 @@ def brian2_to_torch(network: Network, namespace: Mapping[str, Any] | None = None
     True
     """
     names = callers_namespace() if namespace is None else dict(namespace)
+    if not hasattr(network, "sorted_objects"):
+        raise InputError(
+            "this is no network of Brian2",
+            expected="a brian2.Network",
+            got=type(network).__name__,
+            fix="pass copy.network" if hasattr(network, "network") else "put the groups into brian2.Network(...)",
+        )
     parts = _Parts(network)
     found = {name: recognise(group, names) for name, group in parts.groups.items()}
     connections = [_connection(synapses, found, parts) for synapses in parts.synapses]

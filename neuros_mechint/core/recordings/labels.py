@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from neuros_mechint.core.errors import InputError, near_names
 from neuros_mechint.core.numbers import as_array, refuse_masked
 
 DEFAULT_DIMS = ("stimulus", "time", "unit")
+
+_NUMBERS = (int, float, np.integer, np.floating)
 
 RATE_TOLERANCE = 0.01
 """Part of a sampling interval by which time labels may stray and still count as regular."""
@@ -153,10 +156,10 @@ def check_recording(array: xr.DataArray, allow_missing: bool) -> xr.DataArray:
     """
     _check_finite(array, allow_missing)
     rate = array.attrs.get("sampling_rate")
-    if rate is not None and not (np.ndim(rate) == 0 and np.isfinite(rate) and rate > 0):
+    if rate is not None and not (isinstance(rate, _NUMBERS) and math.isfinite(rate) and rate > 0):
         raise InputError("the sampling rate is not usable", expected="a positive number of Hz", got=repr(rate))
     if "time" in array.dims:
-        array = _check_time(array, rate)
+        array = _check_time(array, None if rate is None else float(rate))
     array.values.flags.writeable = False
     return array
 

@@ -211,7 +211,8 @@ def _row_labels(array: xr.DataArray, axis: str) -> Labels | None:
 
 def _one_entry(axis: str) -> str:
     how = " ('site[position=-1]')" if axis == "position" else ""
-    return f"choose an entry of {axis!r}{how}, or average over it"
+    flat = "; of a Recording, .matrix() has all trials and times below each other" if axis == "time" else ""
+    return f"choose an entry of {axis!r}{how}, or average over it{flat}"
 
 
 def _matrix(array: Any, name: str) -> Floats:

@@ -26,7 +26,7 @@ from neuros_mechint.neuro.geometry.local import (
     two_nn,
 )
 from neuros_mechint.neuro.geometry.neighbours import nearest
-from neuros_mechint.neuro.geometry.points import FEWEST_POINTS, Points, points
+from neuros_mechint.neuro.geometry.points import Points, distinct_points, points
 from neuros_mechint.neuro.geometry.results import NAMES, IntrinsicDimension
 from neuros_mechint.neuro.geometry.uncertainty import Estimate
 
@@ -121,7 +121,7 @@ def intrinsic_dimension(
     check_option("method", method, METHODS)
     level, random = coverage(level), generator(seed)
     data = points(X, theiler)
-    distinct = _distinct(data)
+    distinct = distinct_points(data)
     found = _estimates(data, distinct, _neighbors(n_neighbors, distinct), level, random, progress)
     if not np.isfinite(found.values[method].value):
         raise InputError(
@@ -153,17 +153,6 @@ def intrinsic_dimension(
         citations=("facco2017", "levina2004", "grassberger1983", "gao2017"),
         warnings=cautions,
     )
-
-
-def _distinct(data: Points) -> Points:
-    distinct = data.distinct()
-    if len(distinct.values) < FEWEST_POINTS:
-        raise InputError(
-            "too few points are distinct for a dimension",
-            expected=f"at least {FEWEST_POINTS}",
-            got=f"{len(distinct.values)} of {len(data.values)} points, the others repeat them",
-        )
-    return distinct
 
 
 def _neighbors(n_neighbors: int, distinct: Points) -> int:

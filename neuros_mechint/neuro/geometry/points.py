@@ -129,6 +129,29 @@ def points(x: Any, window: int | None = None) -> Points:
     return _scaled(values)
 
 
+def distinct_points(data: Points) -> Points:
+    """Return the points without repeats, where enough are left.
+
+    Raises
+    ------
+    InputError
+        Fewer than 30 points are distinct.
+
+    Examples
+    --------
+    >>> len(distinct_points(points(np.repeat(np.arange(40.0), 2)[:, None])).values)
+    40
+    """
+    distinct = data.distinct()
+    if len(distinct.values) < FEWEST_POINTS:
+        raise InputError(
+            "too few points are distinct for their geometry",
+            expected=f"at least {FEWEST_POINTS}",
+            got=f"{len(distinct.values)} of {len(data.values)} points, the others repeat them",
+        )
+    return distinct
+
+
 def _are_trajectories(x: Any) -> bool:
     if isinstance(x, Trajectories):
         return True
@@ -167,7 +190,7 @@ def _matrix(x: Any) -> Floats:
 def _scaled(values: Floats) -> Points:
     if len(values) < FEWEST_POINTS:
         raise InputError(
-            "these are too few points for a dimension", expected=f"at least {FEWEST_POINTS}", got=len(values)
+            "these are too few points for their geometry", expected=f"at least {FEWEST_POINTS}", got=len(values)
         )
     largest = float(np.abs(values).max()) or 1.0  # first, so that no sum overflows
     centred = values / largest

@@ -38,7 +38,8 @@ class SignCompliance(Result):
     @property
     def figure_size(self) -> tuple[float, float]:
         """Width and height in inches that fit the drawing."""
-        return 6.6, 1.6 + 0.55 * self.data.sizes["layer"]
+        longest = max(len(str(name)) for name in self.data["layer"].values)
+        return 6.6 + 0.08 * max(0, longest - 22), 1.6 + 0.55 * self.data.sizes["layer"]
 
     def _summary_lines(self) -> Iterator[str]:
         for layer in self.data["layer"].values:
@@ -59,7 +60,10 @@ class SignCompliance(Result):
             values = values[np.isfinite(values)]
             heights = row + 0.5 * ((np.arange(len(values)) + 0.5) / max(len(values), 1) - 0.5)
             ax.plot(values, heights, ".", color=PALETTE[0], alpha=0.6)
-            ax.plot(values.mean() if values.size else np.nan, row, "|", color=PALETTE[1], markersize=18, mew=2.5)
+            if values.size:
+                ax.plot(values.mean(), row, "|", color=PALETTE[1], markersize=18, mew=2.5)
+            else:
+                ax.text(0.03, row, "no target has any input", va="center", color=MUTED_INK)
         ax.axvline(0, color=MUTED_INK, linewidth=0.8)
         told = [
             f"{name}\n{100 * float(share):.4g}% keep signs"

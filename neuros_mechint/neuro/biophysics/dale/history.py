@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.figures.plotting import PALETTE
+from neuros_mechint.core.figures.plotting import PALETTE, label_logarithmic
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 
@@ -51,18 +51,25 @@ class TrainingHistory(Result):
             yield f"best validation loss {float(best['validation_loss']):.3g} after {int(best['check']):,} steps"
 
     def _draw(self, ax: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         data, drawn = self.data, self.attributes["weights"]
-        for name, colour in zip(_PARTS, PALETTE, strict=False):
-            values = _smoothed(data[name].values * drawn.get(name, 1.0))
-            if (values > 0).any() and (name not in drawn or drawn[name]):
+        curves = {name: _smoothed(data[name].values * drawn.get(name, 1.0)) for name in _PARTS}
+        shown = [data["validation_loss"].values]
+        for (name, values), colour in zip(curves.items(), PALETTE, strict=False):
+            if values.any() or name == "task_loss":
                 label = str(data[name].attrs["long_name"]) + (" × weight" if name in drawn else "")
-                ax.plot(data["step"].values, np.where(values > 0, values, np.nan), color=colour, label=label)
+                marker = "." if len(values) == 1 else ""  # a line needs two points
+                ax.plot(data["step"].values, values, marker, color=colour, label=label)
+                shown.append(values)
         if data.sizes["check"]:
-            ax.plot(
-                data["check"].values, data["validation_loss"].values, "o", color=PALETTE[6], label="validation loss"
-            )
-        ax.set_yscale("log")
+            ax.plot(data["check"].values, shown[0], "o", color=PALETTE[6], label="validation loss")
+        every = np.concatenate(shown)
+        if every.size and (every > 0).all() and every.max() > 5 * every.min():
+            ax.set_yscale("log")
+            label_logarithmic(ax.yaxis, every)
         ax.set(xlabel="step of training", ylabel="loss")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 

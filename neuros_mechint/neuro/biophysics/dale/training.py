@@ -100,7 +100,7 @@ def train_biological(
         Left as it is.
     draw : callable
         ``draw(random)`` returns the trials of one step, with ``inputs``, ``targets`` and ``mask``:
-        ``lambda random: nm.context_decision(64, seed=random)``.
+        ``lambda random: context_decision(64, seed=random)`` with `neuros_mechint.datasets.tasks.context_decision`.
     n_steps : int
         Most steps of training.
     task_loss : callable
@@ -157,8 +157,11 @@ def train_biological(
     >>> trained.history.data["compliance"].values.tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
-    _check_parts(network, fractal, {"draw": draw, "task_loss": task_loss, "after_step": after_step})
+    _check_parts(network, fractal, {"task_loss": task_loss, "after_step": after_step})
     n_steps, check_every = whole("n_steps", n_steps), whole("check_every", check_every)
+    if not callable(draw):
+        fix = "pass a function that draws new trials: lambda random: context_decision(64, seed=random)"
+        raise InputError("draw is no function", expected="draw(random) -> trials", got=type(draw).__name__, fix=fix)
     rate = number("learning_rate", learning_rate, 0, math.inf, closed="neither")
     largest_gradient = number("largest_gradient", largest_gradient, 0, math.inf, closed="neither")
     _check_validation(validation, patience)
@@ -303,12 +306,18 @@ def _checked_loss(loss: Any) -> torch.Tensor:
 
 
 def _check_trials(trials: TaskTrials) -> None:
+    lacking = [
+        name for name in ("inputs", "targets", "mask") if not isinstance(getattr(trials, name, None), torch.Tensor)
+    ]
+    if lacking:
+        raise InputError(
+            "these are no trials of a task",
+            expected="tensors inputs, targets and mask, as the functions of neuros_mechint.datasets.tasks draw them",
+            got=f"{type(trials).__name__} without {', '.join(lacking)}",
+        )
     for name in ("inputs", "targets", "mask"):
-        values = getattr(trials, name, None)
-        if not isinstance(values, torch.Tensor):
-            expected, got = "inputs, targets and mask, each a tensor", type(values).__name__
-            raise InputError(f"trials have no {name}", expected=expected, got=got)
-        refuse_not_finite(graph_tensor(values, f"{name} of the trials"), f"{name} of the trials")
+        called = f"{name} of the trials"
+        refuse_not_finite(graph_tensor(getattr(trials, name), called), called)
     if trials.mask.dtype != torch.bool or trials.mask.shape != trials.targets.shape:
         raise InputError(
             "the mask of the trials does not fit",

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from neuros_mechint.core.errors import InputError
 from neuros_mechint.neuro.biophysics.spiking.surrogate import Surrogate
 
 _IN_CACHE = 2**16
@@ -86,6 +87,11 @@ def spikes_of_layer(
     -------
     torch.Tensor of shape (time, sample, n_units)
 
+    Raises
+    ------
+    InputError
+        Potentials that are not finite at the end.
+
     Examples
     --------
     >>> from neuros_mechint.neuro.biophysics.spiking.surrogate import Arctan
@@ -126,6 +132,12 @@ class _Layer(torch.autograd.Function):
             else:  # comparisons into numbers: those into bool, and what reads them, take ten times as long
                 fired = torch.gt(after, plan.threshold, out=spikes[time])
                 v = _added(torch.addcmul(after, after, fired, value=-1), plan.reset, fired)
+        if not bool(torch.isfinite(v).all()):  # NaN is above no threshold: the layer would be silent
+            raise InputError(
+                "LIF leaves all bounds",
+                expected="finite potentials",
+                fix="look for weights that are NaN or infinite, as training with too large steps leaves them",
+            )
         ctx.save_for_backward(before_reset, spikes, decay, bias, recurrent)
         ctx.plan = plan
         return spikes

@@ -212,8 +212,9 @@ class SpikingNeuralNetwork(nn.Module):
                 expected=f"a tensor (sample, time, {first.n_sources})",
                 got=f"shape {tuple(inputs.shape)}" if isinstance(inputs, torch.Tensor) else type(inputs).__name__,
             )
-        if not inputs.numel() or inputs.is_complex():
-            raise InputError("inputs are empty or complex", expected="real numbers", got=f"{tuple(inputs.shape)}")
+        if not inputs.numel() or inputs.is_complex() or inputs.layout is not torch.strided:
+            got = f"shape {tuple(inputs.shape)}, {inputs.dtype}, {inputs.layout}"
+            raise InputError("inputs are empty, complex or sparse", expected="a dense tensor of real numbers", got=got)
         # a finite sum has finite terms, and is found many times as fast
         if not bool(torch.isfinite(inputs.sum())) and not bool(torch.isfinite(inputs).all()):
             raise InputError("inputs are not finite", expected="finite numbers", fix="remove NaN and infinity")
@@ -231,8 +232,8 @@ def _widths(sizes: Sequence[int]) -> list[int]:
 
 
 def _names(learn: Sequence[str]) -> Sequence[str]:
-    if isinstance(learn, str):
-        raise InputError("learn is a list of names", expected=f"({learn!r},)", got=repr(learn))
+    if not isinstance(learn, (list, tuple)) or not all(isinstance(name, str) for name in learn):
+        raise InputError("learn is a list of names", expected="such as ('tau',)", got=repr(learn))
     return learn
 
 

@@ -1,0 +1,1 @@
+"""Topology: holes of point clouds, and whether noise has them too."""
