@@ -193,6 +193,16 @@ def test_what_is_fitted_to_too_few_states_is_not_believed():
         nm.KoopmanOperator(rank="optimal").fit(np.random.default_rng(0).normal(size=(400, 20)))
 
 
+def test_states_that_are_mostly_their_mean_are_told_and_centred_ones_are_not():
+    counts = np.random.default_rng(0).poisson(20.0, (400, 3)).astype(float)
+    with pytest.warns(UserWarning, match="mostly the mean"):
+        raw = nm.KoopmanOperator().fit(counts)
+    centred = nm.KoopmanOperator().fit(counts - counts.mean(0))
+    assert any("mostly the mean" in doubt for doubt in raw.doubts())
+    assert abs(raw.eigenvalues_[0]) > 0.95 > 5 * abs(centred.eigenvalues_[0])  # counts without memory
+    assert not centred.doubts()
+
+
 def test_parallel_eigenvectors_are_warned_of():
     # a Jordan block: x' = .9 x + y, y' = .9 y
     states = [np.array([1.0, 1.0])]

@@ -33,6 +33,7 @@ from neuros_mechint.neuro.dynamics.trajectories import Trajectories, as_given, t
 
 METHODS = ("dmd", "hankel", "edmd", *pydmd_methods.METHODS)
 _UNEQUAL = 1e5
+_MOSTLY_MEAN = 0.9
 
 
 class KoopmanOperator(Parameterised):
@@ -41,7 +42,8 @@ class KoopmanOperator(Parameterised):
     However nonlinear a system is, functions of its state evolve linearly, and its slow, oscillating and conserved
     quantities are eigenfunctions: :math:`\varphi(x_{t+1}) = \lambda \varphi(x_t)`. Eigenvalues give frequencies and
     decay rates, modes say in which units each shows. Pairs of states are taken within trials only, so that trials of
-    any length make one operator.
+    any length make one operator. States are taken as they are: of a system that rests elsewhere than at 0, such as
+    counts of spikes, subtract the mean first, or the mean is what is found.
 
     Parameters
     ----------
@@ -421,6 +423,12 @@ class KoopmanOperator(Parameterised):
             found.append(
                 f"{self.rank_} coefficients were fitted to {self.n_pairs_} pairs of states each: they fit whatever the "
                 "data are, and residuals are not known; take a smaller rank, or more data"
+            )
+        size = float(np.square(self.mean_).sum())
+        if self.method in ("dmd", "hankel") and size > _MOSTLY_MEAN * (size + float(np.square(self.scale_).sum())):
+            found.append(
+                "the mean is more than nine tenths of the states, and what is found is mostly the mean: where the "
+                "system does not rest at 0, subtract it (states - states.mean())"
             )
         sizes = self.scale_[self.scale_ > 0]
         unequal = sizes.max() / sizes.min()
