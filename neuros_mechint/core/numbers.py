@@ -179,7 +179,7 @@ def refuse_units(values: Any, name: str) -> None:
             f"{name} has a unit, which would be lost",
             expected="plain numbers, in the unit that is documented",
             got=f"{values!r:.60}",
-            fix="divide by that unit, such as currents / pA",
+            fix="divide by that unit: values / brian2.pA, for instance",
         )
 
 

@@ -146,7 +146,7 @@ def test_units_of_edits_and_stimuli_are_checked_and_brian2s_text_is_kept():
     network = b2.Network(with_units())
     model = nm.adapt(network, duration=5 * ms)
     for edit in (nm.Replace("E.v", 3 * nA), nm.Add("E.I", [1, 2] * mV), nm.Add("E.I", [1 * mV, 2 * mV])):
-        with pytest.raises(InputError, match=r"has other units than the variable(.|\n)*unit"):
+        with pytest.raises(InputError, match=r"has other units than needed(.|\n)*unit"):
             model.run(1, edit)
     with pytest.raises(InputError, match="factor of Scale"):
         model.run(1, nm.Scale("E.v", 2 * mV))
@@ -218,6 +218,9 @@ def test_stimuli_of_torch_are_taken_without_their_graph():
         ({"input": "PE.w"}, "stays fixed"),
         ({"input": "nothing"}, "TimedArray"),
         ({"input": "E.X"}, "no site"),
+        ({"input": 3}, "input has no name"),
+        ({"input": ["E.I"]}, "input has no name"),
+        ({"namespace": "tau"}, "namespace is no dict"),
         ({"input": "E.count"}, "no real numbers(.|\n)*int32"),
         ({"input": "E.I", "unit": "nA"}, "no unit of Brian2"),
         ({"output": "E.v[unit=3]"}, "whole sites"),

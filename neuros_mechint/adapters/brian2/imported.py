@@ -45,7 +45,8 @@ def brian2_to_torch(network: Network, namespace: Mapping[str, Any] | None = None
     Returns
     -------
     SpikingNeuralNetwork
-        In double precision, one layer per group in the order in which they drive each other. Currents ``I`` are its
+        Surrogates, and which parameters are learned, are not in Brian2: those of a new network. In double precision,
+        one layer per group in the order in which they drive each other. Currents ``I`` are its
         biases; parameters that differ between cells are tensors. A network without a source has one input of weight 0.
 
     Raises

@@ -44,10 +44,13 @@ def in_base_units(values: Any, dimensions: Any, what: str, unit: Any = None) -> 
         values = plain if unit is None else Quantity(plain * float(unit), dim=get_dimensions(unit))
     try:
         values = Quantity(values)
-        fail_for_dimension_mismatch(values, get_unit(dimensions), f"{what} has other units than the variable")
+        fail_for_dimension_mismatch(values, get_unit(dimensions), f"{what} has other units than needed")
     except DimensionMismatchError as error:
         problem = str(error) if str(error).startswith(what) else f"{what}: {error}"
-        raise InputError(problem, fix=_fix_of_units(dimensions, unit)) from error
+        fix = _fix_of_units(dimensions)
+        if unit is None and what.startswith("the stimulus"):
+            fix += ", or say unit= for plain stimuli"
+        raise InputError(problem, fix=fix) from error
     except (TypeError, ValueError) as error:  # uneven rows, or quantities beside plain numbers
         problem = f"{what}: this is no array of quantities"
         raise InputError(problem, expected="rows of one length, all with units", got=str(error)) from error
@@ -63,14 +66,13 @@ def holds_quantities(values: Any) -> bool:
     return isinstance(values, Quantity)
 
 
-def _fix_of_units(dimensions: Any, unit: Any) -> str:
+def _fix_of_units(dimensions: Any) -> str:
     from brian2 import get_unit
     from brian2.units.fundamentalunits import DIMENSIONLESS
 
     if dimensions is DIMENSIONLESS:
         return "pass plain numbers, without a unit: the variable has none"
-    fix = f"multiply the numbers by a unit of the same kind as {get_unit(dimensions)!r}"
-    return f"{fix}, or say unit= for plain stimuli" if unit is None else fix
+    return f"multiply the numbers by a unit of the same kind as {get_unit(dimensions)!r}"
 
 
 def edit_in_base_units(edit: Edit, dimensions: Callable[[], Any]) -> Edit:

@@ -109,7 +109,7 @@ def train_biological(
         Priors on the rates ``(trial, time, unit)``, with their weights: time is axis 1. Annealed weights advance by
         one with each step.
     rate_weight, synapse_weight : float
-        Of `rate_cost`, and of `synaptic_cost` of the recurrent weights.
+        Of `rate_cost`, and of `synaptic_cost` of the recurrent weights: what signalling costs, in relative units.
     learning_rate : float
     largest_gradient : float
         Norm to which gradients are clipped.
