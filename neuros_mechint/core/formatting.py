@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -25,6 +27,25 @@ def format_value(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(format_value(item) for item in value)
     return str(value)
+
+
+def shapes_repr(value: Any) -> str:
+    """Return the repr of a dataclass or named tuple of arrays: their types and shapes instead of their numbers.
+
+    Examples
+    --------
+    >>> from collections import namedtuple
+    >>> shapes_repr(namedtuple("Trials", "inputs dt")(np.zeros((5, 20)), 0.1))
+    'Trials(inputs: float64 (5, 20), dt=0.1)'
+    """
+    names = getattr(value, "_fields", None) or [one.name for one in fields(value)]
+    return f"{type(value).__name__}({', '.join(_field_repr(name, getattr(value, name)) for name in names)})"
+
+
+def _field_repr(name: str, value: Any) -> str:
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{name}: {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return f"{name}: {', '.join(value)}" if isinstance(value, Mapping) else f"{name}={value!r}"
 
 
 def describe_array(array: xr.DataArray) -> str:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
+from neuros_mechint.core.formatting import shapes_repr
 from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.random import SeedLike, generator
 
@@ -53,6 +54,10 @@ class EventData:
     codes: Floats
     baseline: Floats
     link: str
+
+    def __repr__(self) -> str:
+        """Return the shapes."""
+        return shapes_repr(self)
 
     @property
     def event_times(self) -> npt.NDArray[np.intp]:

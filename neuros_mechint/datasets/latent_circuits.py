@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option, number, whole
+from neuros_mechint.core.formatting import shapes_repr
 from neuros_mechint.core.random import SeedLike, generator
 
 KINDS = ("gating", "random")
@@ -73,6 +74,10 @@ class LatentCircuitData:
     output_weights: Floats
     embedding: Floats
     alpha: float
+
+    def __repr__(self) -> str:
+        """Return the shapes."""
+        return shapes_repr(self)
 
 
 def planted_latent_circuit(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from neuros_mechint.core.errors import number, whole
+from neuros_mechint.core.formatting import shapes_repr
 from neuros_mechint.core.random import SeedLike, generator
 
 
@@ -25,6 +26,10 @@ class SpikingDigits(NamedTuple):
     labels: torch.Tensor
     test_inputs: torch.Tensor
     test_labels: torch.Tensor
+
+    def __repr__(self) -> str:
+        """Return the shapes."""
+        return shapes_repr(self)
 
 
 def spiking_digits(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.formatting import shapes_repr
 from neuros_mechint.core.random import SeedLike, generator
 
 BEGINNING_OF_SEQUENCE = 0
@@ -45,6 +46,10 @@ class Trials:
     targets: torch.Tensor
     mask: torch.Tensor
     conditions: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return the shapes."""
+        return shapes_repr(self)
 
     def __len__(self) -> int:
         """Return the number of trials."""

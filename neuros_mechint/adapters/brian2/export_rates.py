@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,7 +58,7 @@ class Brian2RateCopy:
     begin where the network is: after a ``run``, ``copy.network.restore()`` puts it back to rest.
     """
 
-    network: Network
+    network: Network = field(repr=False)
     dt: float
     sizes: tuple[int, ...]
 

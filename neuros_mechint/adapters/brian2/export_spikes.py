@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Brian2Copy:
         Number of inputs, then of neurons in each layer.
     """
 
-    network: Network
+    network: Network = field(repr=False)
     dt: float
     sizes: tuple[int, ...]
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from neuros_mechint.core.errors import InputError, check_option, number, whole
+from neuros_mechint.core.formatting import shapes_repr
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.biophysics.dale.balance import connection_mask
 from neuros_mechint.neuro.biophysics.dale.linear import DalesLinear
@@ -31,6 +32,10 @@ class NetworkRun(NamedTuple):
 
     outputs: torch.Tensor
     rates: torch.Tensor
+
+    def __repr__(self) -> str:
+        """Return the shapes."""
+        return shapes_repr(self)
 
 
 class Rates(nn.Module):
