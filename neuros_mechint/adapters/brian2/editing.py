@@ -39,7 +39,8 @@ class StateEditor:
 class HeldEditor:
     """Changes a variable that code or Python assigns, for the length of the step.
 
-    What was there comes back at the end of the step, except where the network has assigned something else.
+    What was there comes back at the end of the step, except where the network has assigned something else. That it
+    has assigned just the edited value cannot be seen: there the old value comes back.
     """
 
     def __init__(self, edits: PlaceEdits | None, place: Place, course: Floats | None) -> None:
