@@ -320,9 +320,8 @@ class SiteTable(Mapping[str, Site]):
         )
 
     def __repr__(self) -> str:
-        rows = [(site.name, _axes_text(site), site.native, site.check) for site in self._sites.values()]
-        rows = [("name", "axes", "native path", "proof"), *rows]
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        rows = [self._columns, *self._rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(self._columns))]
         lines = [f"{self.title}: {len(self)}"]
         lines += [
             "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -333,16 +332,28 @@ class SiteTable(Mapping[str, Site]):
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in [(s.name, _axes_text(s), s.native, s.check) for s in self._sites.values()]
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self._rows
         )
         withheld = "".join(
             f"<li><code>{html.escape(name)}</code>: {html.escape(why)}</li>" for name, why in self.withheld.items()
         )
-        head = "<tr><th>name</th><th>axes</th><th>native path</th><th>proof</th></tr>"
+        head = "<tr>" + "".join(f"<th>{name}</th>" for name in self._columns) + "</tr>"
         missing = f"<p>withheld</p><ul>{withheld}</ul>" if withheld else ""
         table = f"<table>{head}{cells}</table>{missing}<p>{html.escape(self.note)}</p>"
         return f"<p><b>{html.escape(self.title)}: {len(self)}</b></p>{table}"
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        units = ("units",) if any(site.units for site in self._sites.values()) else ()
+        return ("name", "axes", *units, "native path", "proof")
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        units = "units" in self._columns
+        return [
+            (site.name, _axes_text(site), *((site.units,) if units else ()), site.native, site.check)
+            for site in self._sites.values()
+        ]
 
 
 def _parse_index_part(part: str, text: str) -> tuple[str, Index]:
