@@ -306,7 +306,7 @@ class BaseAdapter(ABC):
 
     def _expand(self, sites: Any, batch: Batch | None) -> list[SiteReference]:
         """Turn names, patterns and references into references to single sites that exist, each once."""
-        names = [sites] if isinstance(sites, (str, SiteReference)) else list(sites)
+        names = [sites] if isinstance(sites, (str, SiteReference)) else _listed(sites, "sites", "names of sites")
         references = [SiteReference.parse(name) for name in names]
         if not references:
             return []
@@ -326,7 +326,7 @@ class BaseAdapter(ABC):
 
     def _expand_edits(self, edits: Any, batch: Batch) -> list[Edit]:
         expanded: list[Edit] = []
-        for edit in [edits] if isinstance(edits, Edit) else edits:
+        for edit in [edits] if isinstance(edits, Edit) else _listed(edits, "edits", "edit objects"):
             if not isinstance(edit, Edit):
                 raise InputError(
                     "edits must be edit objects",
@@ -377,6 +377,13 @@ class BaseAdapter(ABC):
             expected=f"a model with {capability!r} among `model.capabilities`",
             got=", ".join(sorted(self.capabilities)),
         )
+
+
+def _listed(values: Any, name: str, expected: str) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError as error:
+        raise InputError(f"{name} are no list", expected=expected, got=repr(values)) from error
 
 
 def edits_at_sites(edits: Sequence[Edit]) -> dict[str, list[EditFunction]]:

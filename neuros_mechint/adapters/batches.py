@@ -12,6 +12,7 @@ import torch
 from neuros_mechint.adapters.tensors import rebuilt
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.fingerprint import fingerprint_array
+from neuros_mechint.core.numbers import refuse_masked, refuse_units
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,8 @@ def at_least_two_samples(batch: Batch) -> Batch:
 def on_device(value: Any, device: torch.device) -> Any:
     """Return an array as a tensor on a device, and anything else as it is; raise where it holds no numbers."""
     if hasattr(value, "__array__") and not isinstance(value, torch.Tensor):
+        refuse_masked(value, "the inputs")
+        refuse_units(value, "the inputs")
         try:
             value = torch.as_tensor(value)
         except (TypeError, ValueError) as error:

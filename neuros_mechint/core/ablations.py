@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from neuros_mechint.core.edits import Array, Edit
+from neuros_mechint.core.edits import Array, Edit, as_tensor
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.labels import mask_along, padded_axis
 from neuros_mechint.core.random import SeedLike, generator
@@ -36,7 +36,7 @@ class _FromReference(Edit):
         values = self.values_from
         if not isinstance(values, torch.Tensor) and hasattr(values, "dims") and hasattr(values, "xarray"):
             values = values[self.reference.name]
-        tensor = torch.as_tensor(values)
+        tensor = as_tensor(values, f"reference of {type(self).__name__}({self.site!r})")
         if tensor.ndim != len(dims):
             raise InputError(
                 f"{type(self).__name__}({self.site!r}) got reference activations of another rank than the site",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.numbers import graph_tensor
 
 FEATURE_AXES = ("unit", "feature", "channel")
 
@@ -64,7 +65,7 @@ def orthonormal_directions(basis: Any, who: str) -> torch.Tensor:
     >>> orthonormal_directions([0.0, 2.0], "here").abs().flatten()
     tensor([0., 1.], dtype=torch.float64)
     """
-    rows = torch.atleast_2d(torch.as_tensor(basis, dtype=torch.float64))
+    rows = torch.atleast_2d(graph_tensor(basis, f"directions of {who}").double())
     if rows.ndim > 2 or not bool(torch.isfinite(rows).all()) or not rows.numel():
         raise InputError(
             f"{who} got no directions",
@@ -91,8 +92,8 @@ def one_direction(direction: Any, who: str) -> torch.Tensor:
     >>> one_direction([3, 4], "here").norm()
     tensor(5.)
     """
-    vector = torch.as_tensor(direction).detach()
-    vector = vector if vector.is_floating_point() else vector.float()
+    vector = graph_tensor(direction, f"direction of {who}").detach()
+    vector = vector if isinstance(direction, torch.Tensor) else vector.float()
     if vector.ndim != 1 or not bool(torch.isfinite(vector).all()):
         raise InputError(
             f"{who} got no direction", expected="finite numbers of shape (n_units,)", got=f"shape {tuple(vector.shape)}"

@@ -91,7 +91,7 @@ class Edit(ABC):
     def _fit(self, value: Array, block: torch.Tensor, selection: Selection) -> torch.Tensor:
         """Return ``value`` cut to this piece of the selected block, on its device and in its dtype."""
         who = f"{type(self).__name__}({self.site!r})"
-        tensor = _in_type_of(block, _as_tensor(value, f"value of {who}"), who).to(block.device)
+        tensor = _in_type_of(block, as_tensor(value, f"value of {who}"), who).to(block.device)
         axes = list(selection.sizes)
         expected = tuple(selection.sizes.values())
         fits = tensor.ndim <= len(expected) and all(
@@ -109,7 +109,7 @@ class Edit(ABC):
         return tensor
 
 
-def _as_tensor(value: Array, name: str) -> torch.Tensor:
+def as_tensor(value: Array, name: str) -> torch.Tensor:
     """Return values as a tensor; plain numbers in double precision, for torch would round them to single."""
     if isinstance(value, torch.Tensor):
         return value if value.is_complex() else graph_tensor(value, name)
@@ -125,12 +125,13 @@ def _in_type_of(block: torch.Tensor, values: torch.Tensor, who: str) -> torch.Te
             expected=f"values of type {block.dtype}, as the activation is",
             got=values.dtype,
         )
-    fractions = values.is_floating_point() and not block.is_floating_point() and not block.is_complex()
-    if fractions and not torch.equal(values, values.round()):
+    whole = values.is_floating_point() and not block.is_floating_point() and not block.is_complex()
+    if whole and not torch.equal(values.to(block.dtype).to(values.dtype), values):
+        fractions = not torch.equal(values, values.round())
         raise InputError(
-            f"{who} puts fractions into whole numbers",
+            f"{who} puts fractions into whole numbers" if fractions else f"{who} puts in numbers that do not fit there",
             expected=f"values of type {block.dtype}, as the activation is",
-            got=f"{values.dtype} with fractions",
+            got=f"{values.dtype} " + ("with fractions" if fractions else f"up to {float(values.abs().max()):.4g}"),
             fix="edit a site of real numbers: the embedding rather than the token ids",
         )
     return values.to(block.dtype)
@@ -326,7 +327,7 @@ class SetComponent(Edit):
         features = feature_axis(axes, who)
         check_width(self._unit, block.shape[features], who)
         unit = along_features(self._unit, axes, who).to(block.device)
-        value = _as_tensor(self.value, f"value of {who}")
+        value = as_tensor(self.value, f"value of {who}")
         behind = len(axes) - 1 - features  # axes behind that of the features
         if value.ndim >= behind:
             value = value.unsqueeze(value.ndim - behind)

@@ -137,7 +137,7 @@ def number(name: str, value: Any, least: float, most: float, closed: str = "righ
       got:      0
     """
     with_least, with_most = closed in ("left", "both"), closed in ("right", "both")
-    if _is(Real, value) and math.isfinite(value):
+    if _is(Real, value) and _is_finite(value):
         above = least <= value if with_least else least < value
         if above and (value <= most if with_most else value < most):
             return int(value) if isinstance(value, Integral) else float(value)
@@ -153,6 +153,13 @@ def number(name: str, value: Any, least: float, most: float, closed: str = "righ
 def _is(kind: type, value: Any) -> bool:
     """Return whether a value is such a number, NumPy's included; a boolean is none."""
     return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def check_option(parameter: str, value: object, allowed: Collection[object]) -> None:

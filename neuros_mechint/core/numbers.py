@@ -135,7 +135,7 @@ def graph_tensor(values: Any, name: str) -> torch.Tensor:
 
     if not isinstance(values, torch.Tensor):
         return torch.from_numpy(real_array(values, name, finite=False))
-    if values.is_complex() or values.layout is not torch.strided:
+    if values.is_complex() or values.is_quantized or values.layout is not torch.strided:
         raise InputError(
             f"{name}: these are no real numbers" if values.is_complex() else f"{name}: this is no array",
             expected="a dense tensor of real numbers",

@@ -123,6 +123,19 @@ def test_something_that_is_no_edit(transformer, tokens):
         transformer.run(tokens, edits=[("blocks.0.z", 0)])
 
 
+def test_sites_and_edits_that_are_no_list(transformer, tokens):
+    with pytest.raises(errors.InputError, match="sites are no list"):
+        transformer.capture(tokens, None)
+    with pytest.raises(errors.InputError, match="edits are no list"):
+        transformer.run(tokens, edits=None)
+
+
+def test_inputs_with_a_mask():
+    model = nm.adapt(torch.nn.Linear(3, 2))
+    with pytest.raises(errors.InputError, match="has a mask"):
+        model.run(np.ma.masked_array(np.ones((2, 3)), [[0, 1, 0], [0, 0, 0]]))
+
+
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, True])
 def test_a_bad_batch_size(transformer, tokens, batch_size):
     with pytest.raises(errors.InputError, match="batch_size"):

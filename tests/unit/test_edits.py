@@ -268,6 +268,23 @@ def test_values_that_are_no_real_numbers_are_refused(what, make, values):
         make("h", NO_NUMBERS[what]).apply(values, DIMS)
 
 
+@pytest.mark.parametrize("what", NO_NUMBERS)
+@pytest.mark.parametrize("make", [Mean, Resample, Project, lambda site, x: SetComponent(site, x, 1.0)])
+def test_references_and_directions_that_are_no_real_numbers_are_refused(what, make, values):
+    with pytest.raises(InputError, match="'h'"):
+        make("h", NO_NUMBERS[what]).apply(values, DIMS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [(torch.int32, 1e12), (torch.int64, float("nan")), (torch.uint8, -1), (torch.bool, 2), (torch.int32, 0.5)],
+)
+def test_whole_numbers_take_what_they_can_hold(dtype, value):
+    with pytest.raises(InputError, match="puts"):
+        Replace("h", value).apply(torch.ones(2, 3, dtype=dtype), ("sample", "unit"))
+    assert not Replace("h", 0).apply(torch.ones(2, 3, dtype=dtype), ("sample", "unit")).any()
+
+
 def test_complex_activations_take_complex_values(values):
     assert torch.equal(Add("h", 1j).apply(values.to(torch.complex64), DIMS), values + 1j)
     with pytest.raises(InputError, match="complex numbers into real ones"):

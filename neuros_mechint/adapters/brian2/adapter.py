@@ -12,11 +12,11 @@ import numpy as np
 from neuros_mechint.adapters.base import BaseAdapter, Dims, Edits, Tensors, edits_at_sites
 from neuros_mechint.adapters.batches import Batch, join_outputs
 from neuros_mechint.adapters.brian2.identity import fingerprint_network
-from neuros_mechint.adapters.brian2.inputs import PlayedArray, callers_namespace, checked_stimulus, find_input
+from neuros_mechint.adapters.brian2.inputs import PlayedArray, as_namespace, checked_stimulus, find_input
 from neuros_mechint.adapters.brian2.network import Lent, lent
 from neuros_mechint.adapters.brian2.places import Kind, is_synapses, places_of, site_table
 from neuros_mechint.adapters.brian2.trials import Trials
-from neuros_mechint.adapters.brian2.units import edit_in_base_units, in_base_units
+from neuros_mechint.adapters.brian2.units import edit_in_base_units, in_base_units, positive_seconds
 from neuros_mechint.adapters.labelling import Labels
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, whole
@@ -95,9 +95,9 @@ class Brian2Adapter(BaseAdapter):
         seed: SeedLike = 0,
     ) -> None:
         self.network = network
-        self.namespace = callers_namespace() if namespace is None else dict(namespace)
+        self.namespace = as_namespace(namespace)
         _check_adaptable(network)
-        self._seconds = None if duration is None else _positive_seconds(duration)
+        self._seconds = None if duration is None else positive_seconds(duration, "duration")
         self._unit = _checked_unit(unit)
         self._entropy = int(generator(seed).integers(2**63))
         self._input = None if input is None else find_input(network, self.namespace, input)
@@ -285,12 +285,3 @@ def _checked_unit(unit: Any) -> Any:
     if unit is not None and not (isinstance(unit, Quantity) and unit.size == 1):
         raise OptionError("unit is no unit of Brian2", expected="such as unit=brian2.nA", got=repr(unit))
     return unit
-
-
-def _positive_seconds(duration: Any) -> float:
-    from brian2 import get_dimensions, second
-
-    seconds = in_base_units(duration, get_dimensions(second), "duration")
-    if seconds.ndim or not np.isfinite(seconds) or seconds <= 0:
-        raise OptionError("duration is out of range", expected="a positive time such as 100*ms", got=repr(duration))
-    return float(seconds)

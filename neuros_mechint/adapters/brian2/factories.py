@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from keyword import iskeyword
 from typing import Any
 
 import numpy as np
 import torch
 
 from neuros_mechint.core.errors import InputError, OptionError, whole
-from neuros_mechint.core.numbers import real_array
+from neuros_mechint.core.numbers import graph_tensor, real_array
 from neuros_mechint.neuro.biophysics.neurons.base import PointNeuron
 from neuros_mechint.neuro.biophysics.plasticity.base import PlasticityRule, SynapseText
 from neuros_mechint.neuro.biophysics.plasticity.short_term import ShortTermPlasticity
 from neuros_mechint.neuro.biophysics.synapses import Synapse
+
+_OF_THE_GROUP = ("I", "I_synapses", "lastspike", "not_refractory")
 
 
 def in_units(constants: Mapping[str, tuple[float, str]]) -> dict[str, Any]:
@@ -50,14 +53,14 @@ def unit_called(text: str) -> Any:
     import brian2
 
     unit: Any = 1.0
-    for position, factor in enumerate(text.replace("**", "^").split("/")):
+    for position, factor in enumerate(str(text).replace("**", "^").split("/")):
         name, _, power = factor.partition("^")
         if name == "1":
             continue
         found = getattr(brian2, name, None)
-        if not isinstance(found, brian2.Unit):
+        if not isinstance(found, brian2.Unit) or not re.fullmatch(r"(-?\d+)?", power):
             raise OptionError(
-                f"Brian2 has no unit {name!r}", expected="a unit such as 'ms', 'mV', 'uA/cm**2'", got=text
+                f"Brian2 has no unit {factor!r}", expected="a unit such as 'ms', 'mV', 'uA/cm**2'", got=repr(text)
             )
         one = found ** int(power) if power else found
         unit = unit / one if position else unit * one
@@ -162,11 +165,13 @@ def equations_of(neuron: PointNeuron, synapses: Mapping[str, Synapse]) -> tuple[
     """Return the equations of a neuron with its synapses and external current, and all constants in them."""
     text, state = neuron.brian2_text(), neuron.units
     equations, currents, constants = [text.equations, "I : amp"], ["0 * amp"], dict(text.constants)
+    if not isinstance(synapses, Mapping) or not all(isinstance(one, Synapse) for one in synapses.values()):
+        raise InputError("these are no synapses", expected="a dict such as {'ampa': AMPA()}", got=repr(synapses))
     for key, synapse in synapses.items():
-        if key in state or key in constants or key == "I" or not str(key).isidentifier():
+        if key in state or key in constants or key in _OF_THE_GROUP or not _is_variable(key):
             raise OptionError(
                 f"a synapse cannot be called {key!r}",
-                expected="a name that is no variable or parameter of the neuron",
+                expected="a name that is no variable or parameter of the neuron, and means nothing to Brian2",
                 fix=f"call it {key + '_synapse'!r}" if str(key).isidentifier() else None,
             )
         own, current, more = synapse.brian2_equations(key)
@@ -175,6 +180,19 @@ def equations_of(neuron: PointNeuron, synapses: Mapping[str, Synapse]) -> tuple[
         constants |= more
     equations.append("I_synapses = " + " + ".join(currents) + " : amp")
     return "\n".join(equations), constants
+
+
+def _is_variable(name: Any) -> bool:
+    """Return whether Brian2 takes a name for a variable: no unit, function, constant or word of its own or Python's."""
+    from brian2 import Equations
+
+    if not isinstance(name, str) or not name.isidentifier() or iskeyword(name):
+        return False
+    try:
+        Equations.check_identifier(name)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def plastic_synapses(
@@ -200,8 +218,8 @@ def plastic_synapses(
     Raises
     ------
     InputError
-        Weights of another shape, infinite ones, or no connection at all; no rule, or groups that lack a variable that
-        it reads.
+        Weights of another shape, infinite ones or such outside the bounds of the rule, or no connection at all; no
+        rule, or groups that lack a variable that it reads.
     OptionError
         A name that Brian2 does not take.
 
@@ -230,6 +248,8 @@ def plastic_synapses(
         raise InputError("there is no connection", expected="at least one weight that is not NaN")
     if np.isinf(dense).any():
         raise InputError("weights are infinite", expected="finite numbers, and NaN where there is no connection")
+    if isinstance(rule, PlasticityRule):
+        rule.check_weights(graph_tensor(weights, "weights"))
     synapses = brian2.Synapses(
         source,
         target,
@@ -253,6 +273,7 @@ def plastic_synapses(
 def _checked_rule(rule: Any, source: Any, target: Any) -> SynapseText:
     """Return the text of a rule; raise `InputError` for what is none, or for groups that it cannot connect."""
     from brian2.core.spikesource import SpikeSource
+    from brian2.units.fundamentalunits import DIMENSIONLESS
 
     if not isinstance(rule, (PlasticityRule, ShortTermPlasticity)):
         raise InputError("this is no rule of plasticity", expected="such as STDP()", got=repr(rule))
@@ -262,10 +283,17 @@ def _checked_rule(rule: Any, source: Any, target: Any) -> SynapseText:
             raise InputError(f"the {role} is no group of Brian2 that spikes", got=type(group).__name__)
     for variable, end in sorted(set(re.findall(r"\b(\w+)_(pre|post)\b", text.model))):
         role = "source" if end == "pre" else "target"
-        if variable not in groups[role].variables:  # pyright: ignore[reportAttributeAccessIssue]
+        there: Any = groups[role]
+        if variable not in there.variables:
             raise InputError(
                 f"the {role} has no variable {variable!r}, which {type(rule).__name__} reads",
                 expected=f"a group with the equation '{variable} : 1'",
-                got=", ".join(sorted(groups[role].variables)),  # pyright: ignore[reportAttributeAccessIssue]
+                got=", ".join(sorted(there.variables)),
+            )
+        if there.variables[variable].dim is not DIMENSIONLESS:
+            raise InputError(
+                f"the variable {variable!r} of the {role} has a unit, which {type(rule).__name__} cannot read",
+                expected=f"'{variable} : 1', as a multiple of some rate",
+                got=repr(there.variables[variable].unit),
             )
     return text

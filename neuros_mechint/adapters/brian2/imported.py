@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from neuros_mechint.adapters.brian2.factories import unit_called
-from neuros_mechint.adapters.brian2.inputs import callers_namespace
+from neuros_mechint.adapters.brian2.inputs import as_namespace
 from neuros_mechint.adapters.brian2.places import BrianObject, is_monitor
 from neuros_mechint.adapters.brian2.recognised import Population, recognise
 from neuros_mechint.core.arrays import Floats
@@ -68,7 +68,7 @@ def brian2_to_torch(network: Network, namespace: Mapping[str, Any] | None = None
     >>> bool((same(inputs) == network(inputs)).all())
     True
     """
-    names = callers_namespace() if namespace is None else dict(namespace)
+    names = as_namespace(namespace)
     if not hasattr(network, "sorted_objects"):
         raise InputError(
             "this is no network of Brian2",

@@ -32,6 +32,8 @@ def find_input(network: Network, namespace: Mapping[str, Any], name: str) -> Var
     SiteError, OptionError
         Neither, or a variable that the network changes itself.
     """
+    if not isinstance(name, str):
+        raise OptionError("the input has no name", expected="'GROUP.VARIABLE' or that of a TimedArray", got=repr(name))
     played = PlayedArray.find(network, namespace, name)
     if played is not None:
         return played
@@ -195,6 +197,16 @@ def _shape(values: Any, what: str) -> tuple[int, ...]:
         return np.shape(values)
     except ValueError as error:
         raise InputError(f"{what}: this is no array", expected="rows of one length", got=str(error)) from error
+
+
+def as_namespace(namespace: Any) -> dict[str, Any]:
+    """Return what names in equations mean, by default what they mean to the caller; raise `InputError` for no dict."""
+    if namespace is None:
+        return callers_namespace()
+    if not isinstance(namespace, Mapping):
+        got = type(namespace).__name__
+        raise InputError("the namespace is no dict", expected="such as namespace={'tau': 10*ms}", got=got)
+    return dict(namespace)
 
 
 def callers_namespace() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from neuros_mechint.adapters.brian2.adapter import Brian2Adapter
 from neuros_mechint.adapters.brian2.places import Kind, is_monitor, places_of
-from neuros_mechint.adapters.brian2.units import in_base_units
+from neuros_mechint.adapters.brian2.units import positive_seconds
 from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, SiteError
@@ -114,9 +114,7 @@ def from_brian2(
     >>> from_brian2(b2.Network(cells), trials=2, duration=50 * b2.ms, bin_width=10 * b2.ms)
     <Recording: 2 trial x 5 time x 3 unit, spikes, 100 Hz, regions E>
     """
-    from brian2 import get_dimensions, second
-
-    width = None if bin_width is None else float(in_base_units(bin_width, get_dimensions(second), "bin_width"))
+    width = None if bin_width is None else positive_seconds(bin_width, "bin_width")
     monitors = _as_monitors(source)
     if monitors is None:
         courses = _of_network(source, trials, sites, options)

@@ -10,7 +10,7 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.edits import Edit
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.numbers import real_array
 
 _LIKE_THE_SITE = ("value", "values_from", "minimum", "maximum")
@@ -55,6 +55,24 @@ def in_base_units(values: Any, dimensions: Any, what: str, unit: Any = None) -> 
         problem = f"{what}: this is no array of quantities"
         raise InputError(problem, expected="rows of one length, all with units", got=str(error)) from error
     return real_array(np.asarray(values), what, finite=False)  # without the unit, which is that of the variable
+
+
+def positive_seconds(time: Any, what: str) -> float:
+    """Return one time above 0 as a number of seconds.
+
+    Raises
+    ------
+    InputError
+        No time.
+    OptionError
+        Several, or one that is not above 0 and finite.
+    """
+    from brian2 import get_dimensions, second
+
+    seconds = in_base_units(time, get_dimensions(second), what)
+    if seconds.ndim or not np.isfinite(seconds) or seconds <= 0:
+        raise OptionError(f"{what} is out of range", expected="a positive time such as 100*ms", got=repr(time))
+    return float(seconds)
 
 
 def holds_quantities(values: Any) -> bool:
