@@ -354,6 +354,9 @@ def test_synapses_that_do_not_fit() -> None:
         plastic_synapses(STDP(), group, group, np.full((2, 2), np.nan))
     with pytest.raises(OptionError, match="no unit 'parsec'"):
         unit_called("parsec/ms")
+    for wrong in ("ms**x", "ms**1.5", "ms*mV", "", None, 3):
+        with pytest.raises(OptionError, match="no unit"):
+            unit_called(wrong)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -374,6 +377,20 @@ def test_weights_that_are_no_numbers(weights: object, words: str) -> None:
         plastic_synapses(STDP(), *groups, weights)
 
 
+@pytest.mark.parametrize("rule", [STDP(w_min=0.0, w_max=0.1), TripletSTDP(w_min=0.0, w_max=0.1), BCM(w_max=0.1)])
+def test_weights_begin_within_the_bounds_of_the_rule(rule: PlasticityRule) -> None:
+    """Brian2 would put a weight onto its bound at its own first spike, torch all of them at anyone's."""
+    groups = [brian2.NeuronGroup(1, "v : 1\nrate : 1", threshold="v > 1", reset="v = 0") for _ in "ab"]
+    silent = np.zeros((3, 1))
+    for weights in ([[0.2]], [[-0.1]]):
+        for begin in (lambda w: rule.run(w, silent, silent, _DT), lambda w: plastic_synapses(rule, *groups, w)):
+            with pytest.raises(InputError, match=r"outside the bounds(.|\n)*to w_max = 0.1"):
+                begin(weights)
+    at_the_bound = torch.tensor([[0.1]])  # in single precision a little more
+    assert torch.equal(rule.run(at_the_bound, silent, silent, _DT), at_the_bound)
+    assert len(plastic_synapses(rule, *groups, at_the_bound)) == 1
+
+
 def test_weights_of_torch_are_taken_over() -> None:
     groups = [brian2.NeuronGroup(n, "v : 1", threshold="v > 1", reset="v = 0") for n in (2, 3)]
     for weights in (torch.full((3, 2), 0.5, requires_grad=True), torch.full((3, 2), 0.5, dtype=torch.bfloat16)):
@@ -388,6 +405,9 @@ def test_rules_and_groups_that_do_not_fit() -> None:
         plastic_synapses(STDP(), group, None, [[1.0]])
     with pytest.raises(InputError, match=r"target has no variable 'rate', which BCM reads(.|\n)*rate : 1"):
         plastic_synapses(BCM(), group, group, [[1.0]])
+    in_hertz = brian2.NeuronGroup(1, "rate : Hz\nv : 1", threshold="v > 1", reset="v = 0")
+    with pytest.raises(InputError, match="'rate' of the target has a unit"):
+        plastic_synapses(BCM(), in_hertz, in_hertz, [[1.0]])
     with pytest.raises(OptionError, match="no such name"):
         plastic_synapses(STDP(), group, group, [[1.0]], name="a b")
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import InputError, number, whole
+from neuros_mechint.core.errors import InputError, OptionError, number, whole
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.biophysics.dale.signs import checked_mask, checked_signs
 
@@ -99,7 +99,7 @@ def balanced_weights(
         A spectral radius of a matrix that is not square or has none (no loop of connections), signs other than 1 and
         -1, or a mask that does not fit.
     OptionError
-        A spectral radius that is not positive.
+        A spectral radius that is not positive, or one whose weights torch's default precision cannot hold.
 
     References
     ----------
@@ -123,7 +123,11 @@ def balanced_weights(
     weights = generator(seed).exponential(size=means.shape) * means
     if spectral_radius is not None:
         weights *= number("spectral_radius", spectral_radius, 0, math.inf, closed="neither") / _radius(weights)
-    return torch.from_numpy(weights).to(torch.get_default_dtype())
+    drawn = torch.from_numpy(weights).to(torch.get_default_dtype())
+    if not bool(torch.isfinite(drawn).all()) or not bool(drawn.any()):
+        expected = f"weights that {drawn.dtype} can hold"
+        raise OptionError("spectral_radius is out of range", expected=expected, got=repr(spectral_radius))
+    return drawn
 
 
 def _means(signs: Floats, connected: np.ndarray) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from torch import nn
 
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
@@ -32,7 +32,14 @@ class SignCompliance(Result):
         return 1 - int(self.data["n_wrong"].sum()) / int(self.data["n_weights"].sum())
 
     def balance(self, layer: str) -> xr.DataArray:
-        """Return (E - I) / (E + I) of each target of a layer; NaN for a target without input."""
+        """Return (E - I) / (E + I) of each target of a layer; NaN for a target without input.
+
+        Raises
+        ------
+        OptionError
+            A layer that is not in the report.
+        """
+        check_option("layer", layer, [str(name) for name in self.data["layer"].values])
         return self.data["balance"][self.data["layer_of_target"].values == layer]
 
     @property

@@ -37,7 +37,10 @@ class SignedMagnitude(nn.Module):
         return free.abs() * self.signs
 
     def right_inverse(self, weights: torch.Tensor) -> torch.Tensor:
-        """Return free numbers of these weights; raise `InputError` if the weights break Dale's law."""
+        """Return free numbers of these weights; raise `InputError` if the weights do not fit, or break Dale's law."""
+        if weights.ndim != 2 or weights.shape[1] != len(self.signs):
+            expected = f"(out_features, {len(self.signs)})"
+            raise InputError("weight does not fit the layer", expected=expected, got=f"shape {tuple(weights.shape)}")
         refuse_wrong_signs("weight", weights, self.signs)
         return weights * self.signs
 

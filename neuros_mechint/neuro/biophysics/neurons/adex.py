@@ -106,6 +106,7 @@ class AdEx(PointNeuron):
 
     def initial_state(self, *shape: int, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
         """Return the state at ``rest``, each variable of the given shape ``(..., n_neurons)``."""
+        self.check_number(shape[-1] if shape else 1)
         rest = torch.as_tensor(self.rest, dtype=dtype).expand(shape).clone()
         return {"v": rest, "w": torch.zeros(shape, dtype=dtype), "refractory": torch.zeros(shape, dtype=dtype)}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from neuros_mechint.core.errors import InputError, OptionError, number
@@ -84,7 +85,13 @@ class PointNeuron(ABC):
 
     @abstractmethod
     def initial_state(self, *shape: int, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
-        """Return the state at rest, each variable of the given shape ``(..., n_neurons)``."""
+        """Return the state at rest, each variable of the given shape ``(..., n_neurons)``.
+
+        Raises
+        ------
+        InputError
+            Parameters of another number of neurons.
+        """
 
     @abstractmethod
     def step(
@@ -124,7 +131,7 @@ class PointNeuron(ABC):
     def check_step(self, dt: float) -> float:
         """Return a time step of ``dt`` ms; raise `OptionError` if it is not positive, or too long for this neuron."""
         step = float(number("dt", dt, 0, math.inf, closed="neither"))
-        if step > self.largest_step:
+        if step > self.largest_step * (1 + 1e-6):  # single precision rounds up
             raise OptionError(
                 f"dt is too long for {type(self).__name__}",
                 expected=f"at most {self.largest_step:.4g} ms",
@@ -164,9 +171,24 @@ class PointNeuron(ABC):
         for parameter in fields(self):
             if parameter.type != "str":
                 object.__setattr__(self, parameter.name, self._taken(parameter.name, parameter.type == "float"))
+        sizes = {
+            name: value.numel()
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor) and value.numel() > 1
+        }
+        if len(set(sizes.values())) > 1:
+            raise InputError(
+                f"parameters of {type(self).__name__} are those of several numbers of neurons",
+                expected="one number each, or as many as there are neurons",
+                got=", ".join(f"{name}: {size}" for name, size in sizes.items()),
+            )
 
     def _taken(self, name: str, single: bool) -> Any:
         value, called = getattr(self, name), f"{name} of {type(self).__name__}"
+        if type(value) is float and math.isfinite(value):
+            return value
+        if isinstance(value, (bool, np.bool_)):
+            raise InputError(f"{called} is no number", expected="a number, or an array of them", got=repr(value))
         tensor = graph_tensor(value, called)
         if tensor.ndim > 1 or not tensor.numel() or (single and tensor.ndim):
             raise InputError(

@@ -124,6 +124,7 @@ class HodgkinHuxley(PointNeuron):
         The lowest potential at which the membrane's current falls through 0 with open gates at their steady state;
         ``leak_reversal`` where there is none between -120 and 0 mV.
         """
+        self.check_number(shape[-1] if shape else 1)
         grid = torch.linspace(-120, 0, 1201, dtype=torch.float64)[:, None]
         falls = (self._steady_current(grid[:-1]) > 0) & (self._steady_current(grid[1:]) <= 0)
         first = grid[falls.int().argmax(0), 0]

@@ -103,6 +103,7 @@ class Izhikevich(PointNeuron):
 
     def initial_state(self, *shape: int, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
         """Return the state at rest, or at ``c`` where a neuron has none; of the shape ``(..., n_neurons)``."""
+        self.check_number(shape[-1] if shape else 1)
         b, c = self._numbers("b"), self._numbers("c")
         root = (5 - b) ** 2 - 4 * 0.04 * 140
         v = torch.where(root >= 0, (b - 5 - root.clamp(min=0).sqrt()) / 0.08, c)

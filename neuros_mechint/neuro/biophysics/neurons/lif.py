@@ -90,6 +90,7 @@ class LIF(PointNeuron):
 
     def initial_state(self, *shape: int, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
         """Return the state at rest, each variable of the given shape ``(..., n_neurons)``."""
+        self.check_number(shape[-1] if shape else 1)
         rest = torch.as_tensor(self.rest, dtype=dtype)
         return {"v": rest.expand(shape).clone(), "refractory": torch.zeros(shape, dtype=dtype)}
 

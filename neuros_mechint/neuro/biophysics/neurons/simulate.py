@@ -12,7 +12,7 @@ import torch
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.labels import as_numpy
-from neuros_mechint.core.numbers import real_tensor
+from neuros_mechint.core.numbers import graph_tensor, refuse_not_finite
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.neuro.biophysics.neurons.base import PointNeuron
 
@@ -98,7 +98,8 @@ def _check_recorded(record: Any, variables: Sequence[str]) -> None:
 
 
 def _as_current(current: Any) -> torch.Tensor:
-    given = real_tensor(current, "currents").cpu()
+    given = graph_tensor(current, "currents").detach().cpu()  # only read: not copied
+    refuse_not_finite(given, "currents")
     if given.ndim != 3 or not given.numel():
         raise InputError(
             "currents have the wrong shape",

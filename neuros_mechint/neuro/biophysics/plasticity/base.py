@@ -101,7 +101,8 @@ class PlasticityRule(ABC):
         Raises
         ------
         InputError
-            Shapes that do not belong together, numbers that are not finite, weights that leave all bounds.
+            Shapes that do not belong together, numbers that are not finite, weights outside the bounds of the rule, or
+            that leave all bounds.
         OptionError
             A time step that is not positive.
         """
@@ -115,6 +116,7 @@ class PlasticityRule(ABC):
                 got=f"source {tuple(before.shape)}, target {tuple(after.shape)}, weights {tuple(now.shape)}",
             )
         self._check_activity(before, after)
+        self.check_weights(now)
         traces = self.start(now)
         for one, other in zip(before, after, strict=True):
             now, traces = self.step(now, traces, one, other, dt)
@@ -125,6 +127,17 @@ class PlasticityRule(ABC):
                 fix="make rates smaller or the rule slower, or give it bounds w_min and w_max",
             )
         return now
+
+    def check_weights(self, weights: torch.Tensor) -> None:
+        """Raise `InputError` where weights begin outside the bounds of the rule, onto which they would jump."""
+        least, most = getattr(self, "w_min", -math.inf), getattr(self, "w_max", math.inf)
+        outside = (weights < least) | (weights > most)
+        if bool(outside.any()):
+            raise InputError(
+                "weights lie outside the bounds of the rule",
+                expected=f"from w_min = {least:g} to w_max = {most:g}",
+                got=f"{int(outside.sum())} of {weights.numel()} outside, such as {float(weights[outside][0]):g}",
+            )
 
     def _check_activity(self, source: torch.Tensor, target: torch.Tensor) -> None:
         """Raise `InputError` unless all activity is spikes; rules of rates override it."""

@@ -104,7 +104,8 @@ class SpikingLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """Return what the layer was made of."""
-        return f"{self.n_sources}, {self.n_units}, {self.neuron}, {self.synapse}, dt={self.dt:g}, delay={self.delay * self.dt:.6g}"
+        delay = self.delay * self.dt
+        return f"{self.n_sources}, {self.n_units}, {self.neuron}, {self.synapse}, dt={self.dt:g}, delay={delay:.6g}"
 
     @property
     def lag(self) -> int:
