@@ -109,6 +109,62 @@ def duffing(state: torch.Tensor, damping: float = 0.5) -> torch.Tensor:
     return torch.stack([v, x - x**3 - damping * v], dim=-1)
 
 
+def double_well(state: torch.Tensor) -> torch.Tensor:
+    """Return the force of the double well (x^2 - 1)^2: minima at -1 and 1, a barrier of 1 between them at 0.
+
+    Parameters
+    ----------
+    state : torch.Tensor of shape (..., n_states)
+        The first coordinate moves in the double well, each other one in a parabola y^2 / 2.
+
+    Returns
+    -------
+    torch.Tensor of shape (..., n_states)
+
+    References
+    ----------
+    Kramers 1940, Brownian motion in a field of force and the diffusion model of chemical reactions,
+    doi:10.1016/S0031-8914(40)90098-2
+
+    Examples
+    --------
+    >>> double_well(torch.tensor([[-1.0], [0.0], [2.0]])).flatten().tolist()
+    [0.0, 0.0, -24.0]
+    """
+    first = state[..., :1]
+    return torch.cat([-4 * first * (first**2 - 1), -state[..., 1:]], dim=-1)
+
+
+def rotating_decay(state: torch.Tensor, decay: float = 1.0, rotation: float = 1.5) -> torch.Tensor:
+    """Return the derivative of a plane that decays to its centre while it turns.
+
+    With noise of variance 2 D per unit of time in each coordinate the stationary density is normal, of variance
+    D / ``decay``, and turns for ever: entropy is produced at the rate 2 ``rotation``^2 / ``decay``.
+
+    Parameters
+    ----------
+    state : torch.Tensor of shape (..., 2)
+    decay, rotation : float
+        Per unit of time, and in radians per unit of time.
+
+    Returns
+    -------
+    torch.Tensor of shape (..., 2)
+
+    References
+    ----------
+    Seifert 2012, Stochastic thermodynamics, fluctuation theorems and molecular machines,
+    doi:10.1088/0034-4885/75/12/126001
+
+    Examples
+    --------
+    >>> rotating_decay(torch.tensor([[1.0, 0.0]])).tolist()
+    [[-1.0, 1.5]]
+    """
+    x, y = state.unbind(-1)
+    return torch.stack([-decay * x - rotation * y, rotation * x - decay * y], dim=-1)
+
+
 def henon_map(state: torch.Tensor, a: float = 1.4, b: float = 0.3) -> torch.Tensor:
     """Return the next state of the Hénon map, chaotic by default: exponents 0.419 and -1.623, whose sum is ln ``b``.
 

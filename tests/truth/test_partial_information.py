@@ -114,10 +114,16 @@ def test_the_minimum_is_that_of_an_independent_search_and_proves_itself():
             assert found.table.sum(axis) == pytest.approx(table.sum(axis), abs=1e-12)
 
 
-def test_tables_with_zeros_and_many_values_are_solved_to_a_proven_gap():
-    random = np.random.default_rng(1)
-    sparse = random.dirichlet(np.full(48, 0.3)).reshape(4, 4, 3) * (random.random((4, 4, 3)) < 0.4)
-    for table in (sparse / sparse.sum(), random.dirichlet(np.ones(150)).reshape(6, 5, 5)):
+def test_tables_of_every_shape_are_solved_to_a_proven_gap():
+    """Also with zeros, and with probabilities of 1e-30: those of a Dirichlet distribution of concentration .01."""
+    tables = [np.random.default_rng(1).dirichlet(np.ones(150)).reshape(6, 5, 5)]
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        shape = tuple(random.integers(2, 5, size=3))
+        table = random.dirichlet(np.full(np.prod(shape), 10 ** random.uniform(-2, 1))).reshape(shape)
+        table = table * (random.random(shape) < random.uniform(0.3, 1.5))
+        tables.append(table / table.sum())
+    for table in tables:
         found = decompose_probabilities(table)
         assert found.gap < 1e-8
         assert min(found[:4]) > -1e-8
@@ -130,21 +136,22 @@ def test_tables_with_zeros_and_many_values_are_solved_to_a_proven_gap():
 @pytest.mark.parametrize(("table", "n_samples"), [(0.8 * XOR + 0.025, 200), slow_case(0.8 * AND + 0.025, 300)])
 def test_samples_give_the_parts_of_their_table_on_average_and_cover_them(table, n_samples):
     truth = np.array(decompose_probabilities(table)[:5])
-    found = [decomposed(table, n_samples, seed, n_resamples=40) for seed in range(20)]
+    found = [decomposed(table, n_samples, seed, n_resamples=30) for seed in range(20)]
     values = np.array([one.data["information"].values for one in found])
     inside = [(one.data["low"] - 1e-8 <= truth) & (truth <= one.data["high"] + 1e-8) for one in found]
-    assert np.abs(values.mean(0) - truth).max() < 0.015
+    assert (np.abs(values.mean(0) - truth) < 3 * values.std(0) / 20**0.5 + 0.003).all()
+    assert np.abs(values.mean(0) - truth).max() < 0.02
     assert np.mean(inside, axis=0).min() >= 0.75
     assert all(one.p_total < 0.05 for one in found)
     assert values[:, :4].sum(1) == pytest.approx(values[:, 4], abs=1e-8)
 
 
 def test_bias_that_looks_like_synergy_is_taken_off():
-    found = [decomposed(np.full((3, 3, 2), 1 / 18), 150, seed, n_resamples=19) for seed in range(12)]
+    found = [decomposed(np.full((3, 3, 2), 1 / 18), 150, seed, n_resamples=19) for seed in range(10)]
     plug_in = np.mean([one.data["bias"].values + one.data["information"].values for one in found], axis=0)
     corrected = np.mean([one.data["information"].values for one in found], axis=0)
-    assert plug_in[3] > 0.015
-    assert np.abs(corrected[:4]).max() < 0.006
+    assert plug_in[3] > 0.01
+    assert np.abs(corrected[:4]).max() < plug_in[3] / 3
 
 
 @pytest.mark.slow
@@ -198,6 +205,7 @@ GOOD = np.arange(120) % 2
         ((GOOD, GOOD[:100]), {}, "different numbers"),
         ((GOOD[:30], GOOD[:30]), {}, "different numbers|too few"),
         ((GOOD, []), {}, "no list"),
+        ((GOOD, [[1], [1, 2]]), {}, "no array"),
         ((GOOD, np.stack([GOOD, GOOD], 1)), {}, "more than one variable"),
         ((GOOD, np.arange(120)), {}, "too many values"),
         ((np.arange(120) % 30, np.arange(120) % 20), {}, "too many values together"),
@@ -208,7 +216,7 @@ GOOD = np.arange(120) % 2
 )
 def test_bad_input_is_refused(sources, options, message):
     with pytest.raises((InputError, OptionError), match=message):
-        partial_information_decomposition(*sources, GOOD, **options)
+        partial_information_decomposition(sources[0], sources[1], GOOD, **options)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError
+from neuros_mechint.neuro.information.variables import Whole
 
 SAMPLES_PER_VARIABLE = 1.25
+_NUMBERS_AT_ONCE = 4_000_000
+_LEAST_EIGENVALUE = 1e-12
 
 
 class GaussianInformation(NamedTuple):
@@ -48,6 +52,11 @@ def gaussian_information(x: Floats, y: Floats, z: Floats | None = None) -> Gauss
     -------
     GaussianInformation
 
+    Raises
+    ------
+    InputError
+        A column is a linear function of others.
+
     References
     ----------
     Misra et al. 2005, Estimation of the entropy of a multivariate normal distribution, doi:10.1016/j.jmva.2003.10.003;
@@ -66,6 +75,8 @@ def gaussian_information(x: Floats, y: Floats, z: Floats | None = None) -> Gauss
     joint = np.hstack([given, x, y])
     correlations = joint.T @ joint / n_samples
     few = n_samples < SAMPLES_PER_VARIABLE * joint.shape[1]
+    if not few:
+        _refuse_singular(correlations)
     shrinkage = _shrinkage(joint, correlations) if few else 0.0
     correlations = (1 - shrinkage) * correlations + shrinkage * np.eye(len(correlations))
     parts = _parts(given.shape[1], x.shape[1], y.shape[1])
@@ -75,6 +86,50 @@ def gaussian_information(x: Floats, y: Floats, z: Floats | None = None) -> Gauss
     return GaussianInformation(float(value), error, shrinkage)
 
 
+def _refuse_singular(correlations: Floats) -> None:
+    if np.linalg.eigvalsh(correlations)[0] < _LEAST_EIGENVALUE:
+        raise InputError(
+            "some columns are linear functions of others: normal variables would tell infinitely much",
+            expected="columns none of which follows from the others",
+            got="correlations without an inverse",
+            fix="leave out what repeats, within a variable and between them",
+        )
+
+
+def gaussian_information_of_draws(x: Floats, y: Floats, z: Floats, draws: Whole) -> Floats:
+    """Return the value of `gaussian_information` of ``x[draw], y, z`` for each draw, ``(n_draws, n_samples)``.
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> x, y, z = random.normal(size=(3, 200, 1))
+    >>> draw = random.permutation(200)
+    >>> found = gaussian_information_of_draws(x, y, z, draw[None])
+    >>> x, y, z = ((part - part.mean()) / part.std() for part in (x, y, z))
+    >>> bool(np.isclose(found[0], gaussian_information(x[draw], y, z).value))
+    True
+    """
+    n_samples, widths = len(x), (z.shape[1], x.shape[1], y.shape[1])
+    if n_samples < SAMPLES_PER_VARIABLE * sum(widths):  # each is shrunk by an amount of its own
+        return np.array([gaussian_information(x[draw], y, z).value for draw in draws])
+    joint = np.hstack([z, x, y])
+    joint = joint - joint.mean(0)
+    moving = slice(widths[0], widths[0] + widths[1])
+    fixed = joint.T @ joint / n_samples
+    found = np.empty(len(draws))
+    at_once = max(1, _NUMBERS_AT_ONCE // joint.size)
+    for first in range(0, len(draws), at_once):
+        moved = x[draws[first : first + at_once]]
+        moved = moved - moved.mean(1, keepdims=True)
+        covariances = np.tile(fixed, (len(moved), 1, 1))
+        across = np.einsum("dnx,nj->dxj", moved, joint, optimize=True) / n_samples
+        covariances[:, moving], covariances[:, :, moving] = across, across.swapaxes(1, 2)
+        covariances[:, moving, moving] = moved.swapaxes(1, 2) @ moved / n_samples
+        halves = (sign * _half_log_determinant(covariances, part, n_samples, False) for sign, part in _parts(*widths))
+        found[first : first + at_once] = sum(halves)
+    return found
+
+
 def _parts(n_given: int, n_x: int, n_y: int) -> list[tuple[int, list[int]]]:
     """Return the columns of (z, x), (z, y), (z, x, y) and z, and the sign with which their entropies count."""
     given = list(range(n_given))
@@ -82,10 +137,10 @@ def _parts(n_given: int, n_x: int, n_y: int) -> list[tuple[int, list[int]]]:
     return [(1, given + x), (1, given + y), (-1, given + x + y), *([(-1, given)] if given else [])]
 
 
-def _half_log_determinant(correlations: Floats, part: list[int], n_samples: int, shrunk: bool) -> float:
+def _half_log_determinant(correlations: Floats, part: list[int], n_samples: int, shrunk: bool) -> Any:
     from scipy.special import digamma
 
-    logarithm = np.linalg.slogdet(correlations[np.ix_(part, part)])[1]
+    logarithm = np.linalg.slogdet(correlations[(..., *np.ix_(part, part))])[1]
     if not shrunk:
         logarithm -= digamma((n_samples - np.arange(1, len(part) + 1)) / 2).sum() - len(part) * np.log(n_samples / 2)
     return logarithm / 2

@@ -20,14 +20,13 @@ from neuros_mechint.neuro.information.binned import bins_by_rank, bins_that_fit,
 from neuros_mechint.neuro.information.gaussian import SAMPLES_PER_VARIABLE, gaussian_information
 from neuros_mechint.neuro.information.nearest import kraskov, kraskov_second, ross
 from neuros_mechint.neuro.information.neural import BATCH, trained_bound
-from neuros_mechint.neuro.information.results import NAMES, MutualInformation
+from neuros_mechint.neuro.information.repeats import check_neighbors, occurrences, refuse_repeats
+from neuros_mechint.neuro.information.results import MutualInformation, as_variables
 from neuros_mechint.neuro.information.split_error import split_error
 from neuros_mechint.neuro.information.variables import Categories, Whole, categories, continuous, with_categories
 
-METHODS = tuple(NAMES)
 _NEIGHBORS = 3
 _MANY_FEATURES = 3
-_MANY_TIED = 0.01
 _NEAR_THE_MOST = 0.8
 _FEWEST_TO_TRAIN = 500
 _CITATIONS = {
@@ -39,6 +38,7 @@ _CITATIONS = {
     "mine": ("belghazi2018",),
     "infonce": ("oord2018", "poole2019"),
 }
+METHODS = tuple(_CITATIONS)
 
 
 class _Found(NamedTuple):
@@ -150,43 +150,14 @@ def _features(values: Floats) -> str:
 def _by_distance(x: Floats, y: Floats, method: str, n_neighbors: int, random: np.random.Generator, _: bool) -> _Found:
     from scipy.special import digamma
 
-    _check_neighbors(n_neighbors, len(x))
-    ties = _refuse_repeats(np.hstack([x, y]), n_neighbors, [("x", x), ("y", y)])
+    check_neighbors(n_neighbors, len(x))
+    ties = refuse_repeats(np.hstack([x, y]), n_neighbors, [("x", x), ("y", y)])
     estimator: Callable[..., float] = partial({"ksg": kraskov, "ksg2": kraskov_second}[method], n_neighbors=n_neighbors)
     value = estimator(x, y)
     error, degrees = split_error(estimator, (x, y), random, 3 * n_neighbors)
     most = float(digamma(len(x)) - digamma(n_neighbors))
     cautions = [*ties, *_too_many_features(x, y, value), *_near_the_most(value, most, f"{len(x)} samples")]
     return _Found(value, error, degrees, most, "", len(x), tuple(cautions))
-
-
-def _check_neighbors(n_neighbors: int, n_samples: int) -> None:
-    if n_neighbors >= n_samples // 10:
-        raise OptionError(
-            "n_neighbors is too large", expected=f"less than a tenth of the {n_samples} samples", got=n_neighbors
-        )
-
-
-def _refuse_repeats(joint: Floats, n_neighbors: int, named: list[tuple[str, Floats]]) -> list[str]:
-    """Refuse samples that repeat others so often that neighbours have no distance; warn of ties on one side."""
-    most = int(np.unique(joint, axis=0, return_counts=True)[1].max())
-    if most > n_neighbors:
-        raise InputError(
-            "samples repeat: their nearest neighbours are no distance away",
-            expected=f"no more than {n_neighbors} equal samples of continuous variables",
-            got=f"one that occurs {most} times",
-            fix='values of few kinds are categories: method="ross" or method="binned"; of rounded ones add the noise '
-            "of rounding: x + rng.uniform(-step / 2, step / 2, x.shape)",
-        )
-    texts = []
-    for name, values in named:
-        share = 1 - len(np.unique(values, axis=0)) / len(values)
-        if share > _MANY_TIED:
-            texts.append(
-                f"{100 * share:.0f}% of the values of {name} repeat another one: neighbours assume a continuous "
-                'variable, and the estimate is biased; values of few kinds go with method="ross" or "binned"'
-            )
-    return texts
 
 
 def _too_many_features(x: Floats, y: Floats, value: float) -> list[str]:
@@ -208,7 +179,7 @@ def _near_the_most(value: float, most: float, of: str) -> list[str]:
 
 def _by_categories(x: Any, y: Any, n_neighbors: int, random: np.random.Generator) -> _Found:
     values, found = with_categories(x, y)
-    _check_neighbors(n_neighbors, len(values))
+    check_neighbors(n_neighbors, len(values))
     smallest = int(found.counts.min())
     if smallest <= n_neighbors:
         raise InputError(
@@ -217,7 +188,7 @@ def _by_categories(x: Any, y: Any, n_neighbors: int, random: np.random.Generator
             got=f"{smallest} of {found.values[found.counts.argmin()]!r}",
             fix="leave it out, or join it with another",
         )
-    most_equal = int(np.unique(values, axis=0, return_counts=True)[1].max())
+    most_equal = int(occurrences(values).max())
     if most_equal > n_neighbors:
         raise InputError(
             "x repeats its values: its nearest neighbours are no distance away",
@@ -330,15 +301,8 @@ def _result(found: _Found, method: str, level: float, provenance: Provenance) ->
     reach = t_reach(found.error, found.degrees, level)
     for text in found.cautions:
         warnings.warn(text, UserWarning, stacklevel=3)
-    units = {"units": "nats"}
-    data = {
-        "information": ((), found.value, units | {"long_name": "mutual information"}),
-        "error": ((), found.error, units | {"long_name": "standard error"}),
-        "low": ((), found.value - reach, units | {"long_name": "lower end of the interval"}),
-        "high": ((), found.value + reach, units | {"long_name": "upper end of the interval"}),
-    }
     return MutualInformation(
-        xr.Dataset(data),
+        xr.Dataset(as_variables("mutual information", found.value, found.error, reach)),
         "Mutual information",
         attributes={
             "name": "mutual information",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.neuro.information.variables import Whole
 
-_INSIDE = 1 - 1e-10  # the neighbour itself lies on the edge, give or take its rounding
+INSIDE = 1 - 1e-10
+"""Of a distance: the neighbour itself lies on the edge, give or take its rounding."""
 
 
 def distances_to_neighbour(values: Floats, n_neighbors: int) -> Floats:
@@ -73,12 +76,23 @@ def counts_within(values: Floats, reach: Floats, edge: bool = False) -> Whole:
     >>> counts_within(np.array([[0.0], [1.0], [3.0]]), np.array([1.0, 1.5, 9.0]), edge=True).tolist()
     [2, 2, 3]
     """
-    reach = reach * (2 - _INSIDE if edge else _INSIDE)
+    reach = reach * (2 - INSIDE if edge else INSIDE)
     if values.shape[1] == 1:
         return _along_a_line(values[:, 0], reach)
+    return tree_of_counts(values).query_radius(values, reach, count_only=True)
+
+
+def tree_of_counts(values: Floats) -> Any:
+    """Return a tree whose ``query_radius`` counts how many samples are near, by the largest difference of any column.
+
+    Examples
+    --------
+    >>> tree_of_counts(np.zeros((5, 2))).query_radius(np.zeros((1, 2)), 1.0, count_only=True).tolist()
+    [5]
+    """
     from sklearn.neighbors import KDTree as BallsOfATree
 
-    return BallsOfATree(values, metric="chebyshev").query_radius(values, reach, count_only=True)
+    return BallsOfATree(values, metric="chebyshev")
 
 
 def _along_a_line(values: Floats, reach: Floats) -> Whole:

@@ -10,27 +10,27 @@ from neuros_mechint.core.arrays import Floats
 
 _PARTS = 10
 _FEWEST_IN_A_PART = 10
-_REPEATS = 2
 
 
 def split_error(
     estimator: Callable[..., float],
     variables: tuple[np.ndarray, ...],
-    random: np.random.Generator,
+    random: np.random.Generator | None,
     fewest: int = _FEWEST_IN_A_PART,
 ) -> tuple[float, int]:
     """Return the standard error of an estimate, and the degrees of freedom of that error.
 
-    The data are dealt into ten parts, twice. The variance of an estimate falls as one over the number of samples, so
-    that of all is a tenth of that of the parts. A jackknife would be wrong here: neighbourhoods change little where
-    few samples are left out (and repeat where samples are drawn twice).
+    The data are dealt into ten parts (in time: cut into ten stretches). The variance of an estimate falls as one over
+    the number of samples, so that of all is a tenth of that of the parts. A jackknife would be wrong here:
+    neighbourhoods change little where few samples are left out (and repeat where samples are drawn twice).
 
     Parameters
     ----------
     estimator : callable
         Takes the variables, returns one number.
     variables : tuple of numpy.ndarray of shape (n_samples, ...)
-    random : numpy.random.Generator
+    random : numpy.random.Generator or None
+        None for samples in time, which remember each other: parts are stretches then.
     fewest : int
         Samples in a part; there are fewer parts where that asks for it.
 
@@ -48,9 +48,7 @@ def split_error(
     """
     n_samples = len(variables[0])
     n_parts = int(np.clip(n_samples // fewest, 2, _PARTS))
-    variances = []
-    for _ in range(_REPEATS):
-        parts = np.array_split(random.permutation(n_samples), n_parts)
-        found: Floats = np.array([estimator(*(variable[rows] for variable in variables)) for rows in parts])
-        variances.append(found.var(ddof=1))
-    return float(np.sqrt(np.mean(variances) / n_parts)), n_parts - 1
+    order = np.arange(n_samples) if random is None else random.permutation(n_samples)
+    parts = np.array_split(order, n_parts)
+    found: Floats = np.array([estimator(*(variable[rows] for variable in variables)) for rows in parts])
+    return float(np.sqrt(found.var(ddof=1) / n_parts)), n_parts - 1

@@ -1,0 +1,405 @@
+"""EnergyLandscape: minima, barriers and basins of trajectories or of binary states."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
+from neuros_mechint.core.numbers import real_array
+from neuros_mechint.core.parameters import Parameterised
+from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.neuro.dynamics.trajectories import Trajectories, trajectories
+from neuros_mechint.neuro.information.energy.balance import coarse_states, coarse_words, detailed_balance
+from neuros_mechint.neuro.information.energy.binary import binary_data, counted_valleys, descended_valleys, energies_of
+from neuros_mechint.neuro.information.energy.blocks import Blocks, make_blocks
+from neuros_mechint.neuro.information.energy.cautions import of_fit, of_time, unseen
+from neuros_mechint.neuro.information.energy.continuous import landscape_data, make_surface
+from neuros_mechint.neuro.information.energy.densities import (
+    Quasipotential,
+    check_spread,
+    histogram_quasipotential,
+    kernel_quasipotential,
+)
+from neuros_mechint.neuro.information.energy.interpolation import spline_of
+from neuros_mechint.neuro.information.energy.ising import exact_fit, pseudo_fit
+from neuros_mechint.neuro.information.energy.passage import diffusion_of, uneven_diffusion
+from neuros_mechint.neuro.information.energy.paths import EnergyPath, minimum_energy_path
+from neuros_mechint.neuro.information.energy.results import DensityLandscape, IsingLandscape, Landscape
+from neuros_mechint.neuro.information.energy.score import refuse_other_barriers, score_quasipotential
+from neuros_mechint.neuro.information.energy.spins import (
+    MOST_COUNTED,
+    as_spins,
+    check_fit,
+    inflation,
+    refuse_missing_pairs,
+)
+
+CONTINUOUS, BINARY = ("density", "histogram", "score"), ("ising", "pseudolikelihood")
+_FEWEST = 200
+_CITATIONS = ("wang2008", "becker1997", "edelsbrunner2002", "hanggi1990", "kramers1940")
+_OWN_CITATIONS = {
+    "density": ("terrell1980", "wand1994"),
+    "histogram": (),
+    "score": ("hyvarinen2005",),
+    "ising": ("schneidman2006", "ezaki2017", "becker1997"),
+    "pseudolikelihood": ("aurell2012", "ezaki2017", "becker1997"),
+}
+
+
+class EnergyLandscape(Parameterised):
+    r"""The landscape of states: where they stay, what lies between, and how long it takes to cross.
+
+    From trajectories, the quasi-potential :math:`-kT \log p(x)` in one or two dimensions. From binary states, the
+    pairwise maximum entropy model :math:`E(s) = -\sum_i h_i s_i - \sum_{i<j} J_{ij} s_i s_j` of spins -1 and 1, in kT.
+    A minimum counts where its barrier exceeds what chance would give. -log p is an energy at equilibrium only: detailed
+    balance is tested, and a warning says where it fails.
+
+    Parameters
+    ----------
+    method : {"density", "histogram", "score", "ising", "pseudolikelihood"}
+        Of trajectories: ``density``, Gaussian kernels; ``histogram``; ``score``, a polynomial fitted to the slope of
+        the log density. Of binary states: ``ising``, maximum likelihood with all states counted out up to 20 units,
+        beyond as ``pseudolikelihood``, a logistic regression of each unit on all others.
+    temperature : float
+        kT in the units of energy that are wanted, for trajectories; by default energies are in kT.
+    bandwidth : float or sequence of float, optional
+        Of ``density``, in units of the state; by default such that held-out stretches are most likely.
+    n_bins : int, optional
+        Of ``histogram``, along each dimension; by default likewise.
+    projection : array_like of shape (n_units, 1) or (n_units, 2), optional
+        For trajectories of more than two units; by default their first two principal components.
+    penalty : float
+        For binary states: weight of half the squared parameters, per sample. Needed where some pattern of two units
+        never occurs.
+    dt : float, optional
+        Time between two states. Without it, of labelled data by their sampling rate, in seconds; otherwise 1.
+    seed : int or numpy.random.Generator
+        Draws signs of the test of detailed balance and the null of minima.
+
+    Attributes
+    ----------
+    landscape_ : DensityLandscape or IsingLandscape
+        All that was found, with errors, figures and warnings.
+    minima_ : numpy.ndarray of shape (n_minima, n_dimensions) or (n_minima, n_units)
+        Positions or states, the lowest first.
+    barriers_ : numpy.ndarray of shape (n_minima, n_minima)
+        From each (row) over the lowest way to each other one.
+    occupancy_ : numpy.ndarray of shape (n_minima,)
+    passage_times_ : numpy.ndarray of shape (n_minima, n_minima)
+        Of trajectories: mean first-passage times predicted from the landscape.
+    fields_, couplings_, couplings_se_ : numpy.ndarray
+        Of binary states, in kT.
+
+    References
+    ----------
+    Wang, Xu and Wang 2008, Potential landscape and flux framework of nonequilibrium networks,
+    doi:10.1073/pnas.0800579105; Schneidman et al. 2006, Weak pairwise correlations imply strongly correlated network
+    states in a neural population, doi:10.1038/nature04701; Becker and Karplus 1997, The topology of multidimensional
+    potential energy surfaces, doi:10.1063/1.473299
+
+    Examples
+    --------
+    >>> from neuros_mechint.datasets.systems import double_well
+    >>> from neuros_mechint.datasets.thermal import langevin
+    >>> x = langevin(double_well, [[-1.0], [1.0]] * 50, n_steps=2000, temperature=0.35)
+    >>> fitted = EnergyLandscape(temperature=0.35, dt=0.01).fit(x)
+    >>> sorted(fitted.minima_[:, 0].round(1).tolist()), bool(abs(fitted.barriers_[0, 1] - 1) < 0.15)
+    ([-1.0, 1.0], True)
+    """
+
+    def __init__(
+        self,
+        method: str = "density",
+        temperature: float = 1.0,
+        bandwidth: Any = None,
+        n_bins: int | None = None,
+        projection: Any = None,
+        penalty: float = 0.0,
+        dt: float | None = None,
+        seed: SeedLike = 0,
+    ) -> None:
+        self.method = method
+        self.temperature = temperature
+        self.bandwidth = bandwidth
+        self.n_bins = n_bins
+        self.projection = projection
+        self.penalty = penalty
+        self.dt = dt
+        self.seed = seed
+
+    def fit(self, x: Any) -> EnergyLandscape:
+        """Find the landscape.
+
+        Parameters
+        ----------
+        x : array_like, torch.Tensor, xarray.DataArray, Recording, or a list of arrays
+            ``(time,)``, ``(time, unit)``, ``(trial, time, unit)`` or a list of trials ``(time, unit)``. Binary states
+            are 0 and 1, or -1 and 1; they may be in any order, but only in time order do errors allow for their memory.
+
+        Returns
+        -------
+        EnergyLandscape
+
+        Raises
+        ------
+        InputError
+            No finite real numbers, too few samples, constants, states that are not binary, or patterns that would need
+            infinite couplings.
+        OptionError
+            Unknown options, or such as the method does not have.
+
+        Warns
+        -----
+        UserWarning
+            Where detailed balance fails, states drift, the data are short against their memory, or minima are not
+            connected by any sample.
+        """
+        self._check()
+        given = trajectories(x)
+        n_samples = sum(given.lengths)
+        if n_samples < _FEWEST:
+            raise InputError("too few samples for a landscape", expected=f"at least {_FEWEST}", got=n_samples)
+        self._dt = self.dt or given.dt
+        found = self._continuous(given) if self.method in CONTINUOUS else self._binary(given)
+        self.landscape_: Landscape = found
+        self.barriers_, self.occupancy_ = found.barriers, found.occupancy
+        for text in found.warnings:
+            warnings.warn(text, UserWarning, stacklevel=2)
+        return self
+
+    def energy(self, x: Any) -> Floats:
+        """Return the energies of states, above the lowest minimum.
+
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_units)
+            As in the fit; one dimension may come as ``(n_samples,)``.
+
+        Returns
+        -------
+        numpy.ndarray of shape (n_samples,)
+            NaN where no sample of the fit was near.
+        """
+        self._require_fit()
+        states = self._as_rows(x)
+        if self.method in BINARY:
+            coded = states if self.landscape_.attributes["coding"] == "-1 and 1" else 2 * states - 1
+            lowest = energies_of(self.minima_[:1], self._fitted)
+            return energies_of(coded, self._fitted) - lowest
+        from scipy.interpolate import RegularGridInterpolator
+
+        grid = self._surface.quasi.grid
+        values = self.landscape_.main.values
+        return RegularGridInterpolator(grid.axes, values, bounds_error=False)(self._projected(states))
+
+    def path(self, start: int, end: int) -> EnergyPath:
+        """Return the path of least energy between two minima of trajectories in two dimensions, by the string method.
+
+        Parameters
+        ----------
+        start, end : int
+            Numbers of the minima.
+
+        Returns
+        -------
+        EnergyPath
+            On a cubic spline through the landscape.
+
+        Raises
+        ------
+        InputError
+            A landscape that is not two-dimensional, or a way that no sample is near.
+        OptionError
+            No such minima.
+        """
+        self._require_fit()
+        data = self.landscape_.data
+        if self.method in BINARY or len(data["dimension"]) < 2:
+            raise InputError(
+                "this landscape has no paths to find",
+                expected="trajectories in two dimensions",
+                got=self.method,
+            )
+        for name, one in (("start", start), ("end", end)):
+            check_option(name, one, range(len(self.minima_)))
+        through = data["pass_position"].values[start, end]
+        if start == end or not np.isfinite(through).all() or self._surface.unseen_ways[start, end]:
+            raise InputError("no sample lies on a way between these minima", got=f"minima {start} and {end}")
+        spline = spline_of(self._surface.quasi.grid, data["energy"].values)
+        return minimum_energy_path(spline, self.minima_[start], self.minima_[end], through=through)
+
+    def _as_rows(self, x: Any) -> Floats:
+        states = real_array(x, "x")
+        states = states[:, None] if states.ndim == 1 else states
+        if states.ndim != 2 or states.shape[1] != self._n_units:
+            raise InputError(
+                "x does not fit the landscape", expected=f"(n_samples, {self._n_units})", got=f"shape {states.shape}"
+            )
+        return states
+
+    def _require_fit(self) -> None:
+        if not hasattr(self, "landscape_"):
+            raise InputError("this landscape has no data yet", fix="call fit(x) first")
+
+    def _check(self) -> None:
+        check_option("method", self.method, (*CONTINUOUS, *BINARY))
+        number("temperature", self.temperature, 0, float("inf"))
+        number("penalty", self.penalty, 0, float("inf"), closed="left")
+        if self.dt is not None:
+            number("dt", self.dt, 0, float("inf"))
+        uses = {
+            "bandwidth": (self.bandwidth is not None, ("density",)),
+            "n_bins": (self.n_bins is not None, ("histogram",)),
+            "projection": (self.projection is not None, CONTINUOUS),
+            "temperature": (self.temperature != 1, CONTINUOUS),
+            "penalty": (self.penalty != 0, BINARY),
+        }
+        for name, (given, methods) in uses.items():
+            if given and self.method not in methods:
+                raise OptionError(
+                    f"{self.method!r} has no {name}", expected=f"method {' or '.join(methods)}", got=getattr(self, name)
+                )
+
+    # -- trajectories ----------------------------------------------------------------------------------------------
+
+    def _continuous(self, given: Trajectories) -> DensityLandscape:
+        self._n_units = given.n_units
+        self._centre, self._directions, coordinates = self._plane(given)
+        trials = [self._projected(trial) for trial in given.trials]
+        joined, random = np.concatenate(trials), generator(self.seed)
+        check_spread(joined)
+        blocks = make_blocks(trials)
+        quasi = self._quasipotential(joined, blocks)
+        surface = make_surface(quasi, joined, blocks, random)
+        if self.method == "score":
+            refuse_other_barriers(surface, kernel_quasipotential(joined, blocks, None))
+        balance = detailed_balance(coarse_states(joined), given.lengths, blocks, self._dt, random)
+        diffusion = diffusion_of(trials, self._dt)
+        data = landscape_data(surface, trials, self._dt, diffusion, self.temperature)
+        basin = surface.basins.of_node[quasi.grid.cells(joined)]
+        cautions = [
+            balance.caution,
+            *of_time(trials, blocks),
+            diffusion.caution,
+            *((uneven_diffusion(trials, basin), diffusion.oblique) if diffusion.caution is None else ()),
+            unseen(surface),
+        ]
+        self._surface, self.minima_ = surface, data["position"].values
+        self.passage_times_ = data["passage_time"].values
+        return DensityLandscape(
+            data,
+            "Energy landscape" if not balance.broken else "Quasi-potential landscape",
+            attributes={
+                "method": self.method,
+                "smoothing": f"{quasi.smoothing_name} {', '.join(f'{one:.3g}' for one in quasi.smoothing)}",
+                "temperature": self.temperature,
+                "coordinates": coordinates,
+                "n_samples": len(joined),
+                "memory": blocks.memory,
+                "n_blocks": blocks.n_blocks,
+                "may_be_chance": [one._asdict() for one in surface.may_be_chance],
+                "dt": self._dt,
+                "balance_p": balance.p,
+                "balance_broken": balance.broken,
+                "entropy_production": balance.production,
+            },
+            provenance=Provenance.record(self.seed, arguments=self._arguments(joined)),
+            citations=(*_OWN_CITATIONS[self.method], *_CITATIONS),
+            warnings=tuple(text for text in cautions if text),
+        )
+
+    def _quasipotential(self, samples: Floats, blocks: Blocks) -> Quasipotential:
+        if self.method == "histogram":
+            return histogram_quasipotential(
+                samples, blocks, None if self.n_bins is None else whole("n_bins", self.n_bins, 3)
+            )
+        if self.method == "score":
+            return score_quasipotential(samples, blocks)
+        bandwidth = self.bandwidth
+        if bandwidth is not None:
+            bandwidth = np.broadcast_to(real_array(bandwidth, "bandwidth"), samples.shape[1:])
+            if (bandwidth <= 0).any():
+                raise OptionError("bandwidth is out of range", expected="positive numbers", got=self.bandwidth)
+        return kernel_quasipotential(samples, blocks, bandwidth)
+
+    def _plane(self, given: Trajectories) -> tuple[Floats, Floats, str]:
+        """Return the centre and the directions of the coordinates, and what they are in words."""
+        n_units = given.n_units
+        if self.projection is not None:
+            directions = real_array(self.projection, "projection")
+            if directions.ndim != 2 or directions.shape[0] != n_units or directions.shape[1] not in (1, 2):
+                raise InputError(
+                    "projection does not fit",
+                    expected=f"({n_units}, 1) or ({n_units}, 2)",
+                    got=f"shape {directions.shape}",
+                )
+            return np.zeros(n_units), directions, f"{n_units} units on a given projection"
+        if n_units <= 2:
+            return np.zeros(n_units), np.eye(n_units), "coordinates as they came"
+        joined = given.joined()
+        centre = joined.mean(0)
+        values, vectors = np.linalg.eigh(np.cov(joined.T))
+        share = values[-2:].sum() / values.sum()
+        words = f"first 2 principal components of {n_units} units, {share:.0%} of their variance"
+        return centre, vectors[:, :-3:-1], words
+
+    def _projected(self, states: Floats) -> Floats:
+        return (states - self._centre) @ self._directions
+
+    # -- binary states ---------------------------------------------------------------------------------------------
+
+    def _binary(self, given: Trajectories) -> IsingLandscape:
+        spins, coding = as_spins(given.joined())
+        if not self.penalty:
+            refuse_missing_pairs(spins)
+        n_units, random = given.n_units, generator(self.seed)
+        exact = self.method == "ising" and n_units <= MOST_COUNTED
+        blocks = make_blocks(np.split(spins, np.cumsum(given.lengths)[:-1]))
+        fit = (exact_fit if exact else pseudo_fit)(spins, self.penalty)
+        inflated = inflation(spins, blocks)
+        check = check_fit(spins, fit, blocks, exact, self.penalty, inflated)
+        valleys = counted_valleys(fit, spins, inflated) if exact else descended_valleys(fit, spins)
+        balance = detailed_balance(coarse_words(spins), given.lengths, blocks, self._dt, random)
+        units = given.units or range(n_units)
+        self._fitted, self._n_units = fit, n_units
+        self.fields_, self.couplings_ = fit.fields, fit.couplings
+        data: xr.Dataset = binary_data(fit, valleys, inflated, units)
+        self.couplings_se_, self.minima_ = data["couplings_error"].values, data["state"].values
+        cautions = [
+            balance.caution,
+            *of_time(np.split(spins, np.cumsum(given.lengths)[:-1]), blocks),
+            *of_fit(len(spins), n_units, inflated, check),
+            None if exact else "minima are those that samples lead to, and barriers upper bounds: neither is tested",
+        ]
+        return IsingLandscape(
+            data,
+            "Pairwise maximum entropy model",
+            attributes={
+                "method": "maximum likelihood" if exact else "pseudo-likelihood",
+                "coding": coding,
+                "n_units": n_units,
+                "n_samples": len(spins),
+                "memory": blocks.memory,
+                "inflation": inflated,
+                "held_out_gain": check.held_out_gain,
+                "held_out_gain_error": check.gain_error,
+                "triples_off": check.triples_off if n_units > 2 else None,
+                "entropy": check.entropy if exact else None,
+                "independent_entropy": check.independent_entropy,
+                "balance_p": balance.p,
+                "balance_broken": balance.broken,
+                "entropy_production": balance.production,
+            },
+            provenance=Provenance.record(self.seed, arguments=self._arguments(spins)),
+            citations=_OWN_CITATIONS["ising" if exact else "pseudolikelihood"],
+            warnings=tuple(text for text in cautions if text),
+        )
+
+    def _arguments(self, x: Any) -> dict[str, Any]:
+        return {**{name: value for name, value in self.get_params().items() if name != "seed"}, "x": x}

@@ -1,0 +1,324 @@
+"""Information of every site of a model about its inputs and about labels, across layers, time and training."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError, number, whole
+from neuros_mechint.core.labels import counts_observations
+from neuros_mechint.core.numbers import as_array, plain_numbers
+from neuros_mechint.core.parameters import Parameterised
+from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.statistics import p_of_draws
+from neuros_mechint.neuro.alignment.layer_region_data import site_names
+from neuros_mechint.neuro.information.flow_estimates import ESTIMATORS, Side, information, reduced
+from neuros_mechint.neuro.information.flow_results import InformationFlow, InformationPlane
+from neuros_mechint.neuro.information.split_error import split_error
+from neuros_mechint.neuro.information.variables import categories
+
+_FEWEST_SAMPLES = 200
+_TIME_AXES = ("time", "position")
+_MOST_FEATURES = 3
+_CITATIONS = ("saxe2018", "kolchinsky2017", "kraskov2004", "ross2014")
+
+
+class InformationFlowAnalyzer(Parameterised):
+    r"""How many nats every site of a model tells of its inputs and of labels, by four estimators side by side.
+
+    ``neighbours`` (Kraskov's, of categories Ross's) and ``binned`` see the first principal components, which are fitted
+    on half of the samples; the other half is what all estimates come from. ``gaussian`` sees all components, and of
+    inputs only their correlations. ``noise`` adds noise to the whole site and bounds from above what is left
+    (Kolchinsky and Tracey 2017). They are shown side by side, for none is right everywhere: what a deterministic
+    network tells of continuous inputs is infinite, and every estimate of it says how finely it looks (Saxe et al.
+    2018).
+
+    Parameters
+    ----------
+    n_components : int
+        Principal components of sites and inputs, at most 3.
+    noise : float
+        Standard deviation of the noise, in the root mean square of a site.
+    n_permutations : int
+        How often samples are shuffled, for ``null`` and ``p``; 0 makes no test.
+    seed : int or numpy.random.Generator
+        Splits and shuffles.
+
+    References
+    ----------
+    Saxe et al. 2018, On the Information Bottleneck Theory of Deep Learning, https://openreview.net/forum?id=ry_WPG-A-;
+    Kolchinsky and Tracey 2017, Estimating Mixture Entropy with Pairwise Distances, doi:10.3390/e19070361
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> labels = random.integers(2, size=600)
+    >>> layers = {"first": labels[:, None] + random.normal(size=(600, 4)), "other": random.normal(size=(600, 4))}
+    >>> found = InformationFlowAnalyzer(n_permutations=0).analyze(layers, labels=labels)
+    >>> told = found.data["information"].sel(about="label", estimator="neighbours").values[:, 0]
+    >>> bool(told[0] > 0.15), bool(abs(told[1]) < 0.05)
+    (True, True)
+    """
+
+    def __init__(self, n_components: int = 2, noise: float = 0.1, n_permutations: int = 19, seed: SeedLike = 0) -> None:
+        self.n_components = n_components
+        self.noise = noise
+        self.n_permutations = n_permutations
+        self.seed = seed
+
+    def analyze(
+        self,
+        source: Any,
+        inputs: Any = None,
+        labels: Any = None,
+        sites: str | Sequence[str] | None = None,
+        batch_size: int | None = None,
+        progress: bool = True,
+    ) -> InformationFlow:
+        """Return the information of each site, at each of its times.
+
+        Parameters
+        ----------
+        source : Adapter, Activations, ActivationStore, or mapping of str to arrays
+            A model from ``nm.adapt`` is run on ``inputs``; arrays are ``(n_samples, n_features)``.
+        inputs : array_like or torch.Tensor, optional
+            What the model is run on, or was: numbers ``(n_samples, ...)``, or tokens, of which only ``noise`` tells.
+        labels : array_like, optional
+            ``(n_samples,)`` categories; or numbers, such as behaviour.
+        sites : str or sequence of str, optional
+            Names or patterns. Default: all.
+        batch_size : int, optional
+        progress : bool
+            Show a bar where it takes longer than two seconds.
+
+        Returns
+        -------
+        InformationFlow
+
+        Raises
+        ------
+        InputError
+            Neither inputs nor labels, different numbers of samples, fewer than 200 of them, or values that are missing.
+        SiteError, OptionError
+        """
+        n_components, noise, n_permutations = self._checked()
+        if inputs is None and labels is None:
+            raise InputError("nothing to be informed about", expected="inputs=..., labels=..., or both", got="neither")
+        random = generator(self.seed)
+        found = _activations(source, inputs, sites, batch_size)
+        n_samples = len(next(iter(found.values()))[0])
+        fitted_on, kept = _halves(n_samples, random)
+        about = _about(inputs, labels, n_samples, fitted_on, kept, n_components)
+        cautions: list[str] = []
+        n_times = max(len(times) for times in found.values())
+        shape = (len(about), len(ESTIMATORS), len(found), n_times)
+        tables = {name: np.full(shape, np.nan) for name in ("information", "error", "null", "p")}
+        for place, (site, times) in enumerate(progress_bar(found.items(), description="sites", enabled=progress)):
+            for time, values in enumerate(times):
+                layer = reduced(values, fitted_on, kept, n_components)
+                if layer is None:
+                    cautions.append(f"{site} is constant, and tells nothing")
+                    continue
+                for which, other in enumerate(about.values()):
+                    for row, estimator in enumerate(ESTIMATORS):
+                        cell = _estimated(layer, other, estimator, noise, n_permutations, random)
+                        for name, value in zip(tables, cell, strict=True):
+                            tables[name][which, row, place, time] = value
+        cautions += _cautions(tables["information"], about, len(kept))
+        for text in cautions:
+            warnings.warn(text, UserWarning, stacklevel=2)
+        return InformationFlow(
+            _labelled(tables, about, found, n_permutations),
+            "Information of every site",
+            attributes=self._settings() | {"n_samples": len(kept), "n_fitted": len(fitted_on)},
+            provenance=Provenance.record(self.seed, arguments=self._settings() | {"inputs": inputs, "labels": labels}),
+            citations=_CITATIONS,
+            warnings=tuple(cautions),
+        )
+
+    def plane(
+        self,
+        checkpoints: Mapping[int, Any] | Iterable[tuple[int, Any]],
+        inputs: Any,
+        labels: Any,
+        sites: str | Sequence[str] | None = None,
+        batch_size: int | None = None,
+        progress: bool = True,
+    ) -> InformationPlane:
+        """Return the information of each site over training, at its last time: a description.
+
+        Parameters
+        ----------
+        checkpoints : mapping of int to source, or iterable of (int, source)
+            Step of training, and the model or its activations then; one at a time, so that an iterator may load them.
+        inputs, labels, sites, batch_size, progress
+            See `analyze`.
+
+        Returns
+        -------
+        InformationPlane
+        """
+        pairs = checkpoints.items() if isinstance(checkpoints, Mapping) else checkpoints
+        analyzer = InformationFlowAnalyzer(self.n_components, self.noise, 0, self.seed)
+        steps, found = [], []
+        for step, source in progress_bar(pairs, description="checkpoints", enabled=progress):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                found.append(analyzer.analyze(source, inputs, labels, sites, batch_size, progress=False))
+            steps.append(whole("step", step, 0))
+        if len(found) < 2:
+            raise InputError("no training to follow", expected="at least 2 checkpoints", got=len(found))
+        data = xr.concat([_at_last_time(one.data) for one in found], xr.Variable("step", steps))
+        texts = tuple(dict.fromkeys(text for one in found for text in one.warnings))
+        return InformationPlane(
+            data,
+            "Information plane",
+            attributes=dict(found[-1].attributes),
+            provenance=Provenance.record(self.seed, arguments=self._settings() | {"inputs": inputs, "labels": labels}),
+            citations=_CITATIONS,
+            warnings=texts,
+        )
+
+    def _checked(self) -> tuple[int, float, int]:
+        n_components = int(number("n_components", whole("n_components", self.n_components), 1, _MOST_FEATURES, "both"))
+        noise = number("noise", self.noise, 0, float("inf"), closed="neither")
+        return n_components, noise, whole("n_permutations", self.n_permutations, 0)
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("n_components", "noise", "n_permutations")}
+
+
+def _at_last_time(data: xr.Dataset) -> xr.Dataset:
+    """Return each site at the last of its times."""
+    there = data["information"].notnull().any(("about", "estimator"))
+    backwards = there.isel(time=slice(None, None, -1)).values.argmax(1)
+    return data.isel(time=xr.DataArray(data.sizes["time"] - 1 - backwards, dims="site")).drop_vars("time")
+
+
+def _activations(
+    source: Any, inputs: Any, sites: str | Sequence[str] | None, batch_size: int | None
+) -> dict[str, list[Floats]]:
+    """Return each site as one matrix ``(n_samples, n_features)`` per time; sites without time have one."""
+    names = site_names(source, sites)
+    held = source.capture(inputs, names, batch_size=batch_size) if hasattr(source, "capture") else source
+    found = {name: _by_time(held.xarray(name) if hasattr(held, "xarray") else held[name], name) for name in names}
+    sizes = {name: len(times[0]) for name, times in found.items()}
+    if len(set(sizes.values())) > 1:
+        raise InputError("sites have different numbers of samples", got=sizes)
+    return found
+
+
+def _by_time(array: Any, name: str) -> list[Floats]:
+    if not isinstance(array, xr.DataArray):
+        values = plain_numbers(array, name).astype(float)
+        return [_finite(values.reshape(len(values), -1), name)]
+    time = next((axis for axis in _TIME_AXES if axis in array.dims), None)
+    samples = [str(axis) for axis in array.dims if counts_observations(str(axis)) and axis != time]
+    if len(samples) != 1:
+        raise InputError(
+            f"{name} has no single axis of samples",
+            expected="one such as 'sample', and maybe 'time' or 'position'",
+            got=f"axes {tuple(map(str, array.dims))}",
+        )
+    first = (samples[0],) if time is None else (time, samples[0])
+    values = array.transpose(*first, ...).values.astype(float)
+    values = values if time is not None else values[None]
+    return [_finite(one.reshape(len(one), -1), name) for one in values]
+
+
+def _finite(values: Floats, name: str) -> Floats:
+    if not np.isfinite(values).all():
+        raise InputError(f"{name} is not finite everywhere", expected="finite numbers", got="NaN or infinite values")
+    return values
+
+
+def _halves(n_samples: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    if n_samples < _FEWEST_SAMPLES:
+        raise InputError(
+            "too few samples: components come from one half, information from the other",
+            expected=f"at least {_FEWEST_SAMPLES}",
+            got=n_samples,
+        )
+    order = random.permutation(n_samples)
+    return np.sort(order[: n_samples // 2]), np.sort(order[n_samples // 2 :])
+
+
+def _about(
+    inputs: Any, labels: Any, n_samples: int, fitted_on: np.ndarray, kept: np.ndarray, n_components: int
+) -> dict[str, Side]:
+    """Return what sites are asked about: ``values`` are empty for inputs, which decide what sites are."""
+    about = {}
+    for name, data in (("input", inputs), ("label", labels)):
+        if data is None:
+            continue
+        array = as_array(data, name)
+        if len(array) != n_samples:
+            raise InputError(f"one {name} for each sample", expected=f"{n_samples}", got=f"{len(array)}")
+        if name == "label" and (array.dtype.kind in "USb" or (array == np.round(array)).all()):
+            about[name] = Side(codes=categories(array, name).codes[kept])
+            continue
+        if array.dtype.kind != "f":
+            about[name] = Side()
+            continue
+        side = reduced(_finite(array.reshape(n_samples, -1).astype(float), name), fitted_on, kept, n_components)
+        if side is None:
+            raise InputError(f"the {name} is constant, and tells nothing", expected="values that vary")
+        about[name] = side._replace(values=None) if name == "input" else side
+    return about
+
+
+def _estimated(
+    layer: Side, about: Side, estimator: str, noise: float, n_permutations: int, random: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """Return an estimate, its error, and the mean and p of shuffled samples."""
+    rows = np.arange(len(layer.few)) if layer.few is not None else np.arange(0)
+
+    def among(some: np.ndarray) -> float:
+        return information(layer.of(some), about.of(some), estimator, noise)
+
+    value = among(rows)
+    if not np.isfinite(value):
+        return value, np.nan, np.nan, np.nan
+    error = split_error(among, (rows,), random)[0]
+    if not n_permutations or (estimator == "noise" and about.codes is None):
+        return value, error, np.nan, np.nan  # whichever input comes to which sample, they are as many
+    shuffled = [information(layer, about.of(random.permutation(rows)), estimator, noise) for _ in range(n_permutations)]
+    return value, error, float(np.mean(shuffled)), float(p_of_draws(value, shuffled))
+
+
+def _cautions(found: Floats, about: dict[str, Side], n_samples: int) -> list[str]:
+    texts = []
+    if "input" in about:
+        values = found[list(about).index("input")]
+        noisy = values[ESTIMATORS.index("noise")]
+        if np.nanmax(noisy, initial=0.0) > 0.8 * np.log(n_samples):
+            texts.append(
+                f"{n_samples} inputs cannot show more than {np.log(n_samples):.3g} nats: with more noise they are told "
+                "apart less well"
+            )
+        if np.isinf(values).any():
+            texts.append("a site is a linear function of the inputs: what it tells of them is infinite")
+    return texts
+
+
+def _labelled(
+    tables: dict[str, Floats], about: dict[str, Side], found: dict[str, list[Floats]], n_permutations: int
+) -> xr.Dataset:
+    dims = ("about", "estimator", "site", "time")
+    names = {"information": "information", "error": "standard error", "null": "of shuffled samples", "p": "p"}
+    kept = names if n_permutations else {key: names[key] for key in ("information", "error")}
+    n_times = tables["information"].shape[-1]
+    return xr.Dataset(
+        {
+            key: (dims, tables[key], {"long_name": text} | ({} if key == "p" else {"units": "nats"}))
+            for key, text in kept.items()
+        },
+        coords={"about": list(about), "estimator": list(ESTIMATORS), "site": list(found), "time": np.arange(n_times)},
+    )

@@ -1,0 +1,183 @@
+"""What words of spikes tell of a stimulus, without the bias of few trials."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError, check_option, whole
+from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.statistics import coverage, p_of_draws
+from neuros_mechint.neuro.information.spike_entropy import (
+    CITATIONS,
+    ESTIMATORS,
+    estimate_data,
+    number_possible,
+    refuse_few,
+)
+from neuros_mechint.neuro.information.spike_estimators import Entropy, relevant_words
+from neuros_mechint.neuro.information.spike_results import SpikeInformation
+from neuros_mechint.neuro.information.spike_words import paired_words
+from neuros_mechint.neuro.information.variables import Whole
+
+_FEWEST_PER_STIMULUS = 3
+
+
+def spike_information(
+    responses: Any,
+    stimuli: Any,
+    method: str = "panzeri_treves",
+    n_possible: float | None = None,
+    level: float = 0.95,
+    n_permutations: int = 200,
+    seed: SeedLike = 0,
+    progress: bool = True,
+) -> SpikeInformation:
+    """Return how many nats the words of a response tell of which stimulus was shown: ``H(R) - H(R | S)``.
+
+    Parameters
+    ----------
+    responses : array_like, torch.Tensor or xarray.DataArray
+        ``(n_samples,)`` of text or whole numbers, such as spike counts, or ``(n_samples, n_letters)`` of counts, as
+        `spike_words` cuts them; labelled ones are paired with the stimuli by label.
+    stimuli : array_like or xarray.DataArray of shape (n_samples,)
+        Text, booleans or whole numbers.
+    method : {"panzeri_treves", "nsb", "plug_in"}
+        Of the entropies, see `spike_entropy`. The plug-in is too high, most where trials are few.
+    n_possible : float, optional
+        How many words there could be; see `spike_entropy`. For ``panzeri_treves`` by default those that occur.
+    level : float
+        Coverage of the interval.
+    n_permutations : int
+        How often to estimate with the stimuli of the samples rearranged: what is left of the bias, and p.
+    seed : int or numpy.random.Generator
+    progress : bool
+        Show a bar where it takes longer than two seconds.
+
+    Returns
+    -------
+    SpikeInformation
+        With ``.value`` in nats, ``.bits``, ``.error``, ``.interval``, ``.plug_in``, ``.p``, and ``.warnings``.
+
+    Raises
+    ------
+    InputError
+        Words that are not whole or missing, one word or stimulus only, fewer than 3 samples of a stimulus, or data that
+        cannot be paired.
+    OptionError
+        As for `spike_entropy`.
+
+    References
+    ----------
+    Panzeri and Treves 1996, doi:10.1080/0954898X.1996.11978656; Panzeri et al. 2007, Correcting for the sampling bias
+    problem in spike train information measures, doi:10.1152/jn.00559.2007
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> random = np.random.default_rng(0)
+    >>> stimuli = np.repeat(["left", "right"], 100)
+    >>> found = spike_information(random.poisson(np.where(stimuli == "left", 2.0, 8.0)), stimuli)
+    >>> bool(found.value < found.plug_in < np.log(2)), found.p < 0.01
+    (True, True)
+    """
+    check_option("method", method, tuple(ESTIMATORS))
+    level, random = coverage(level), generator(seed)
+    n_permutations = whole("n_permutations", n_permutations, 19)
+    arguments = {"responses": responses, "stimuli": stimuli, "method": method, "n_possible": n_possible}
+    provenance = Provenance.record(seed, arguments=arguments | {"level": level, "n_permutations": n_permutations})
+    words, shown = paired_words(responses, stimuli)
+    possible = number_possible(words, method, n_possible)
+    refuse_few(words.counts, method)
+    counts = _table(words.codes, shown)
+    _refuse_few_trials(counts)
+    bound = float(len(words.counts)) if method == "panzeri_treves" and n_possible is None else possible
+    estimate = _information(counts, method, bound)
+    rearranged = np.array(
+        [
+            _information(_table(words.codes, random.permutation(shown)), method, bound).value
+            for _ in progress_bar(range(n_permutations), n_permutations, "rearrange stimuli", progress)
+        ]
+    )
+    cautions = _cautions(counts, method)
+    for text in cautions:
+        warnings.warn(text, UserWarning, stacklevel=2)
+    data = estimate_data("information", estimate, _information(counts, "plug_in", None).value, level)
+    data["shuffled"] = ("draw", rearranged, {"units": "nats", "long_name": "information with stimuli rearranged"})
+    return SpikeInformation(
+        data,
+        "Information of words about stimuli",
+        attributes={
+            "quantity": "information",
+            "method": method,
+            "level": level,
+            "n_samples": len(shown),
+            "n_words": len(words.counts),
+            "n_possible": possible,
+            "n_stimuli": len(counts),
+            "p": float(p_of_draws(estimate.value, rearranged)),
+        },
+        provenance=provenance,
+        citations=(*CITATIONS[method], "panzeri2007"),
+        warnings=cautions,
+    )
+
+
+def _table(words: Whole, stimuli: Whole) -> Whole:
+    """Return how often each word answers each stimulus, ``(n_stimuli, n_words)``."""
+    n_words = int(words.max()) + 1
+    return np.bincount(stimuli * n_words + words, minlength=(int(stimuli.max()) + 1) * n_words).reshape(-1, n_words)
+
+
+def _information(counts: Whole, method: str, n_possible: float | None) -> Entropy:
+    """Return the entropy of all responses less the mean entropy of those to one stimulus."""
+    estimator = ESTIMATORS[method]
+    shares = counts.sum(1) / counts.sum()
+    together = estimator(counts.sum(0), n_possible)
+    apart = [estimator(row, n_possible) for row in counts]
+    value = together.value - float(shares @ [one.value for one in apart])
+    bias = together.bias - float(shares @ [one.bias for one in apart])
+    if method == "nsb":
+        error = float(np.hypot(together.error, np.linalg.norm(shares * [one.error for one in apart])))
+    else:
+        error = _pointwise_error(counts)
+    return Entropy(value, error, bias)
+
+
+def _pointwise_error(counts: Whole) -> float:
+    """Return the standard error of a plug-in information; what chance alone adds is that of a chi-square."""
+    n_samples = int(counts.sum())
+    table: Floats = counts / n_samples
+    expected = table.sum(1, keepdims=True) * table.sum(0)
+    pointwise = np.log(np.divide(table, expected, out=np.ones_like(table), where=table > 0))
+    spread = float((table * pointwise**2).sum() - (table * pointwise).sum() ** 2)
+    freedom = (len(counts) - 1) * (counts.shape[1] - 1)
+    return float(np.sqrt(spread / n_samples + freedom / (2 * n_samples**2)))
+
+
+def _refuse_few_trials(counts: Whole) -> None:
+    fewest = int(counts.sum(1).min())
+    if fewest < _FEWEST_PER_STIMULUS:
+        raise InputError(
+            "a stimulus has too few samples",
+            expected=f"at least {_FEWEST_PER_STIMULUS} of each",
+            got=fewest,
+            fix="leave it out, or join it with another",
+        )
+
+
+def _cautions(counts: Whole, method: str) -> tuple[str, ...]:
+    rows = [(int(row.sum()), relevant_words(row, counts.shape[1])) for row in counts]
+    few = [f"{n_samples} samples for {in_use}" for n_samples, in_use in rows if n_samples < in_use]
+    if not few:
+        return ()
+    how = "with bias left in it" if method != "nsb" else "with a large error that its interval may not tell"
+    return (
+        f"{len(few)} of {len(rows)} stimuli have fewer samples than words in use ({few[0]}): the information is {how}; "
+        "take shorter words, or more samples, and compare with the rearranged stimuli",
+    )
