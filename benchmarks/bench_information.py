@@ -22,10 +22,10 @@ import infomeasure
 import numpy as np
 from sklearn.feature_selection import mutual_info_regression
 
-from neuros_mechint.neuro.information.conditional import conditional_mutual_information
-from neuros_mechint.neuro.information.mutual_information import mutual_information
-from neuros_mechint.neuro.information.nearest import kraskov
-from neuros_mechint.neuro.information.transfer import transfer_entropy
+from neuros_mechint.neuro.information.dependence.conditional import conditional_mutual_information
+from neuros_mechint.neuro.information.dependence.mutual_information import mutual_information
+from neuros_mechint.neuro.information.estimators.nearest import kraskov
+from neuros_mechint.neuro.information.transfer.transfer_entropy import transfer_entropy
 from neuros_mechint.neuro.information.variables import continuous
 
 warnings.filterwarnings("ignore")

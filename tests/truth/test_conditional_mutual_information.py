@@ -11,15 +11,15 @@ from scipy.special import digamma
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
-from neuros_mechint.neuro.information.binned import counts_conditional, counts_conditional_of_draws
-from neuros_mechint.neuro.information.conditional import conditional_mutual_information
-from neuros_mechint.neuro.information.gaussian import gaussian_information, gaussian_information_of_draws
-from neuros_mechint.neuro.information.local_permutation import permuted_locally, permuted_within
-from neuros_mechint.neuro.information.mutual_information import mutual_information
-from neuros_mechint.neuro.information.nearest import frenzel_pompe, mesner_shalizi
-from neuros_mechint.neuro.information.rearranged import frenzel_pompe_of_draws
-from neuros_mechint.neuro.information.rectangles import counts_in_rectangles
-from neuros_mechint.neuro.information.sorted_line import SortedLine
+from neuros_mechint.neuro.information.dependence.conditional import conditional_mutual_information
+from neuros_mechint.neuro.information.dependence.local_permutation import permuted_locally, permuted_within
+from neuros_mechint.neuro.information.dependence.mutual_information import mutual_information
+from neuros_mechint.neuro.information.estimators.binned import counts_conditional, counts_conditional_of_draws
+from neuros_mechint.neuro.information.estimators.gaussian import gaussian_information, gaussian_information_of_draws
+from neuros_mechint.neuro.information.estimators.nearest import frenzel_pompe, mesner_shalizi
+from neuros_mechint.neuro.information.estimators.rearranged import frenzel_pompe_of_draws
+from neuros_mechint.neuro.information.estimators.rectangles import counts_in_rectangles
+from neuros_mechint.neuro.information.estimators.sorted_line import SortedLine
 from neuros_mechint.neuro.information.variables import continuous
 from tests.slow import slow_case
 

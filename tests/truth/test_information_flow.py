@@ -10,8 +10,8 @@ import torch
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError, SiteError
-from neuros_mechint.neuro.information.flow import InformationFlowAnalyzer
-from neuros_mechint.neuro.information.flow_estimates import ESTIMATORS, pairwise_information, reduced
+from neuros_mechint.neuro.information.flow.analyzer import InformationFlowAnalyzer
+from neuros_mechint.neuro.information.flow.estimates import ESTIMATORS, pairwise_information, reduced
 from tests.slow import slow_case
 
 

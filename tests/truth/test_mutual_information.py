@@ -12,9 +12,9 @@ from sklearn.feature_selection import mutual_info_classif, mutual_info_regressio
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
-from neuros_mechint.neuro.information.mutual_information import mutual_information
-from neuros_mechint.neuro.information.nearest import kraskov, ross
-from neuros_mechint.neuro.information.neural import donsker_varadhan
+from neuros_mechint.neuro.information.dependence.mutual_information import mutual_information
+from neuros_mechint.neuro.information.estimators.nearest import kraskov, ross
+from neuros_mechint.neuro.information.estimators.neural import donsker_varadhan
 from neuros_mechint.neuro.information.variables import continuous
 from tests.slow import slow_case
 

@@ -11,9 +11,9 @@ from scipy.optimize import minimize
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
-from neuros_mechint.neuro.information.partial_information import partial_information_decomposition
-from neuros_mechint.neuro.information.partial_minimum import least_information
-from neuros_mechint.neuro.information.partial_tables import decompose_probabilities, table_information
+from neuros_mechint.neuro.information.partial.decomposition import partial_information_decomposition
+from neuros_mechint.neuro.information.partial.minimum import least_information
+from neuros_mechint.neuro.information.partial.tables import decompose_probabilities, table_information
 from tests.slow import slow_case
 
 PARTS = ("redundancy", "unique_1", "unique_2", "synergy")

@@ -15,10 +15,10 @@ from scipy.stats import poisson
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.recordings.recording import Recording
-from neuros_mechint.neuro.information.spike_entropy import spike_entropy
-from neuros_mechint.neuro.information.spike_estimators import nemenman_shafee_bialek, relevant_words
-from neuros_mechint.neuro.information.spike_information import spike_information
-from neuros_mechint.neuro.information.spike_words import spike_words
+from neuros_mechint.neuro.information.spikes.entropy import spike_entropy
+from neuros_mechint.neuro.information.spikes.estimators import nemenman_shafee_bialek, relevant_words
+from neuros_mechint.neuro.information.spikes.information import spike_information
+from neuros_mechint.neuro.information.spikes.words import spike_words
 from tests.slow import slow_case
 
 N_WORDS = 1024

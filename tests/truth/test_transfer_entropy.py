@@ -10,10 +10,10 @@ from scipy.linalg import solve_discrete_lyapunov
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
-from neuros_mechint.neuro.information.conditional import conditional_mutual_information
-from neuros_mechint.neuro.information.histories import circular_shifts, past, series
-from neuros_mechint.neuro.information.stationarity import changes_over_time
-from neuros_mechint.neuro.information.transfer import transfer_entropy
+from neuros_mechint.neuro.information.dependence.conditional import conditional_mutual_information
+from neuros_mechint.neuro.information.transfer.histories import circular_shifts, past, series
+from neuros_mechint.neuro.information.transfer.stationarity import changes_over_time
+from neuros_mechint.neuro.information.transfer.transfer_entropy import transfer_entropy
 from tests.slow import slow_case
 
 COUPLED = np.array([[0.6, 0.0], [0.4, 0.5]])

@@ -1,1 +1,1 @@
-"""Geometry: how many dimensions representations and trajectories fill."""
+"""Geometry: dimensions, holes, capacity, curvature, distances and drift of representations and trajectories."""

@@ -12,7 +12,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import torch_generator
 from neuros_mechint.neuro.information.entropy_production.stretches import Sums
-from neuros_mechint.neuro.information.neural import _applied, _layers  # pyright: ignore[reportPrivateUsage]
+from neuros_mechint.neuro.information.estimators.neural import _applied, _layers  # pyright: ignore[reportPrivateUsage]
 
 _HIDDEN = 64
 _BATCH = 4096

@@ -13,15 +13,15 @@ from neuros_mechint.core.errors import InputError, OptionError, check_option, nu
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.core.statistics import coverage
-from neuros_mechint.neuro.information.spike_estimators import (
+from neuros_mechint.neuro.information.spikes.estimators import (
     Entropy,
     nemenman_shafee_bialek,
     panzeri_treves,
     plug_in,
     relevant_words,
 )
-from neuros_mechint.neuro.information.spike_results import SpikeEntropy
-from neuros_mechint.neuro.information.spike_words import MOST_DIGITS, Words, words_of
+from neuros_mechint.neuro.information.spikes.results import SpikeEntropy
+from neuros_mechint.neuro.information.spikes.words import MOST_DIGITS, Words, words_of
 from neuros_mechint.neuro.information.variables import Whole
 
 ESTIMATORS: dict[str, Callable[[Whole, Any], Entropy]] = {

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.numbers import real_array
-from neuros_mechint.neuro.information.partial_minimum import least_information
+from neuros_mechint.neuro.information.partial.minimum import least_information
 
 METHODS = ("broja", "i_min")
 PARTS = ("redundancy", "unique_1", "unique_2", "synergy", "total")

@@ -11,15 +11,15 @@ import numpy as np
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.neuro.information.binned import counts_conditional, counts_conditional_of_draws
-from neuros_mechint.neuro.information.gaussian import (
+from neuros_mechint.neuro.information.estimators.binned import counts_conditional, counts_conditional_of_draws
+from neuros_mechint.neuro.information.estimators.gaussian import (
     SAMPLES_PER_VARIABLE,
     gaussian_information,
     gaussian_information_of_draws,
 )
-from neuros_mechint.neuro.information.nearest import frenzel_pompe, mesner_shalizi
-from neuros_mechint.neuro.information.rearranged import frenzel_pompe_of_draws
-from neuros_mechint.neuro.information.repeats import check_neighbors, refuse_repeats
+from neuros_mechint.neuro.information.estimators.nearest import frenzel_pompe, mesner_shalizi
+from neuros_mechint.neuro.information.estimators.rearranged import frenzel_pompe_of_draws
+from neuros_mechint.neuro.information.estimators.repeats import check_neighbors, refuse_repeats
 from neuros_mechint.neuro.information.split_error import split_error
 from neuros_mechint.neuro.information.variables import Whole
 

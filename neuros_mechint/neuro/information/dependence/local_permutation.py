@@ -6,7 +6,7 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.neuro.information.neighbours import neighbours_of
+from neuros_mechint.neuro.information.estimators.neighbours import neighbours_of
 from neuros_mechint.neuro.information.variables import Whole
 
 _NEAREST = 5

@@ -14,15 +14,15 @@ import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.neuro.information.neighbours import (
+from neuros_mechint.neuro.information.estimators.neighbours import (
     INSIDE,
     counts_within,
     distances_to_neighbour,
     neighbours_of,
     tree_of_counts,
 )
-from neuros_mechint.neuro.information.rectangles import counts_in_rectangles
-from neuros_mechint.neuro.information.sorted_line import SortedLine
+from neuros_mechint.neuro.information.estimators.rectangles import counts_in_rectangles
+from neuros_mechint.neuro.information.estimators.sorted_line import SortedLine
 from neuros_mechint.neuro.information.variables import Whole
 
 _NUMBERS_AT_ONCE = 30_000  # of listed neighbours: what a processor keeps close by
@@ -54,7 +54,7 @@ def frenzel_pompe_of_draws(
 
     Examples
     --------
-    >>> from neuros_mechint.neuro.information.nearest import frenzel_pompe
+    >>> from neuros_mechint.neuro.information.estimators.nearest import frenzel_pompe
     >>> random = np.random.default_rng(0)
     >>> x, y, z = random.normal(size=(3, 200, 1))
     >>> draw = random.permutation(200)

@@ -16,10 +16,10 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.core.statistics import coverage
 from neuros_mechint.neuro.alignment.samples import joined
-from neuros_mechint.neuro.information.binned import bins_by_rank
-from neuros_mechint.neuro.information.conditional_methods import CITATIONS, Question, check_method, combined
-from neuros_mechint.neuro.information.local_permutation import permuted_locally, permuted_within
-from neuros_mechint.neuro.information.results import ConditionalMutualInformation, as_variables, beside_null
+from neuros_mechint.neuro.information.dependence.local_permutation import permuted_locally, permuted_within
+from neuros_mechint.neuro.information.dependence.methods import CITATIONS, Question, check_method, combined
+from neuros_mechint.neuro.information.dependence.results import ConditionalMutualInformation, as_variables, beside_null
+from neuros_mechint.neuro.information.estimators.binned import bins_by_rank
 from neuros_mechint.neuro.information.variables import FEWEST_SAMPLES, Categories, Whole, categories, continuous
 
 _SAMPLES_PER_CELL = 5

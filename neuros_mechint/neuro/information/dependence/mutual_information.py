@@ -16,12 +16,12 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.core.statistics import coverage
-from neuros_mechint.neuro.information.binned import bins_by_rank, bins_that_fit, counts_information
-from neuros_mechint.neuro.information.gaussian import SAMPLES_PER_VARIABLE, gaussian_information
-from neuros_mechint.neuro.information.nearest import kraskov, kraskov_second, ross
-from neuros_mechint.neuro.information.neural import BATCH, trained_bound
-from neuros_mechint.neuro.information.repeats import check_neighbors, occurrences, refuse_repeats
-from neuros_mechint.neuro.information.results import MutualInformation, as_variables
+from neuros_mechint.neuro.information.dependence.results import MutualInformation, as_variables
+from neuros_mechint.neuro.information.estimators.binned import bins_by_rank, bins_that_fit, counts_information
+from neuros_mechint.neuro.information.estimators.gaussian import SAMPLES_PER_VARIABLE, gaussian_information
+from neuros_mechint.neuro.information.estimators.nearest import kraskov, kraskov_second, ross
+from neuros_mechint.neuro.information.estimators.neural import BATCH, trained_bound
+from neuros_mechint.neuro.information.estimators.repeats import check_neighbors, occurrences, refuse_repeats
 from neuros_mechint.neuro.information.split_error import split_error
 from neuros_mechint.neuro.information.variables import Categories, Whole, categories, continuous, with_categories
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.neuro.information.neighbours import counts_within, distances_to_neighbour, neighbours_of
+from neuros_mechint.neuro.information.estimators.neighbours import counts_within, distances_to_neighbour, neighbours_of
 from neuros_mechint.neuro.information.variables import Whole
 
 

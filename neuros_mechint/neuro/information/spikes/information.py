@@ -13,16 +13,16 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import coverage, p_of_draws
-from neuros_mechint.neuro.information.spike_entropy import (
+from neuros_mechint.neuro.information.spikes.entropy import (
     CITATIONS,
     ESTIMATORS,
     estimate_data,
     number_possible,
     refuse_few,
 )
-from neuros_mechint.neuro.information.spike_estimators import Entropy, relevant_words
-from neuros_mechint.neuro.information.spike_results import SpikeInformation
-from neuros_mechint.neuro.information.spike_words import paired_words
+from neuros_mechint.neuro.information.spikes.estimators import Entropy, relevant_words
+from neuros_mechint.neuro.information.spikes.results import SpikeInformation
+from neuros_mechint.neuro.information.spikes.words import paired_words
 from neuros_mechint.neuro.information.variables import Whole
 
 _FEWEST_PER_STIMULUS = 3

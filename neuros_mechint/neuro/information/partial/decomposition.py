@@ -17,9 +17,9 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.core.statistics import coverage, p_of_draws
 from neuros_mechint.neuro.alignment.samples import joined
-from neuros_mechint.neuro.information.partial_minimum import least_information
-from neuros_mechint.neuro.information.partial_results import PartialInformation
-from neuros_mechint.neuro.information.partial_tables import METHODS, MOST_CELLS, PARTS, parts_of, table_information
+from neuros_mechint.neuro.information.partial.minimum import least_information
+from neuros_mechint.neuro.information.partial.results import PartialInformation
+from neuros_mechint.neuro.information.partial.tables import METHODS, MOST_CELLS, PARTS, parts_of, table_information
 from neuros_mechint.neuro.information.variables import FEWEST_SAMPLES, Whole, categories
 
 _SAMPLES_PER_CELL = 5

@@ -19,8 +19,8 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import p_of_draws
 from neuros_mechint.neuro.alignment.layer_region_data import site_names
-from neuros_mechint.neuro.information.flow_estimates import ESTIMATORS, Side, information, reduced
-from neuros_mechint.neuro.information.flow_results import InformationFlow, InformationPlane
+from neuros_mechint.neuro.information.flow.estimates import ESTIMATORS, Side, information, reduced
+from neuros_mechint.neuro.information.flow.results import InformationFlow, InformationPlane
 from neuros_mechint.neuro.information.split_error import split_error
 from neuros_mechint.neuro.information.variables import categories
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.neuro.information.binned import bins_by_rank, counts_information
-from neuros_mechint.neuro.information.conditional import bins_of_tables
-from neuros_mechint.neuro.information.gaussian import gaussian_information
-from neuros_mechint.neuro.information.nearest import kraskov, ross
-from neuros_mechint.neuro.information.repeats import occurrences
+from neuros_mechint.neuro.information.dependence.conditional import bins_of_tables
+from neuros_mechint.neuro.information.estimators.binned import bins_by_rank, counts_information
+from neuros_mechint.neuro.information.estimators.gaussian import gaussian_information
+from neuros_mechint.neuro.information.estimators.nearest import kraskov, ross
+from neuros_mechint.neuro.information.estimators.repeats import occurrences
 from neuros_mechint.neuro.information.variables import Whole
 
 ESTIMATORS = ("neighbours", "binned", "gaussian", "noise")

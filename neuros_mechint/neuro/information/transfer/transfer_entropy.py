@@ -14,12 +14,12 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.core.statistics import coverage
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories
-from neuros_mechint.neuro.information.binned import bins_by_rank
-from neuros_mechint.neuro.information.conditional import bins_of_tables, few_values
-from neuros_mechint.neuro.information.conditional_methods import CITATIONS, Question, check_method, combined
-from neuros_mechint.neuro.information.histories import circular_shifts, past, same_labels, same_times, series
-from neuros_mechint.neuro.information.results import TransferEntropy, as_variables, beside_null
-from neuros_mechint.neuro.information.stationarity import changes_over_time
+from neuros_mechint.neuro.information.dependence.conditional import bins_of_tables, few_values
+from neuros_mechint.neuro.information.dependence.methods import CITATIONS, Question, check_method, combined
+from neuros_mechint.neuro.information.dependence.results import TransferEntropy, as_variables, beside_null
+from neuros_mechint.neuro.information.estimators.binned import bins_by_rank
+from neuros_mechint.neuro.information.transfer.histories import circular_shifts, past, same_labels, same_times, series
+from neuros_mechint.neuro.information.transfer.stationarity import changes_over_time
 from neuros_mechint.neuro.information.variables import FEWEST_SAMPLES, Whole, continuous
 
 _GRANGER = {"gaussian": ("barnett2009",)}

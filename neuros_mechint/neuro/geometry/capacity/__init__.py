@@ -1,0 +1,1 @@
+"""Capacity: how many manifolds a linear readout can tell apart, and which geometry limits it."""

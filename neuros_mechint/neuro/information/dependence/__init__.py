@@ -1,0 +1,1 @@
+"""Mutual information, of two variables and given a third."""

@@ -1,0 +1,1 @@
+"""How dependence is estimated: normal distributions, nearest neighbours, bins, neural networks."""

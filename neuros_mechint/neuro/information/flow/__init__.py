@@ -1,0 +1,1 @@
+"""Information through the layers of a model and over training."""

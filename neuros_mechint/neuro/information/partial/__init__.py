@@ -1,0 +1,1 @@
+"""What two sources tell together, apart and twice."""

@@ -1,0 +1,1 @@
+"""Entropy and information of spike trains."""

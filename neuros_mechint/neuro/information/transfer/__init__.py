@@ -1,0 +1,1 @@
+"""Transfer entropy: information over time."""
