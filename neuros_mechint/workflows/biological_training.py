@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,6 +13,7 @@ import xarray as xr
 from torch import nn
 from torch.nn import functional
 
+from neuros_mechint.core.composite import CompositeResult, pack
 from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
@@ -26,7 +25,6 @@ from neuros_mechint.neuro.biophysics.dale.linear import DalesLinear
 from neuros_mechint.neuro.biophysics.dale.recurrent import EIRecurrentNetwork
 from neuros_mechint.neuro.biophysics.dale.signs import DaleModule, SignedWeights
 from neuros_mechint.neuro.biophysics.dale.training import TaskTrials, TrainedNetwork, train_biological
-from neuros_mechint.neuro.dynamics.analysis.parts import pack, unpack
 from neuros_mechint.neuro.fractals.priors.loss import FractalRegularizationLoss
 from neuros_mechint.neuro.fractals.priors.spectral import SpectralPrior
 from neuros_mechint.neuro.fractals.signals import varying
@@ -55,7 +53,7 @@ _NEAR = 0.15  # of the target slope: what the prior reaches in its own tests
 _SOLVED = 0.75  # of the variance of answers
 
 
-class BiologicalTraining(Result):
+class BiologicalTraining(CompositeResult):
     """What constraints did to a network during its training, beside the same training with one constraint less.
 
     ``data`` holds over ``network`` (all constraints, and the two controls) the values at the end: ``final_slope``,
@@ -64,24 +62,8 @@ class BiologicalTraining(Result):
     part. `parts` gives these as results of their own.
     """
 
-    @cached_property
-    def parts(self) -> Mapping[str, Result]:
-        """The results by name, in the order of the report."""
-        return MappingProxyType(unpack(self.data, self.attributes["parts"]))
-
-    @property
-    def figure_size(self) -> tuple[float, float]:
-        """Width and height in inches of the dynamics."""
-        return self.parts["dynamics"].figure_size
-
-    def report_sections(self) -> Iterator[tuple[Result, str, str]]:
-        """Yield each result with its heading and caption, for `neuros_mechint.report.Report.add`."""
-        for name, part in self.parts.items():
-            yield part, part.title, CAPTIONS[name]
-
-    def _draw(self, ax: Axes) -> None:
-        """Draw the slope during training."""
-        self.parts["dynamics"]._draw(ax)
+    drawn = "dynamics"
+    captions = CAPTIONS
 
     def _summary_lines(self) -> Iterator[str]:
         for name in self.data["network"].values:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +12,7 @@ from torch import nn
 
 from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.composite import CompositeResult, pack
 from neuros_mechint.core.errors import CapabilityError, InputError, number, whole
 from neuros_mechint.core.figures.colours import PALETTE
 from neuros_mechint.core.numbers import real_array
@@ -27,7 +26,6 @@ from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
 from neuros_mechint.neuro.circuits.latent.perturbation import changed_run, latent_perturbation_test
 from neuros_mechint.neuro.circuits.latent.selection import numbers_of_nodes, select_latent_size
 from neuros_mechint.neuro.circuits.latent.validation import compare_with_pca
-from neuros_mechint.neuro.dynamics.analysis.parts import pack, unpack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,31 +53,15 @@ _STRENGTH, _N_PROBES = 0.2, 5
 _N_TESTED, _N_CONTROLS = 48, 5
 
 
-class DecisionCircuit(Result):
+class DecisionCircuit(CompositeResult):
     """The latent circuit of a network that makes context-dependent decisions, and its tests.
 
     ``data`` holds over ``part`` what each found first, and the data of all parts, their names preceded by that of the
     part. `parts` gives these as results of their own.
     """
 
-    @cached_property
-    def parts(self) -> Mapping[str, Result]:
-        """The results by name, in the order of the report."""
-        return MappingProxyType(unpack(self.data, self.attributes["parts"]))
-
-    @property
-    def figure_size(self) -> tuple[float, float]:
-        """Width and height in inches of the circuit."""
-        return self.parts["circuit"].figure_size
-
-    def report_sections(self) -> Iterator[tuple[Result, str, str]]:
-        """Yield each result with its heading and caption, for `neuros_mechint.report.Report.add`."""
-        for name, part in self.parts.items():
-            yield part, part.title, CAPTIONS[name]
-
-    def _draw(self, ax: Axes) -> None:
-        """Draw the circuit."""
-        self.parts["circuit"]._draw(ax)
+    drawn = "circuit"
+    captions = CAPTIONS
 
     def _summary_lines(self) -> Iterator[str]:
         yield f"{self.attributes['model']}, {self.attributes['n_trials']} trials"

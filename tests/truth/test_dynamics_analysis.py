@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import neuros_mechint as nm
+from neuros_mechint.core.composite import pack, unpack
 from neuros_mechint.core.errors import InputError, OptionError, StorageError
 from neuros_mechint.core.result import load_result
 from neuros_mechint.core.surrogates import phase_randomised
 from neuros_mechint.datasets.tasks import flip_flop
-from neuros_mechint.neuro.dynamics.analysis.parts import pack, unpack
 from neuros_mechint.neuro.dynamics.analysis.plan import PLANS
 from neuros_mechint.neuro.dynamics.analysis.result import CAPTIONS, PORTRAIT
 from tests.slow import slow_case

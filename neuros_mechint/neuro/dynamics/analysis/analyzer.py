@@ -9,13 +9,13 @@ from typing import Any
 
 import xarray as xr
 
+from neuros_mechint.core.composite import pack
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.neuro.dynamics.analysis.parts import pack
 from neuros_mechint.neuro.dynamics.analysis.plan import Material, Part, material, plan_for
 from neuros_mechint.neuro.dynamics.analysis.result import PORTRAIT, DynamicsAnalysis
 

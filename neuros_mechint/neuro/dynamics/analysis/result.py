@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cached_property
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from neuros_mechint.core.composite import CompositeResult
 from neuros_mechint.core.errors import FigureError
-from neuros_mechint.core.result import Result
-from neuros_mechint.neuro.dynamics.analysis.parts import unpack
 from neuros_mechint.neuro.dynamics.analysis.portrait import PhasePortrait
 
 if TYPE_CHECKING:
@@ -39,17 +36,15 @@ CAPTIONS = {
 }
 
 
-class DynamicsAnalysis(Result):
+class DynamicsAnalysis(CompositeResult):
     """The whole analysis of a model or of recorded trajectories.
 
     ``data`` holds over ``part``: ``done``, its first ``finding`` and, where it failed, the ``reason``; and the data of
     each part that was done, their names preceded by that of the part. `parts` gives these as results of their own.
     """
 
-    @cached_property
-    def parts(self) -> Mapping[str, Result]:
-        """The results by name, in the order of the report."""
-        return MappingProxyType(unpack(self.data, self.attributes["parts"]))
+    drawn = PORTRAIT
+    captions = CAPTIONS
 
     @property
     def failures(self) -> dict[str, str]:
@@ -57,23 +52,14 @@ class DynamicsAnalysis(Result):
         rows = zip(*(self.data[name].values.tolist() for name in ("part", "done", "reason")), strict=True)
         return {part: reason for part, done, reason in rows if not done}
 
-    @property
-    def figure_size(self) -> tuple[float, float]:
-        """Width and height in inches of the phase portrait."""
-        portrait = self.parts.get(PORTRAIT)
-        return super().figure_size if portrait is None else portrait.figure_size
-
-    def report_sections(self) -> Iterator[tuple[Result, str, str]]:
-        """Yield each result with its heading and caption, for `neuros_mechint.report.Report.add`."""
-        for name, part in self.parts.items():
-            caption = part.caption if isinstance(part, PhasePortrait) else CAPTIONS[name]
-            yield part, part.title, caption
+    def _caption(self, name: str) -> str:
+        part = self.parts[name]
+        return part.caption if isinstance(part, PhasePortrait) else super()._caption(name)
 
     def _draw(self, ax: Axes) -> None:
-        """Draw the phase portrait."""
-        if PORTRAIT not in self.parts:
-            raise FigureError("there is no phase portrait", got=self.failures.get(PORTRAIT), fix="plot one of .parts")
-        self.parts[PORTRAIT]._draw(ax)
+        if PORTRAIT in self.failures:
+            raise FigureError("there is no phase portrait", got=self.failures[PORTRAIT], fix="plot one of .parts")
+        super()._draw(ax)
 
     def _summary_lines(self) -> list[str]:
         """Return what was analysed, and for each part what it found first or why it was not done."""

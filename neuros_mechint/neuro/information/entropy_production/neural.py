@@ -12,7 +12,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import torch_generator
 from neuros_mechint.neuro.information.entropy_production.stretches import Sums
-from neuros_mechint.neuro.information.estimators.neural import _applied, _layers  # pyright: ignore[reportPrivateUsage]
+from neuros_mechint.neuro.information.estimators.neural import applied, dense_layers
 
 _HIDDEN = 64
 _BATCH = 4096
@@ -25,7 +25,7 @@ class _Arrow:
     """How much likelier a step is than its reverse: a network of the middle and the change, odd in the change."""
 
     def __init__(self, n_units: int, random: torch.Generator) -> None:
-        self._network = _layers((2 * n_units, _HIDDEN, _HIDDEN, 1), random)
+        self._network = dense_layers((2 * n_units, _HIDDEN, _HIDDEN, 1), random)
         with torch.no_grad():
             self._network[-1][0].zero_()  # it begins with no arrow
         self.parameters = [tensor for layer in self._network for tensor in layer]
@@ -33,7 +33,7 @@ class _Arrow:
     def __call__(self, middle: Tensor, change: Tensor) -> Tensor:
         """Return the log ratio of each step, ``(n_steps,)``."""
         both = torch.cat([torch.cat([middle, sign * change], 1) for sign in (1, -1)])
-        forth, back = _applied(self._network, both).chunk(2)
+        forth, back = applied(self._network, both).chunk(2)
         return (forth - back)[:, 0]
 
 

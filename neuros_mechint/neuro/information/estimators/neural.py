@@ -49,16 +49,17 @@ class _Critic:
     """
 
     def __init__(self, n_x: int, n_y: int, random: torch.Generator) -> None:
-        self._networks = [_layers((n, _HIDDEN, _HIDDEN, _PRODUCTS + 1), random) for n in (n_x, n_y)]
+        self._networks = [dense_layers((n, _HIDDEN, _HIDDEN, _PRODUCTS + 1), random) for n in (n_x, n_y)]
         self.parameters = [tensor for network in self._networks for layer in network for tensor in layer]
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the scores of all pairs, ``(n_x_samples, n_y_samples)``."""
-        of_x, of_y = (_applied(network, values) for network, values in zip(self._networks, (x, y), strict=True))
+        of_x, of_y = (applied(network, values) for network, values in zip(self._networks, (x, y), strict=True))
         return of_x[:, 1:] @ of_y[:, 1:].T + of_x[:, :1] + of_y[:, 0]
 
 
-def _layers(sizes: tuple[int, ...], random: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+def dense_layers(sizes: tuple[int, ...], random: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """Return weights and biases of a network of such sizes, to be trained."""
     return [
         (
             (torch.randn(into, out, generator=random) / math.sqrt(into)).requires_grad_(),
@@ -68,7 +69,8 @@ def _layers(sizes: tuple[int, ...], random: torch.Generator) -> list[tuple[Tenso
     ]
 
 
-def _applied(network: list[tuple[Tensor, Tensor]], values: Tensor) -> Tensor:
+def applied(network: list[tuple[Tensor, Tensor]], values: Tensor) -> Tensor:
+    """Return what the network makes of values; its hidden units are rectified."""
     *hidden, (weight, bias) = network
     for inner, offset in hidden:
         values = torch.relu(values @ inner + offset)

@@ -1,13 +1,54 @@
-"""Several results in one dataset, so that what holds them is saved and loaded like any other result."""
+"""Results made of others: several in one dataset, so that the whole is saved and loaded like any other result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import xarray as xr
 
+from neuros_mechint.core.errors import FigureError
 from neuros_mechint.core.result import Result, result_from, result_metadata
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class CompositeResult(Result):
+    """A result made of others.
+
+    ``data`` is what `pack` makes of them, maybe with more; ``attributes["parts"]`` is what it says about them.
+    Subclasses name the part that stands for all in a figure, and give each a caption in a report.
+    """
+
+    drawn: ClassVar[str]
+    captions: ClassVar[Mapping[str, str]]
+
+    @cached_property
+    def parts(self) -> Mapping[str, Result]:
+        """The results by name, in the order of the report."""
+        return MappingProxyType(unpack(self.data, self.attributes["parts"]))
+
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches of the part that is drawn."""
+        part = self.parts.get(self.drawn)
+        return super().figure_size if part is None else part.figure_size
+
+    def report_sections(self) -> Iterator[tuple[Result, str, str]]:
+        """Yield each result with its title and caption, for `neuros_mechint.report.Report.add`."""
+        for name, part in self.parts.items():
+            yield part, part.title, self._caption(name)
+
+    def _caption(self, name: str) -> str:
+        return self.captions[name]
+
+    def _draw(self, ax: Axes) -> None:
+        if self.drawn not in self.parts:
+            raise FigureError(f"there is no {self.drawn.replace('_', ' ')}", fix="plot one of .parts")
+        self.parts[self.drawn]._draw(ax)
 
 
 def pack(parts: Mapping[str, Result]) -> tuple[xr.Dataset, dict[str, Any]]:
