@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE, histogram
-from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT, p_of_draws
+from neuros_mechint.neuro.information.estimate import InformationEstimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,31 +50,11 @@ def as_variables(name: str, value: float, error: float, reach: float) -> dict[st
     }
 
 
-class MutualInformation(Result):
+class MutualInformation(InformationEstimate):
     """How many nats one variable tells of another, by one estimator.
 
     ``data`` holds ``information`` with its ``error`` and the interval from ``low`` to ``high``, in nats.
     """
-
-    @property
-    def value(self) -> float:
-        """The estimate in nats; by chance it may lie below 0, where the truth cannot."""
-        return float(self.main)
-
-    @property
-    def bits(self) -> float:
-        """The estimate in bits."""
-        return self.value / float(np.log(2))
-
-    @property
-    def error(self) -> float:
-        """Its standard error in nats: sampling error only, no bias."""
-        return float(self.data["error"])
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Ends of its interval in nats."""
-        return float(self.data["low"]), float(self.data["high"])
 
     def _draw(self, ax: Axes) -> None:
         low, high = self.interval

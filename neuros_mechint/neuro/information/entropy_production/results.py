@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
-from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.neuro.information.estimate import InformationEstimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,27 +24,12 @@ NAMES = {
 BOUNDS = ("words", "tur", "neural")
 
 
-class EntropyProduction(Result):
+class EntropyProduction(InformationEstimate):
     """How fast a process produces entropy, in nats per unit of time: 0 if and only if it looks the same backwards.
 
     ``data`` holds ``production`` with its ``error`` and the interval from ``low`` to ``high``, and ``reversed``
     ``(draw,)``: estimates, with their bias, from stretches of which a random half was run backwards.
     """
-
-    @property
-    def value(self) -> float:
-        """The estimate in nats per unit of time; by chance it may lie below 0, where the truth cannot."""
-        return float(self.main)
-
-    @property
-    def error(self) -> float:
-        """Its standard error."""
-        return float(self.data["error"])
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Ends of its interval."""
-        return float(self.data["low"]), float(self.data["high"])
 
     @property
     def p(self) -> float:

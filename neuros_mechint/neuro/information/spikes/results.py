@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
-from neuros_mechint.core.result import Result
+from neuros_mechint.neuro.information.estimate import InformationEstimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,31 +19,11 @@ NAMES = {
 }
 
 
-class SpikeEntropy(Result):
+class SpikeEntropy(InformationEstimate):
     """How many nats of entropy words of spikes have, by one estimator.
 
     ``data`` holds the estimate with its ``error``, the interval from ``low`` to ``high`` and the ``plug_in`` value.
     """
-
-    @property
-    def value(self) -> float:
-        """The estimate in nats."""
-        return float(self.main)
-
-    @property
-    def bits(self) -> float:
-        """The estimate in bits."""
-        return self.value / float(np.log(2))
-
-    @property
-    def error(self) -> float:
-        """Its standard error in nats; of ``nsb`` the standard deviation of the posterior."""
-        return float(self.data["error"])
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Ends of its interval in nats."""
-        return float(self.data["low"]), float(self.data["high"])
 
     @property
     def plug_in(self) -> float:
