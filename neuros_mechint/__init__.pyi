@@ -47,6 +47,7 @@ from .causal.paths.flow import logit_lens as logit_lens
 from .causal.paths.graph import CausalGraph as CausalGraph
 from .causal.timescales.ablation import scale_ablation as scale_ablation
 from .causal.visualisation.visualizer import FeatureVisualizer as FeatureVisualizer
+from .core import errors as errors
 from .core.ablations import Mean as Mean
 from .core.ablations import Resample as Resample
 from .core.activations import Activations as Activations
