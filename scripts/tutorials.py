@@ -91,7 +91,7 @@ def main() -> int:
         before = path.read_text(encoding="utf-8")
         notebook = finished(nbformat.reads(before, as_version=4), path.name)
         if arguments.run:
-            notebook = run(notebook)
+            notebook = finished(run(notebook), path.name)
         after = nbformat.writes(notebook) + "\n"
         found += [f"{path.name}: {problem}" for problem in problems(notebook)]
         if arguments.check and after != before:
