@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuros_mechint.adapters.running import alone, count_calls, evaluating, open_kernels, standing_in
+from neuros_mechint.adapters.running import count_calls, evaluating, open_kernels, standing_in
 from neuros_mechint.adapters.softmax import visible_softmax
 from neuros_mechint.adapters.splice import spliced
 from neuros_mechint.adapters.taps import Tap
@@ -141,7 +141,7 @@ def run_hooked(
     session = _Session(module, taps, edits, capture, n_samples, dict(window or {}), gradient, dims_of)
     session.horizon, session.calls_per_pass = horizon, calls_per_pass or {}
     session.stops = stop_early and all(_is_read_once(visitor.tap) for visitor in session.visitors)
-    with alone(module), torch.set_grad_enabled(gradient), evaluating(module), open_kernels():
+    with evaluating(module), torch.set_grad_enabled(gradient), open_kernels():
         if any(visitor.edits and visitor.tap.call is None for visitor in session.visitors):
             session.count_steps(call)
         output = None

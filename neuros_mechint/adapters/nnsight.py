@@ -363,17 +363,17 @@ def _executed(module: nn.Module, inputs: Mapping[str, Any]) -> list[tuple[str, s
     events: list[tuple[str, str]] = []
     device = next(module.parameters()).device
     handles: list[torch.utils.hooks.RemovableHandle] = []
-    try:
-        for path, submodule in module.named_modules():
-            before = partial(lambda path, *_: events.append((path, "in")), path)
-            after = partial(lambda path, *_: events.append((path, "out")), path)
-            handles += [submodule.register_forward_pre_hook(before), submodule.register_forward_hook(after)]
-        with evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad():
+        try:
+            for path, submodule in module.named_modules():
+                before = partial(lambda path, *_: events.append((path, "in")), path)
+                after = partial(lambda path, *_: events.append((path, "out")), path)
+                handles += [submodule.register_forward_pre_hook(before), submodule.register_forward_hook(after)]
             # on the meta device the values of a mask cannot be asked for, and the order does not depend on it
             module(**{name: value.to(device) for name, value in inputs.items() if "mask" not in name})
-    finally:
-        for handle in handles:
-            handle.remove()
+        finally:
+            for handle in handles:
+                handle.remove()
     return events
 
 

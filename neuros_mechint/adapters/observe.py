@@ -47,15 +47,15 @@ def module_sites(module: nn.Module, call: Callable[[], Any], dims_of: DimsOf) ->
         if any(True for _ in named_tensors(output)):
             seen.append((path, submodule, tuple(pick(output, None, path)[1].shape)))
 
-    handles = [
-        submodule.register_forward_hook(partial(record, path)) for path, submodule in module.named_modules() if path
-    ]
-    try:
-        with torch.no_grad(), evaluating(module):
+    with evaluating(module), torch.no_grad():
+        handles = [
+            submodule.register_forward_hook(partial(record, path)) for path, submodule in module.named_modules() if path
+        ]
+        try:
             call()
-    finally:
-        for handle in handles:
-            handle.remove()
+        finally:
+            for handle in handles:
+                handle.remove()
     calls = Counter(path for path, _, _ in seen)
     counted: Counter[str] = Counter()
     sites: dict[str, Site] = {}

@@ -73,6 +73,11 @@ def adapt(obj: Any, tokenizer: Any = None, **options: Any) -> Any:
     OptionError
         The adapter has no such option.
 
+    Notes
+    -----
+    Threads may share an adapter, and adapters may share a model: one thread at a time runs a model, since hooks are
+    seen by all that call it. A model that is also called without its adapter, from another thread, may meet edits.
+
     Examples
     --------
     >>> import torch

@@ -19,35 +19,45 @@ from neuros_mechint.core.errors import InputError, NeurosMechintError
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 
 
-@contextmanager
-def alone(module: nn.Module) -> Generator[None]:
-    """Let one thread at a time run a model under hooks: they are seen by whoever calls it."""
-    with _LOCKS.setdefault(module, threading.RLock()):
-        yield
+def lock_of(module: nn.Module) -> threading.RLock:
+    """Return the lock that a thread holds while it runs a model, or finds out what its sites are."""
+    return _LOCKS.setdefault(module, threading.RLock())
+
+
+_KERNELS_LOCK = threading.Lock()
+_FUSED_BEFORE: list[bool] = []  # one entry per run that keeps the kernels open: PyTorch's switch is one for all threads
 
 
 @contextmanager
 def open_kernels() -> Generator[None]:
     """Keep PyTorch from fusing whole encoder layers, which would pass hooks by."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    with _KERNELS_LOCK:
+        _FUSED_BEFORE.append(_FUSED_BEFORE[0] if _FUSED_BEFORE else torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+        with _KERNELS_LOCK:
+            fused = _FUSED_BEFORE.pop()
+            if not _FUSED_BEFORE:
+                torch.backends.mha.set_fastpath_enabled(fused)
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Generator[None]:
-    """Run in eval mode, and restore every submodule's own flag: batch-norm statistics must not move."""
-    training = [submodule for submodule in module.modules() if submodule.training]
-    for submodule in training:
-        submodule.training = False
-    try:
-        yield
-    finally:
+    """Let one thread at a time run a model, in eval mode; hooks are set inside: they are seen by whoever calls it.
+
+    Every submodule gets its own flag back: batch-norm statistics must not move.
+    """
+    with lock_of(module):
+        training = [submodule for submodule in module.modules() if submodule.training]
         for submodule in training:
-            submodule.training = True
+            submodule.training = False
+        try:
+            yield
+        finally:
+            for submodule in training:
+                submodule.training = True
 
 
 def count_calls(module: nn.Module, call: Callable[[], Any], paths: Collection[str]) -> Counter[str]:

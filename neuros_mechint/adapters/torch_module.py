@@ -22,7 +22,7 @@ from neuros_mechint.adapters.observe import module_sites, open_sizes
 from neuros_mechint.adapters.replay.proof import Proofs
 from neuros_mechint.adapters.replay.record import NotReplayableError, Recorder
 from neuros_mechint.adapters.replay.replay import Replay
-from neuros_mechint.adapters.running import evaluating, explained
+from neuros_mechint.adapters.running import evaluating, explained, lock_of
 from neuros_mechint.adapters.splice import Splice, Spliced, host_patterns, splice, with_dictionaries
 from neuros_mechint.adapters.taps import Tap, any_overlap, native_tap
 from neuros_mechint.adapters.tensors import native_dims
@@ -220,7 +220,8 @@ class TorchAdapter(BaseAdapter):
         native = {name: self._native_tap(name) for name in wanted}
         # a name means the same whatever was asked before: what reads like a canonical name is tried as one first
         if not wanted or any(tap is None or _CANONICAL.fullmatch(name) for name, tap in native.items()):
-            self._prove(batch)
+            with lock_of(self.module):
+                self._prove(batch)
         sites = dict(self._named)
         withheld = dict(self._named.withheld)
         for name, tap in native.items():
@@ -404,7 +405,8 @@ class TorchAdapter(BaseAdapter):
         return Replay(self.module, again, taps, blocks, run.output, self._native_dims, batch.window), run
 
     def _block_paths(self, batch: Batch) -> list[str]:
-        self._prove(batch)
+        with lock_of(self.module):
+            self._prove(batch)
         named = {} if self._map is None else self._map.taps
         taps = [tap for name, tap in named.items() if re.fullmatch(r"blocks\.\d+\.resid_pre", name)]
         if not taps or any(tap.side != "in" for tap in taps):

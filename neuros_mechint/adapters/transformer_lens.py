@@ -161,8 +161,8 @@ class TransformerLensAdapter(TorchAdapter):
     def _infer(self, probe: Batch) -> SiteMap:
         """Keep TransformerLens's hook points that fire and whose identities hold."""
         taps, withheld = self._declared_taps()
-        with _without_hooks(self.module.hook_dict.values()):
-            with evaluating(self.module), torch.no_grad():
+        with evaluating(self.module), _without_hooks(self.module.hook_dict.values()):
+            with torch.no_grad():
                 fired = count_calls(self.module, lambda: self._call(probe), {tap.path for tap in taps.values()})
             withheld |= {name: "its hook point never runs" for name, tap in taps.items() if not fired[tap.path]}
             taps = {name: tap for name, tap in taps.items() if fired[tap.path]}

@@ -163,7 +163,7 @@ class Provenance:
         """
         try:
             return cls(**json.loads(text))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise StorageError(
                 "this text is not a provenance record",
                 expected="the JSON object that Provenance.to_json writes",

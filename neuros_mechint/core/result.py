@@ -343,7 +343,14 @@ def load_result(path: str | Path) -> Result:
     neuros_mechint.core.errors.StorageError: no such file: no_such_file.nc
       to fix:   pass the path that Result.save returned
     """
-    return result_from(*read_dataset(Path(path)))
+    data, metadata = read_dataset(Path(path))
+    if "class" not in metadata:
+        raise StorageError(
+            f"{path} is not a saved result",
+            expected="a file written by Result.save",
+            got=str(metadata.get("kind", "another file of this package")),
+        )
+    return result_from(data, metadata)
 
 
 def result_metadata(result: Result) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -361,14 +360,13 @@ def _parse_index_part(part: str, text: str) -> tuple[str, Index]:
     try:
         if ":" in value:
             bounds = [int(bound) if bound.strip() else None for bound in value.split(":")]
-            if bounds[2:] != [0]:
+            if len(bounds) <= 3 and bounds[2:] != [0]:
                 return axis, slice(*bounds)
-        parsed = ast.literal_eval(value)
-        if isinstance(parsed, (list, tuple)) and parsed and all(type(entry) is int for entry in parsed):
-            return axis, tuple(parsed)
-        if type(parsed) is int:
-            return axis, parsed
-    except (ValueError, SyntaxError, TypeError):
+        elif value[:1] + value[-1:] in ("[]", "()"):
+            return axis, tuple(int(entry) for entry in value[1:-1].removesuffix(",").split(","))
+        else:
+            return axis, int(value)
+    except ValueError:
         pass
     raise _unreadable(text, part)
 

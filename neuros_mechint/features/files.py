@@ -72,7 +72,7 @@ def _changed_files(folder: Path) -> list[str]:
     try:
         known = json.loads(record.read_text(encoding="utf-8"))
         return [name for name, checksum in known.items() if _checksum(folder / name) != checksum]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return [_CHECKSUMS]
 
 

@@ -24,7 +24,7 @@ def fit_layers(
     n_features: int | Mapping[str, int],
     store: str | PathLike[str],
     capture_batch_size: int | None = 32,
-    n_jobs: int | None = 1,
+    n_jobs: int | None = None,
     seed: SeedLike = 0,
     **settings: Any,
 ) -> dict[str, SparseAutoencoder]:

@@ -27,7 +27,7 @@ from neuros_mechint.adapters.replay.attention import (
 )
 from neuros_mechint.adapters.replay.record import BlockCall, NotReplayableError
 from neuros_mechint.adapters.replay.span import Span
-from neuros_mechint.adapters.running import alone, evaluating, open_kernels, standing_in
+from neuros_mechint.adapters.running import evaluating, open_kernels, standing_in
 from neuros_mechint.adapters.taps import Tap
 from neuros_mechint.adapters.tensors import pick, put
 from neuros_mechint.core.edits import Edit
@@ -119,7 +119,7 @@ class Replay:
     @contextmanager
     def running(self) -> Generator[None]:
         """Run the model as the engine does: alone, in eval mode, without gradients, nothing fused past the hooks."""
-        with alone(self.module), torch.no_grad(), evaluating(self.module), open_kernels(), ExitStack() as stack:
+        with evaluating(self.module), torch.no_grad(), open_kernels(), ExitStack() as stack:
             for path, kernel in self.fused.items():
                 stack.enter_context(standing_in(self.module.get_submodule(path), kernel))
             yield

@@ -140,7 +140,7 @@ class CausalGraph:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StorageError(f"cannot read {path}", got=error, fix="pass the path that to_json returned") from error
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise StorageError(f"{path} holds no causal graph", expected=f'"format": "{_FORMAT}"')

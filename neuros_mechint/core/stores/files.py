@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +12,8 @@ import torch
 import zarr
 
 from neuros_mechint.core.errors import StorageError
-from neuros_mechint.core.labels import format_bytes
 from neuros_mechint.core.stores.log import SiteLayout, StoreLog
+from neuros_mechint.core.stores.places import Folder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,22 +26,22 @@ class SiteFiles:
 
     Parameters
     ----------
-    root : pathlib.Path
-        Folder of the store.
+    root : Folder
+        Of the store.
     layout : SiteLayout
         The site.
     """
 
-    def __init__(self, root: Path, layout: SiteLayout) -> None:
+    def __init__(self, root: Folder, layout: SiteLayout) -> None:
         self.folder = root / layout.folder
         self.layout = layout
 
     @cached_property
     def _array(self) -> zarr.Array[Any]:
         try:
-            array = zarr.open_array(str(self.folder), mode="r+")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._damaged("description", self.folder / "zarr.json", str(error)) from error
+            array = zarr.open_array(self.folder.zarr, mode="r+")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._damaged("description", "zarr.json", str(error)) from error
         # zarr leaves chunks of zeros out and reads a lost chunk as zeros; here every chunk must be there.
         return array.with_config({"write_empty_chunks": True})
 
@@ -78,9 +76,9 @@ class SiteFiles:
         current = None
         if n_samples is not None and n_samples % self.layout.chunk_samples:
             current = self._tail(n_samples - n_samples % self.layout.chunk_samples)
-        for path in self.folder.glob("tail.*"):
-            if path != current:
-                path.unlink(missing_ok=True)
+        for name in self.folder.names("tail."):
+            if name != current:
+                self.folder.remove(name)
 
     def read_chunk(self, index: int, log: StoreLog) -> torch.Tensor:
         """Return the finished samples of one chunk, wherever they are."""
@@ -105,52 +103,47 @@ class SiteFiles:
         stop = min(start + self.layout.chunk_samples, log.n_samples)
         if stop - start < self.layout.chunk_samples and not log.complete:
             return self._read_tail(start, stop - start, log.tails.get(self.layout.name, 0))
-        path = self.folder / self._array.metadata.encode_chunk_key((index,) + (0,) * len(self.layout.shape))
+        name = self._array.metadata.encode_chunk_key((index,) + (0,) * len(self.layout.shape))
         which = f"chunk of samples {start} to {stop - 1}"
-        if not path.is_file():
-            raise self._damaged(which, path, "the file is missing")
+        if not self.folder.holds(name):
+            raise self._damaged(which, name, "the file is missing")
         try:
             values = np.asarray(self._array[start:stop])
         except (OSError, ValueError) as error:
-            raise self._damaged(which, path, str(error)) from error
+            raise self._damaged(which, name, str(error)) from error
         if len(values) != stop - start:
             end = f"the array ends before sample {self._array.shape[0]}"
-            raise self._damaged(which, self.folder / "zarr.json", end)
+            raise self._damaged(which, "zarr.json", end)
         return values
 
     def _write_chunk(self, start: int, values: npt.NDArray[Any]) -> None:
         self.cut(max(self._array.shape[0], start + len(values)))
         self._array[start : start + len(values)] = values
 
-    def _tail(self, start: int) -> Path:
-        return self.folder / f"tail.{start}"
+    def _tail(self, start: int) -> str:
+        return f"tail.{start}"
 
     def _extend_tail(self, start: int, held: int, values: npt.NDArray[Any], checksum: int) -> int:
         if len(values) == 0:
             return checksum
-        with self._tail(start).open("r+b" if held else "wb") as file:
-            # What lies after the held samples is left over from an interrupted batch.
-            file.truncate(held * self.layout.sample_bytes)
-            file.seek(0, 2)
-            file.write(values.data)
+        self.folder.extend(self._tail(start), held * self.layout.sample_bytes, values.tobytes())
         return zlib.crc32(values.data, checksum)
 
     def _read_tail(self, start: int, held: int, checksum: int) -> npt.NDArray[Any]:
-        path = self._tail(start)
+        name = self._tail(start)
         which = f"tail of samples {start} to {start + held - 1}"
         try:
-            with path.open("rb") as file:
-                content = bytearray(file.read(held * self.layout.sample_bytes))
+            content = bytearray(self.folder.read(name)[: held * self.layout.sample_bytes])
         except OSError as error:
-            raise self._damaged(which, path, str(error)) from error
+            raise self._damaged(which, name, str(error)) from error
         if len(content) != held * self.layout.sample_bytes or zlib.crc32(content) != checksum:
-            raise self._damaged(which, path, f"{len(content)} bytes whose checksum is not the one on record")
+            raise self._damaged(which, name, f"{len(content)} bytes whose checksum is not the one on record")
         return np.frombuffer(content, self.layout.stored_dtype).reshape(held, *self.layout.shape)
 
-    def _damaged(self, which: str, path: Path, what: str) -> StorageError:
+    def _damaged(self, which: str, name: str, what: str) -> StorageError:
         return StorageError(
             f"the {which} of site {self.layout.name!r} is damaged",
-            expected=f"the bytes that were written to {path}",
+            expected=f"the bytes that were written to {(self.folder / name).path}",
             got=what,
             fix="restore that file from a copy, or capture these activations again into a new store",
         )
@@ -165,27 +158,13 @@ class SiteFiles:
         return tensor.view(torch.bfloat16) if self.layout.dtype == torch.bfloat16 else tensor
 
 
-def remove_leftovers(path: Path, log: StoreLog) -> None:
+def remove_leftovers(folder: Folder, log: StoreLog) -> None:
     """Remove what an interrupted batch left: unfinished files, and chunks and tails that do not count."""
-    for unfinished in path.rglob("*.partial"):
-        unfinished.unlink(missing_ok=True)
+    folder.remove_drafts()
     for layout in log.layouts.values():
-        files = SiteFiles(path, layout)
+        files = SiteFiles(folder, layout)
         files.cut(log.n_samples - log.n_samples % layout.chunk_samples)
         files.drop_old_tails(log.n_samples)
-
-
-def require_space(path: Path, n_bytes: int) -> None:
-    """Raise `StorageError` unless ``n_bytes`` fit on the disk that holds ``path``."""
-    folder = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
-    free = shutil.disk_usage(folder).free
-    if n_bytes > free:
-        raise StorageError(
-            f"the activations will not fit on the disk of {path}",
-            expected=f"{format_bytes(n_bytes)} ({n_bytes} bytes) of free space",
-            got=f"{format_bytes(free)} ({free} bytes)",
-            fix="write to another disk, capture fewer sites or samples, or capture in half precision",
-        )
 
 
 def shuffled_batches(

@@ -6,8 +6,8 @@ import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.errors import InputError, StorageError
 from neuros_mechint.core.labels import check_dims, counts_observations, dtype_name
 from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.core.stores.places import Folder, Location, folder_at
 
 _VERSION = 1
 _ATTRIBUTE = "neuros_mechint"
@@ -152,8 +153,8 @@ class StoreLog:
 
     Parameters
     ----------
-    path : pathlib.Path
-        Folder of the store.
+    folder : Folder
+        Of the store.
     layouts : dict of str to SiteLayout
         The sites, in order.
     n_samples : int
@@ -170,7 +171,7 @@ class StoreLog:
         Where the activations come from.
     """
 
-    path: Path
+    folder: Folder
     layouts: dict[str, SiteLayout]
     n_samples: int = 0
     complete: bool = False
@@ -179,54 +180,61 @@ class StoreLog:
     tails: dict[str, int] = field(default_factory=dict[str, int])
     provenance: Provenance | None = None
 
+    @property
+    def path(self) -> Any:
+        """Path or URL of the store."""
+        return self.folder.path
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep other writers waiting, where the place can; the lock lies in a site, for zarr knows no such file."""
+        return (self.folder / next(iter(self.layouts.values())).folder).alone()
+
     @classmethod
     def create(
-        cls, path: Path, layouts: dict[str, SiteLayout], n_promised: int | None, provenance: Provenance | None
+        cls, path: Location, layouts: dict[str, SiteLayout], n_promised: int | None, provenance: Provenance | None
     ) -> StoreLog:
         """Make an empty store; it appears under its name only when it is whole."""
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-        log = cls(draft, layouts, n_promised=n_promised, provenance=provenance)
-        group = zarr.open_group(str(draft), mode="w-", zarr_format=3)
-        for layout in layouts.values():
-            group.create_array(
-                layout.folder,
-                shape=(0, *layout.shape),
-                chunks=(layout.chunk_samples, *layout.shape),
-                dtype=layout.stored_dtype,
-                filters=None,
-                compressors=[Crc32cCodec()],
-                dimension_names=layout.dims,
-                attributes={"site": layout.name, "dtype": dtype_name(layout.dtype)},
-            )
-        log.write()
-        if path.exists():
-            path.rmdir()
-        draft.rename(path)
-        log.path = path
+        log = cls(folder_at(path), layouts, n_promised=n_promised, provenance=provenance)
+        with log.folder.appearing() as draft:
+            for layout in layouts.values():
+                zarr.create_array(
+                    (draft / layout.folder).zarr,
+                    shape=(0, *layout.shape),
+                    chunks=(layout.chunk_samples, *layout.shape),
+                    dtype=layout.stored_dtype,
+                    filters=None,
+                    compressors=[Crc32cCodec()],
+                    dimension_names=layout.dims,
+                    attributes={"site": layout.name, "dtype": dtype_name(layout.dtype)},
+                    zarr_format=3,
+                )
+            replace(log, folder=draft).write()
         return log
 
     @staticmethod
-    def exists(path: Path) -> bool:
+    def exists(path: Location) -> bool:
         """Whether there is a zarr group at ``path``, which `read` may still find not to be a store."""
-        return (path / "zarr.json").is_file()
+        return folder_at(path).holds("zarr.json")
 
     @classmethod
-    def read(cls, path: Path) -> StoreLog:
+    def read(cls, path: Location) -> StoreLog:
         """Read the log of a store; raise `StorageError` where there is none."""
-        if not cls.exists(path):
+        folder = folder_at(path)
+        if not folder.holds("zarr.json"):
+            state = folder.state()
             raise StorageError(
                 f"there is no activation store at {path}",
                 expected="a folder that ActivationStore.create made",
-                got="nothing" if not path.exists() else "a folder without zarr.json" if path.is_dir() else "a file",
+                got=f"{state} without zarr.json" if "folder" in state else state,
             )
         try:
-            stored = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"][_ATTRIBUTE]
+            stored = json.loads(folder.read("zarr.json"))["attributes"][_ATTRIBUTE]
             version = stored.pop("version")
             if version == _VERSION:
                 layouts = {name: SiteLayout.from_json(name, one) for name, one in stored.pop("sites").items()}
                 origin = stored.pop("provenance")
-                return cls(path, layouts, provenance=origin and Provenance.from_json(origin), **stored)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+                return cls(folder, layouts, provenance=origin and Provenance.from_json(origin), **stored)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise StorageError(
                 f"{path} is not an activation store, or its zarr.json is damaged",
                 expected=f"a zarr group of format 3 with the attribute {_ATTRIBUTE!r}",
@@ -251,9 +259,7 @@ class StoreLog:
             "sites": {name: layout.to_json() for name, layout in self.layouts.items()},
         }
         group = {"zarr_format": 3, "node_type": "group", "attributes": {_ATTRIBUTE: stored}}
-        draft = self.path / "zarr.json.partial"
-        draft.write_text(json.dumps(group), encoding="utf-8")
-        draft.replace(self.path / "zarr.json")
+        self.folder.replace("zarr.json", json.dumps(group).encode())
 
     def commit(self, n_samples: int, tails: dict[str, int], complete: bool = False) -> None:
         """Make ``n_samples`` the finished ones."""
@@ -310,7 +316,7 @@ class StoreLog:
         return max(sizes)
 
 
-def check_same(path: Path, expected: Mapping[str, SiteLayout], got: Mapping[str, SiteLayout]) -> None:
+def check_same(path: Location, expected: Mapping[str, SiteLayout], got: Mapping[str, SiteLayout]) -> None:
     """Raise `StorageError` unless a store and what is to be appended have the same layout."""
     for name in {**expected, **got}:
         if expected.get(name) != got.get(name):

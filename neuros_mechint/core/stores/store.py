@@ -7,8 +7,6 @@ import math
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from os import PathLike
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,9 +25,10 @@ from neuros_mechint.core.labels import (
 )
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.stores.files import SiteFiles, remove_leftovers, require_space, shuffled_batches
+from neuros_mechint.core.stores.files import SiteFiles, remove_leftovers, shuffled_batches
 from neuros_mechint.core.stores.lazy import LazyArray
 from neuros_mechint.core.stores.log import SiteLayout, StoreLog, check_same
+from neuros_mechint.core.stores.places import Location, folder_at
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,7 +40,7 @@ _POOL_BYTES = 128 * 2**20
 
 
 class ActivationStore(LabelledTensors):
-    """Activations of any size on disk, by site, with named axes.
+    """Activations of any size, by site, with named axes: in a folder, or behind a URL such as ``s3://bucket/acts.zarr``.
 
     A store is a zarr group (format 3) with one array per site: uncompressed chunks of about 4,096
     observations, each with a CRC-32C checksum. `create` starts one, `resume` continues one after an
@@ -53,10 +52,14 @@ class ActivationStore(LabelledTensors):
     loses at most the batch it was writing. (A power cut may lose more: nothing is forced out of the
     operating system's cache.)
 
+    One writer at a time: `resume` takes a store over from another process, whose next batch is then refused. Where
+    the file system has locks, as folders of one machine do, a batch and a `resume` wait for each other; on object
+    storage two that fall together are noticed one batch later, and may have damaged the newest one.
+
     Examples
     --------
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "activations.zarr"
+    >>> path = tempfile.mkdtemp() + "/activations.zarr"
     >>> layout = {"embed": ("sample", "unit")}, {"embed": (3,)}, {"embed": torch.float32}
     >>> with ActivationStore.create(path, *layout) as store:
     ...     store.append({"embed": torch.ones(2, 3)})
@@ -65,17 +68,17 @@ class ActivationStore(LabelledTensors):
     tensor(6.)
     """
 
-    def __init__(self, path: str | PathLike[str], log: StoreLog, writable: bool) -> None:
+    def __init__(self, path: Location, log: StoreLog, writable: bool) -> None:
         super().__init__({name: one.dims for name, one in log.layouts.items() if name != _MASK}, log.provenance)
-        self.path = Path(path)
+        self.path = folder_at(path).path
         self._log = log
         self._writable = writable
-        self._files = {name: SiteFiles(self.path, layout) for name, layout in log.layouts.items()}
+        self._files = {name: SiteFiles(log.folder, layout) for name, layout in log.layouts.items()}
 
     @classmethod
     def create(
         cls,
-        path: str | PathLike[str],
+        path: Location,
         dims: Mapping[str, Sequence[str]],
         shapes: Mapping[str, Sequence[int]],
         dtypes: Mapping[str, torch.dtype],
@@ -114,9 +117,9 @@ class ActivationStore(LabelledTensors):
         StorageError
             Something is there already, or it will not fit on the disk.
         """
-        path = Path(path)
+        folder = folder_at(path)
         layouts = SiteLayout.of_all(dims, shapes, dtypes)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if folder.state() in ("a file", "a folder"):
             raise StorageError(
                 f"there is something at {path} already",
                 expected="a folder that does not exist yet",
@@ -124,11 +127,11 @@ class ActivationStore(LabelledTensors):
             )
         if expected_bytes is None:
             expected_bytes = (n_samples or 0) * sum(layout.sample_bytes for layout in layouts.values())
-        require_space(path, expected_bytes)
+        folder.require_space(expected_bytes)
         return cls(path, StoreLog.create(path, layouts, n_samples, provenance), writable=True)
 
     @classmethod
-    def open(cls, path: str | PathLike[str], partial: bool = False) -> ActivationStore:
+    def open(cls, path: Location, partial: bool = False) -> ActivationStore:
         """Open a store to read it.
 
         Parameters
@@ -143,7 +146,7 @@ class ActivationStore(LabelledTensors):
         StorageError
             Not a store, a damaged one, or one that is not complete.
         """
-        log = StoreLog.read(Path(path))
+        log = StoreLog.read(path)
         if not partial:
             log.check_complete()
         return cls(path, log, writable=False)
@@ -151,7 +154,7 @@ class ActivationStore(LabelledTensors):
     @classmethod
     def resume(
         cls,
-        path: str | PathLike[str],
+        path: Location,
         dims: Mapping[str, Sequence[str]] | None = None,
         shapes: Mapping[str, Sequence[int]] | None = None,
         dtypes: Mapping[str, torch.dtype] | None = None,
@@ -173,19 +176,20 @@ class ActivationStore(LabelledTensors):
         StorageError
             Not a store, a complete one, or one of other sites, axes, shapes, types or another model.
         """
-        log = StoreLog.read(Path(path))
+        log = StoreLog.read(path)
         log.check_resumable(provenance)
         if dims is not None and shapes is not None and dtypes is not None:
-            check_same(Path(path), log.layouts, SiteLayout.of_all(dims, shapes, dtypes))
-        remove_leftovers(Path(path), log)
-        log.writer = uuid.uuid4().hex
-        log.write()
+            check_same(path, log.layouts, SiteLayout.of_all(dims, shapes, dtypes))
+        with log.alone():
+            remove_leftovers(log.folder, log)
+            log.writer = uuid.uuid4().hex
+            log.write()
         return cls(path, log, writable=True)
 
     @classmethod
     def for_activations(
         cls,
-        path: str | PathLike[str],
+        path: Location,
         activations: Activations,
         n_samples: int | None = None,
         provenance: Provenance | None = None,
@@ -213,14 +217,14 @@ class ActivationStore(LabelledTensors):
         dtypes = {name: tensor.dtype for name, tensor in activations.items()}
         layout = {name: activations.dims(name) for name in activations}, shapes, dtypes
         provenance = provenance or activations.provenance
-        if StoreLog.exists(Path(path)):
+        if StoreLog.exists(path):
             return cls.resume(path, *layout, provenance)
         return cls.create(path, *layout, n_samples, provenance)
 
     @staticmethod
-    def samples_written(path: str | PathLike[str]) -> int:
+    def samples_written(path: Location) -> int:
         """Return how many samples a store holds; 0 where there is none yet."""
-        return StoreLog.read(Path(path)).n_samples if StoreLog.exists(Path(path)) else 0
+        return StoreLog.read(path).n_samples if StoreLog.exists(path) else 0
 
     @property
     def n_samples(self) -> int:
@@ -248,7 +252,7 @@ class ActivationStore(LabelledTensors):
         self._check_writable()
         batch = _with_mask(batch) if isinstance(batch, Activations) else batch
         n_new = self._log.check_batch(batch)
-        require_space(self.path, sum(tensor.nbytes for tensor in batch.values()))
+        self._log.folder.require_space(sum(tensor.nbytes for tensor in batch.values()))
         with self._writing():
             tails = {
                 name: files.append(self.n_samples, batch[name].detach().cpu(), self._log.tails.get(name, 0))
@@ -405,7 +409,9 @@ class ActivationStore(LabelledTensors):
     def _writing(self) -> Generator[None]:
         """Stop writing after an interruption: the disk may not hold what this object remembers."""
         try:
-            yield
+            with self._log.alone():
+                self._check_only_writer()
+                yield
         except BaseException as error:
             self._writable = False
             if not isinstance(error, OSError) or isinstance(error, StorageError):
@@ -421,6 +427,9 @@ class ActivationStore(LabelledTensors):
                 f"the store {self.path} is not open for writing",
                 fix="a store that is not complete is continued with ActivationStore.resume(path)",
             )
+        self._check_only_writer()
+
+    def _check_only_writer(self) -> None:
         if StoreLog.read(self.path).writer != self._log.writer:
             raise StorageError(
                 f"another process has resumed the store {self.path} and writes to it",

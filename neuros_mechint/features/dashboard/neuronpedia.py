@@ -220,7 +220,7 @@ def _batch(path: Path) -> dict[str, Any]:
 
     try:
         batch = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"{path} is damaged or is no JSON", got=error, fix="restore it from a copy") from error
     except OSError as error:
         if isinstance(error, StorageError):
