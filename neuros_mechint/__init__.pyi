@@ -251,6 +251,8 @@ from .neuro.information.dependence.results import TransferEntropy as TransferEnt
 from .neuro.information.energy.action import minimum_action_path as minimum_action_path
 from .neuro.information.energy.hopfield import hopfield_energy as hopfield_energy
 from .neuro.information.energy.landscape import EnergyLandscape as EnergyLandscape
+from .neuro.information.energy.path_results import ActionPath as ActionPath
+from .neuro.information.energy.path_results import EnergyPath as EnergyPath
 from .neuro.information.energy.paths import minimum_energy_path as minimum_energy_path
 from .neuro.information.energy.results import DensityLandscape as DensityLandscape
 from .neuro.information.energy.results import IsingLandscape as IsingLandscape
@@ -278,7 +280,13 @@ from .training.phases import detect_phases as detect_phases
 from .training.record import TrainingRecord as TrainingRecord
 from .training.sharpness import sharpness as sharpness
 from .training.tracker import MetaDynamicsTracker as MetaDynamicsTracker
+from .workflows.align import align as align
 from .workflows.biological_training import biological_training as biological_training
+from .workflows.dynamics import analyze_dynamics as analyze_dynamics
 from .workflows.induction import induction_check as induction_check
 from .workflows.latent_circuit import decision_circuit as decision_circuit
+from .workflows.prompts import PromptPairs as PromptPairs
 from .workflows.quickstart import quickstart as quickstart
+from .workflows.reproduce import Reproduction as Reproduction
+from .workflows.reproduce import reproduce as reproduce
+from .workflows.understand import understand as understand

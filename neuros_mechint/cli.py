@@ -1,13 +1,28 @@
-"""The command line: ``neuros-mechint quickstart``, ``info``, ``sites``, ``check-adapter`` and ``report``."""
+"""The command line: the workflows, and ``info``, ``sites``, ``check-adapter`` and ``report``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neuros_mechint.core.errors import InputError, NeurosMechintError
+
+if TYPE_CHECKING:
+    from neuros_mechint.workflows.run import WorkflowOutcome
+
+_MODEL = (
+    "The name of a model that ships with the package (see info); the folder of a HuggingFace model; or "
+    "file.py:function, a function of your own Python file that returns a model and takes no arguments. The file is run."
+)
+Model = Annotated[str, typer.Argument(help=_MODEL)]
+Seed = Annotated[int, typer.Option(help="Of all random numbers: the same seed gives the same results.")]
+Show = Annotated[bool, typer.Option(help="Open the report in a browser.")]
+_FOLDER = (
+    "The folder to write: report.html, manifest.json and the results. A run that was cut off goes on where it stopped, "
+    "if it is started again with the same folder."
+)
 
 app = typer.Typer(
     help="Look inside artificial and biological neural networks with the same few verbs.",
@@ -20,11 +35,11 @@ app = typer.Typer(
 @app.command()
 def quickstart(
     output: Annotated[Path, typer.Option(help="The page to write.")] = Path("neuros-mechint-quickstart.html"),
-    seed: Annotated[int, typer.Option(help="Draws the prompts and trials.")] = 0,
-    show: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    seed: Seed = 0,
+    show: Show = True,
 ) -> None:
     """Find the circuit of a trained transformer and the memory of a trained RNN, and show how in one page."""
-    typer.echo("Loading the libraries (a few seconds the first time) ...")
+    _say_loading()
     from neuros_mechint.workflows.quickstart import quickstart as run
 
     found = run(output, seed=seed)
@@ -39,6 +54,143 @@ def quickstart(
     typer.echo(f"report: {found.path.resolve()}")
     if show:
         found.report.open()
+
+
+@app.command()
+def understand(
+    model: Model,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            help='A JSON file {"clean": [...], "corrupted": [...], "correct": [...], "wrong": [...]} of texts or token '
+            "ids, or file.py:function that returns (clean, corrupted, metric); without it, sequences that repeat."
+        ),
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="A .npy file of token ids (sequences, positions) to train the autoencoder on.")
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Where the sparse autoencoder is trained; see the command sites.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help=_FOLDER)] = Path("neuros-mechint-understand"),
+    seed: Seed = 0,
+    show: Show = True,
+) -> None:
+    """Find out how a transformer does what it does: patching, a sparse autoencoder and a circuit, in one report.
+
+    MODEL takes tokens, such as induction, which ships with the package.
+    """
+    _say_loading()
+    from neuros_mechint.workflows.understand import understand as run
+
+    _tell_outcome(run(model, prompts, site=site, corpus=corpus, seed=seed, folder=output), show)
+
+
+@app.command()
+def align(
+    model: Model,
+    recording: Annotated[
+        str,
+        typer.Argument(
+            help="Responses to stimuli: a .nc file that xarray wrote, a .npy file (stimuli, units), an NWB file; or "
+            "92images, what ships for this name."
+        ),
+    ],
+    stimuli: Annotated[
+        str | None,
+        typer.Option(help="What was shown, as the model takes it: a .npy or .nc file, or a folder of pictures."),
+    ] = None,
+    sites: Annotated[
+        list[str] | None, typer.Option(help="Layers to compare; * matches anything. May be given several times.")
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="Brain region, of a recording of several.")] = None,
+    encoding: Annotated[bool, typer.Option(help="Also predict the responses from each layer.")] = False,
+    output: Annotated[Path, typer.Option(help=_FOLDER)] = Path("neuros-mechint-align"),
+    seed: Seed = 0,
+    show: Show = True,
+) -> None:
+    """Compare the layers of a model with a brain recording of the same stimuli, in one report."""
+    _say_loading()
+    from neuros_mechint.workflows.align import align as run
+
+    found = run(
+        model, recording, stimuli, sites=sites or None, region=region, encoding=encoding, seed=seed, folder=output
+    )
+    _tell_outcome(found, show)
+
+
+@app.command()
+def dynamics(
+    model: Model,
+    inputs: Annotated[
+        Path | None, typer.Option(help="A .npy file (trials, times, inputs) that the model is run on.")
+    ] = None,
+    trajectories: Annotated[
+        Path | None, typer.Option(help="A .npy file (trials, times, states) to analyze instead of a run.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help=_FOLDER)] = Path("neuros-mechint-dynamics"),
+    seed: Seed = 0,
+    show: Show = True,
+) -> None:
+    """Analyze a recurrent network: its fixed points, latent circuit and energy landscape, in one report.
+
+    MODEL has one recurrent layer, such as flip_flop_rnn, which ships with the package.
+    """
+    _say_loading()
+    from neuros_mechint.workflows.dynamics import analyze_dynamics
+
+    _tell_outcome(analyze_dynamics(model, inputs, trajectories, seed=seed, folder=output), show)
+
+
+@app.command("train-bio")
+def train_bio(
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="flip_flop; or file.py:function, a function of your own Python file: draw(random) -> trials with "
+            "inputs, targets and mask. The file is run."
+        ),
+    ] = "flip_flop",
+    network: Annotated[
+        str | None, typer.Option(help="file.py:function that returns an nm.EIRecurrentNetwork; one of 32 units else.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of training.")] = 300,
+    output: Annotated[Path, typer.Option(help=_FOLDER)] = Path("neuros-mechint-train-bio"),
+    seed: Seed = 0,
+    show: Show = True,
+) -> None:
+    """Train a network with Dale's law and a prior on its spectrum, and controls without either, in one report."""
+    _say_loading()
+    from neuros_mechint.workflows.biological_training import biological_training
+
+    _tell_outcome(biological_training(network, task, n_steps=steps, seed=seed, folder=output).outcome, show)
+
+
+@app.command()
+def reproduce(
+    manifest: Annotated[Path, typer.Argument(help="manifest.json of a run, or its folder.")],
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            help="NAME=VALUE: an input to take instead of the one that the manifest tells of, such as "
+            "model=file.py:function or inputs=file.npy. May be given several times.",
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Keep the repetition in this folder.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Largest difference, relative to the largest value, that counts as close.")
+    ] = 1e-6,
+) -> None:
+    """Repeat a run from its manifest and compare all numbers: exit status 0 if they are the same, 1 if they are not."""
+    _say_loading()
+    from neuros_mechint.workflows.reproduce import reproduce as repeat
+
+    inputs: dict[str, Any] = dict(_named(one) for one in given or [])
+    found = repeat(manifest, folder=output, tolerance=tolerance, **inputs)
+    typer.echo(found.summary())
+    if not found.reproduced:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -62,21 +214,24 @@ def info() -> None:
 
 @app.command()
 def sites(
-    model: Annotated[str, typer.Argument(help="An embedded model's name, or the folder of a HuggingFace model.")],
+    model: Model,
     pattern: Annotated[str | None, typer.Option(help="Names to list; * matches anything.")] = None,
 ) -> None:
     """List the sites of a model: their names, axes, native paths, and the identity that proves each."""
-    typer.echo(repr(_open(model).sites(pattern)))
+    from neuros_mechint.workflows.sources import open_model
+
+    typer.echo(repr(open_model(model).value.sites(pattern)))
 
 
 @app.command("check-adapter")
 def check_adapter_command(
-    model: Annotated[str, typer.Argument(help="An embedded model's name, or the folder of a HuggingFace model.")],
+    model: Model,
 ) -> None:
     """Run the conformance kit on a model's adapter."""
     from neuros_mechint.adapters.conformance import check_adapter
+    from neuros_mechint.workflows.sources import open_model
 
-    adapter = _open(model)
+    adapter = open_model(model).value
     report = check_adapter(adapter, _example_inputs(adapter))
     typer.echo(repr(report))
     if not report.passed:
@@ -85,39 +240,55 @@ def check_adapter_command(
 
 @app.command()
 def report(
-    results: Annotated[list[Path], typer.Argument(help="Files written by Result.save.")],
-    output: Annotated[Path, typer.Option(help="The page to write.")] = Path("neuros-mechint-report.html"),
-    title: Annotated[str, typer.Option(help="Its title.")] = "Results",
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files written by Result.save, folders of them or of workflows, or reports saved as .json."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="The file to write: .html, .md or .json.")] = Path(
+        "neuros-mechint-report.html"
+    ),
+    title: Annotated[str | None, typer.Option(help="Its title.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show the same results of several runs, one a path, side by side.")
+    ] = False,
 ) -> None:
-    """Put saved results into one self-contained page."""
-    from neuros_mechint.core.result import load_result
+    """Put saved results into one self-contained page, or those of several runs side by side."""
     from neuros_mechint.report.report import Report
+    from neuros_mechint.report.saved import read_run, unused_name
 
-    page = Report(title)
-    for path in results:
-        page.add(load_result(path))
+    if compare:
+        runs: dict[str, Path] = {}
+        for path in results:
+            runs[unused_name(path.stem, runs)] = path
+        page = Report.compare(runs, title or "Comparison of runs")
+    else:
+        page = Report(title or "Results")
+        for path in results:
+            for result in read_run(path).values():
+                page.add(result)
     typer.echo(f"report: {page.save(output).resolve()}")
 
 
-def _open(name: str) -> Any:
-    """Return the adapter of an embedded model, or of a HuggingFace model in a local folder."""
-    from neuros_mechint.adapters.registry import adapt
-    from neuros_mechint.datasets.embedded import embedded_models, load_model
+def _say_loading() -> None:
+    typer.echo("Loading the libraries (a few seconds the first time) ...")
 
-    if name in embedded_models():
-        return adapt(load_model(name))
-    if (Path(name) / "config.json").is_file():
-        import transformers
 
-        config = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
-        architecture = getattr(transformers, (config.architectures or ["AutoModel"])[0])
-        return adapt(architecture.from_pretrained(name, local_files_only=True))
-    raise InputError(
-        f"no model {name!r}",
-        expected="one of "
-        + ", ".join(embedded_models())
-        + ", or the folder of a HuggingFace model with its config.json",
-    )
+def _tell_outcome(outcome: WorkflowOutcome, show: bool) -> None:
+    """Say what a workflow found, and where it is."""
+    typer.echo(outcome.summary())
+    typer.echo(f"\nreport: {outcome.path.resolve()}")
+    typer.echo(f"to repeat and compare: neuros-mechint reproduce {outcome.folder}")
+    if show:
+        outcome.report.open()
+
+
+def _named(given: str) -> tuple[str, str]:
+    name, equals, value = given.partition("=")
+    if not equals or name in ("manifest", "folder", "tolerance", "progress"):
+        raise InputError(f"--input {given} names no input", expected="NAME=VALUE, such as model=file.py:function")
+    return name, value
 
 
 def _example_inputs(adapter: Any) -> Any:

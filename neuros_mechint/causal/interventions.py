@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from neuros_mechint.causal.metrics import PositionMetric, check_one_per_sample, 
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import CapabilityError, InputError, NeurosMechintError, check_option
-from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.parallel import parallel_map
 
 ENGINES = ("auto", "loop", "batched", "suffix")
 
@@ -85,6 +86,7 @@ def measure(
     *,
     engine: str = "auto",
     batch_size: int | None = None,
+    n_jobs: int | None = None,
     description: str = "intervene",
 ) -> Measurements:
     """Return the metric under each of many interventions on the same inputs.
@@ -105,6 +107,9 @@ def measure(
         found out, and the next slower engine used.
     batch_size : int, optional
         Samples per call of the model.
+    n_jobs : int or None
+        Batches of samples measured at the same time, so give ``batch_size`` too; with the engine ``loop``,
+        interventions. See `neuros_mechint.core.parallel.parallel_map`.
     description : str
         Shown before the progress bar.
 
@@ -130,10 +135,10 @@ def measure(
     notes: list[str] = []
     if engine != "loop" and (len(interventions) > 1 or engine != "auto"):
         try:
-            return _measure_in_parts(model, inputs, interventions, metric, engine, batch_size, description, notes)
+            return _measure_in_parts(model, inputs, interventions, metric, engine, batch_size, n_jobs, description)
         except UnstackableError as error:
             notes.append(f"not batched: {error.problem}")
-    return _measure_in_loop(model, inputs, interventions, metric, batch_size, description, tuple(notes))
+    return _measure_in_loop(model, inputs, interventions, metric, batch_size, n_jobs, description, tuple(notes))
 
 
 def _measure_in_loop(
@@ -142,18 +147,23 @@ def _measure_in_loop(
     interventions: Sequence[Sequence[Edit]],
     metric: Metric,
     batch_size: int | None,
+    n_jobs: int | None,
     description: str,
     notes: tuple[str, ...],
 ) -> Measurements:
     baseline = metric_values(metric, model.run(inputs, batch_size=batch_size).output)
     if isinstance(model, BaseAdapter):
         check_one_per_sample(baseline, model.prepared(inputs, ())[0].n_samples)
-    values = [
-        metric_values(metric, model.run(inputs, edits=list(edits), batch_size=batch_size).output)
-        for edits in progress_bar(interventions, description=description)
-    ]
+    alone = partial(_measure_alone, model, inputs, metric, batch_size)
+    values = parallel_map(alone, interventions, n_jobs, progress=True, description=description)
     stacked = torch.stack(values) if values else baseline.new_zeros(0, baseline.numel())
     return Measurements(stacked, baseline, "loop", notes)
+
+
+def _measure_alone(
+    model: Adapter, inputs: Any, metric: Metric, batch_size: int | None, edits: Sequence[Edit]
+) -> torch.Tensor:
+    return metric_values(metric, model.run(inputs, edits=list(edits), batch_size=batch_size).output)
 
 
 def _measure_in_parts(
@@ -163,8 +173,8 @@ def _measure_in_parts(
     metric: Metric,
     engine: str,
     batch_size: int | None,
+    n_jobs: int | None,
     description: str,
-    notes: list[str],
 ) -> Measurements:
     """Measure some samples at a time, every intervention on them."""
     if not isinstance(model, BaseAdapter):
@@ -172,11 +182,13 @@ def _measure_in_parts(
     batch, resolved = model.prepared(inputs, interventions)
     _check_names(model, resolved)
     parts = list(_parts(batch, metric, batch_size))
-    measured = [_measure_part(model, part, resolved, one, engine, description, notes) for part, one in parts]
-    values, baselines, engines = zip(*measured, strict=True)
+    of_part = partial(_measure_part, model, resolved, engine, description)
+    measured = parallel_map(of_part, parts, n_jobs, progress=len(parts) > 1, description=description)
+    values, baselines, engines, reasons = zip(*measured, strict=True)
     for (part, _), baseline in zip(parts, baselines, strict=True):
         check_one_per_sample(baseline, part.n_samples)
-    return Measurements(torch.cat(values, 1), torch.cat(baselines), engines[0], tuple(dict.fromkeys(notes)))
+    notes = tuple(dict.fromkeys(reason for part in reasons for reason in part))
+    return Measurements(torch.cat(values, 1), torch.cat(baselines), engines[0], notes)
 
 
 def _check_names(model: BaseAdapter, interventions: Sequence[Sequence[Edit]]) -> None:
@@ -200,16 +212,18 @@ def _parts(batch: Batch, metric: Metric, batch_size: int | None) -> Iterator[tup
 
 def _measure_part(
     model: BaseAdapter,
-    batch: Batch,
     interventions: Sequence[Sequence[Edit]],
-    metric: Metric,
     engine: str,
     description: str,
-    notes: list[str],
-) -> tuple[torch.Tensor, torch.Tensor, str]:
+    part: tuple[Batch, Metric],
+) -> tuple[torch.Tensor, torch.Tensor, str, list[str]]:
+    """Return the metric and its baseline on some samples, how they were computed, and why not faster."""
+    batch, metric = part
+    notes: list[str] = []
     if engine != "batched":
         try:
-            return _measure_suffix(model, batch, interventions, metric, description, notes)
+            values, baseline = _measure_suffix(model, batch, interventions, metric, description, notes)
+            return values, baseline, "suffix", notes
         except NotReplayableError as error:
             notes.append(f"run from the start: {error.problem}")
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
@@ -221,7 +235,7 @@ def _measure_part(
     baseline = reading.of_output(model.run_copies(batch, [[]]), copies=1)[0]
     copies = copies_per_call(batch)
     values = measure_batched(model, batch, interventions, reading, baseline, copies, description)
-    return values, baseline, "batched"
+    return values, baseline, "batched", notes
 
 
 def _measure_suffix(
@@ -231,7 +245,7 @@ def _measure_suffix(
     metric: Metric,
     description: str,
     notes: list[str],
-) -> tuple[torch.Tensor, torch.Tensor, str]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     suffix = _suffix_engine(model, batch, interventions, metric)
     values, elsewhere = measure_by_suffix(interventions, suffix, description)
     notes += [suffix.plan.shortcuts.reason] if suffix.plan.shortcuts.reason else []
@@ -241,7 +255,7 @@ def _measure_suffix(
         values[elsewhere] = measure_batched(
             model, batch, chosen, suffix.reading, suffix.baseline, copies_per_call(batch), description
         )
-    return values, suffix.baseline, "suffix"
+    return values, suffix.baseline
 
 
 def _suffix_engine(

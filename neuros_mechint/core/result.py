@@ -243,7 +243,7 @@ class Result:
         return ()
 
     def report_blocks(self) -> Iterable[tuple[str, Sequence[Any]]]:
-        """Return how a report shows the result instead of its figure, see `neuros_mechint.report.blocks`.
+        """Return how a report shows the result instead of its figure, see `neuros_mechint.report.bodies.Blocks`.
 
         By default nothing, and the figure is shown.
         """

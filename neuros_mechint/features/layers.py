@@ -92,7 +92,7 @@ def fit_layers(
 
 
 def _fit_one(
-    path: Path, widths: Mapping[str, int], seeds: Mapping[str, int], settings: Mapping[str, Any], site: str
+    path: Path | str, widths: Mapping[str, int], seeds: Mapping[str, int], settings: Mapping[str, Any], site: str
 ) -> SparseAutoencoder:
     store = ActivationStore.open(path)  # each worker opens it: what it holds does not travel
     return _autoencoder(widths[site], settings, seed=seeds[site]).fit(store, site)

@@ -29,7 +29,7 @@ from neuros_mechint.features.files import read_folder, write_folder
 from neuros_mechint.features.observations import as_tensor, observations, only_site
 from neuros_mechint.features.training import make_trainer, settle_threshold, train
 
-TRAINING_SETTINGS = ("epochs", "batch_size", "learning_rate", "validation", "patience", "seed", "progress")
+TRAINING_SETTINGS = ("epochs", "batch_size", "learning_rate", "validation", "patience", "seed", "device", "progress")
 _SAMPLE = 2048
 """Observations, drawn at random, by which activations are centred and scaled, and thresholds set."""
 
@@ -66,6 +66,9 @@ class SparseAutoencoder:
         None never stops early, and keeps the last.
     seed : int
         Of the weights and of the order of observations.
+    device : str or torch.device, optional
+        Where to train, and where the fitted autoencoder is; by default where the activations are. Those of a store
+        are read to the CPU, a batch at a time, and go on to the device.
     progress : bool
 
     Attributes
@@ -114,6 +117,7 @@ class SparseAutoencoder:
         validation: float = 0.1,
         patience: int | None = None,
         seed: int = 0,
+        device: str | torch.device | None = None,
         progress: bool = True,
     ) -> None:
         self.n_features, self.architecture = whole("n_features", n_features), architecture
@@ -125,7 +129,7 @@ class SparseAutoencoder:
         self.learning_rate = float(number("learning_rate", learning_rate, 0, 1e30))
         self.validation = float(number("validation", validation, 0, 0.9))
         self.patience = None if patience is None else whole("patience", patience)
-        self.seed, self.progress = seed, progress
+        self.seed, self.device, self.progress = seed, device, progress
 
     def __repr__(self) -> str:
         chosen = {name: value for name in ("k", "sparsity", "widths") if (value := getattr(self, name)) is not None}
@@ -172,24 +176,25 @@ class SparseAutoencoder:
         }  # fmt: skip
         sample = next(data.batches(min(_SAMPLE, data.n_rows), order_seed))
         centre, scale = centre_and_scale(sample)
+        device = data.held_out.device if self.device is None else torch.device(self.device)
         with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
             torch.set_rng_state(torch_generator(weights_seed).get_state())
-            sae = training_sae(self.architecture, data.held_out.shape[1], self.n_features, arguments)
+            sae = training_sae(self.architecture, data.held_out.shape[1], self.n_features, arguments).to(device)
             batches = (batch - centre for batch in data.batches(batch_size, order_seed))
             trainer = make_trainer(sae, batches, n_steps, batch_size, self.learning_rate)
             trainer.activation_scaler.scaling_factor = scale
             history = train(
-                trainer, data.held_out - centre, patience=self.patience, settings=settings, progress=self.progress,
-                checkpoint=None if checkpoint is None else Path(checkpoint),
+                trainer, (data.held_out - centre).to(device), patience=self.patience, settings=settings,
+                progress=self.progress, checkpoint=None if checkpoint is None else Path(checkpoint),
             )  # fmt: skip
-            self.dead_ = trainer.dead_neurons.numpy()
+            self.dead_ = trainer.dead_neurons.cpu().numpy()
             if self.architecture in SAVED_AS_JUMPRELU:
-                settle_threshold(sae, (sample - centre) * scale)
+                settle_threshold(sae, ((sample - centre) * scale).to(device))
             sae.fold_activation_norm_scaling_factor(scale)
-            sae.b_dec.data += centre
+            sae.b_dec.data += centre.to(device)
         check_converged(sae)
         self._describe(sae, activations, site, fingerprint_array(data.first))
-        self._adopt(_for_inference(sae))
+        self._adopt(_for_inference(sae).to(device))
         self.history_ = _history(history)
         return self
 
@@ -217,7 +222,7 @@ class SparseAutoencoder:
         if rows.ndim < 1 or rows.shape[-1] != width or rows.is_complex():
             expected = f"real numbers of shape (..., {width})"
             raise InputError("the width does not fit", expected=expected, got=f"{tuple(rows.shape)}, {rows.dtype}")
-        return rows.to(self.decoder.dtype)
+        return rows.to(self.decoder)
 
     def encode(self, x: Any) -> torch.Tensor:
         """Return the features ``(..., n_features)`` of activations ``(..., n_inputs)``, each row on its own."""

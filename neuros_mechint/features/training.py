@@ -35,6 +35,7 @@ def make_trainer(sae: Any, batches: Iterator[torch.Tensor], n_steps: int, batch_
         lr_decay_steps=n_steps // 5,
         dead_feature_window=max(1, min(1000, n_steps // 10)),
         feature_sampling_window=n_steps + 1,
+        device=str(sae.W_dec.device),
     )
     return SAETrainer(config, sae, batches)
 
@@ -187,7 +188,7 @@ def restore(
         history = [(int(step), float(a), float(b)) for step, a, b in saved["history"]]
         found_settings = saved["settings"]
         if found_settings == settings:
-            weights = torch.load(newest / "weights.pt", weights_only=True)
+            weights = torch.load(newest / "weights.pt", map_location="cpu", weights_only=True)
             best = weights["best"]
             trainer.sae.load_state_dict(weights["now"])
             trainer.load_trainer_state(newest)

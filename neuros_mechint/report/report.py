@@ -1,99 +1,32 @@
-"""Report: one self-contained HTML page out of results, figures, tables and words."""
+"""Report: results, figures, tables and words, and the files that tell them."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import tempfile
 import webbrowser
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from neuros_mechint.core.citations import bibliography, cite
-from neuros_mechint.core.errors import CapabilityError, FigureError, InputError
-from neuros_mechint.core.formatting import format_value
+from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.optional import soft_import
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.result_files import write_atomically
-from neuros_mechint.report.blocks import blocks_markup
-from neuros_mechint.report.figures import draw_result, figure_markup, interactive_markup
-from neuros_mechint.report.tables import table_markup
-from neuros_mechint.report.text import render_inline, render_text
+from neuros_mechint.report import documents
+from neuros_mechint.report.bodies import Body, Chart, Files, Grid, Picture, Words
+from neuros_mechint.report.comparison import how_many_differ, number_table, origin_table, runs_of
+from neuros_mechint.report.drawing import body_of, side_by_side
+from neuros_mechint.report.figures import figure_drawing
+from neuros_mechint.report.sections import Document, Section, document
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_TEMPLATES = Path(__file__).with_name("templates")
-
-
-@dataclass(frozen=True)
-class Section:
-    """One part of a report, already drawn.
-
-    Parameters
-    ----------
-    title : str
-        Empty for a continuation of the section before.
-    anchor : str
-        Its id in the page.
-    body : markupsafe.Markup
-        Figure, table or text as HTML.
-    caption : str
-        Below the body.
-    kind : {"text", "figure", "table"}
-        What the body is.
-    number : int or None
-        Number of the figure or table.
-    result : Result or None
-        The result this section shows.
-    """
-
-    title: str
-    anchor: str
-    body: Markup
-    caption: str = ""
-    kind: str = "text"
-    number: int | None = None
-    result: Result | None = None
-
-    @property
-    def findings(self) -> list[tuple[str, str]]:
-        """The lines of the result's summary as (name, value); the name is empty where a line has none."""
-        if self.result is None:
-            return []
-        lines = "\n".join(self.result.findings).splitlines()
-        parts = [line.partition(": ") for line in lines if line.strip()]
-        return [(name, value) if colon else ("", name) for name, colon, value in parts]
-
-    @property
-    def table(self) -> Markup:
-        """The data of the result as an HTML table."""
-        return table_markup(self.result.to_dataframe()) if self.result is not None else Markup("")
-
-    @property
-    def origin(self) -> list[tuple[str, str]]:
-        """The provenance of the result as (name, value)."""
-        if self.result is None:
-            return []
-        record = self.result.provenance
-        rows = [
-            ("recorded", record.timestamp),
-            ("seed", "none" if record.seed is None else str(record.seed)),
-            ("model fingerprint", record.model or "none"),
-            *((f"argument {name}", _argument_text(value)) for name, value in record.arguments.items()),
-            ("packages", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
-            ("platform", f"Python {record.python}, {record.platform}"),
-        ]
-        return [(name, value) for name, value in rows if value]
 
 
 class Report:
@@ -105,7 +38,8 @@ class Report:
     subtitle : str
         One or two sentences under the title.
     interactive : bool
-        Draw results with plotly where they can be (needs the ``viz`` extra; the page grows by 5 MB).
+        Draw results with plotly where they can be (needs the ``viz`` extra; the page grows by 5 MB). Values of heat
+        maps can be read, and heads of attention chosen, without it.
 
     Raises
     ------
@@ -119,8 +53,9 @@ class Report:
     >>> report = Report("How it copies", "Patching, one position at a time")
     >>> report.add_text("The *second* position matters.").add(effect)
     <Report 'How it copies': 2 sections>
-    >>> report.save(Path(tempfile.mkdtemp()) / "report.html").name
-    'report.html'
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> [report.save(folder / name).name for name in ("page.html", "page.md", "page.json")]
+    ['page.html', 'page.md', 'page.json']
     """
 
     def __init__(self, title: str, subtitle: str = "", *, interactive: bool = False) -> None:
@@ -130,8 +65,55 @@ class Report:
         self.subtitle = subtitle
         self.interactive = interactive
         self._sections: list[Section] = []
-        self._has_plotly = False
         self._path: Path | None = None
+
+    @classmethod
+    def compare(cls, runs: Mapping[str, Any], title: str = "Comparison of runs", subtitle: str = "") -> Report:
+        """Return a report in which the same results of several runs stand beside each other.
+
+        For each result: the figures of all runs, on the same scales; their key numbers and differences from the first
+        run; and what differs in how they were made. What only some of the runs have is said.
+
+        Parameters
+        ----------
+        runs : mapping of str to results
+            By name of the run: results by name, a list of results, what a workflow returned, or the path of a folder of
+            saved results, of a saved result, or of a report saved as ``.json``.
+        title, subtitle : str
+
+        Returns
+        -------
+        Report
+
+        Raises
+        ------
+        InputError
+            If there are fewer than two runs, or one of them is not made of results.
+        StorageError
+            If a file is missing or damaged.
+
+        Examples
+        --------
+        >>> import xarray as xr
+        >>> first, second = (Result(xr.Dataset({"effect": value}), "Effect") for value in (0.5, 0.75))
+        >>> report = Report.compare({"seed 0": [first], "seed 1": [second]})
+        >>> [section.title for section in report.sections if section.title]
+        ['What is compared', 'Effect']
+        """
+        told = runs_of(runs)
+        report = cls(title, subtitle)
+        report.add_table(told.overview(), "What is compared", "Which run has which results.")
+        for heading, results in told.shared():
+            body, problem = side_by_side(results, report._next_anchor())
+            report._append(heading, body, results=results, problem=problem)
+            numbers = number_table(results)
+            report.add_table(numbers, caption=f"{heading}: key numbers of each run; {how_many_differ(numbers)}.")
+            origins = origin_table(results)
+            if origins is None:
+                report.add_text("Made with the same seed, arguments and versions.")
+            else:
+                report.add_table(origins, caption=f"{heading}: what differs in how the runs were made.")
+        return report
 
     @property
     def sections(self) -> tuple[Section, ...]:
@@ -141,8 +123,9 @@ class Report:
     def add(self, result: Result, title: str | None = None, caption: str | None = None) -> Report:
         """Add a result: its figure, findings, warnings, data, sources and provenance.
 
-        A result that gives ``report_blocks`` is shown as these, see `neuros_mechint.report.blocks`. One that gives
-        ``report_sections`` is made of others: it is told in words, and each of them has a section of its own after it.
+        A result that gives ``report_blocks`` is shown as these. One that gives ``report_sections`` is made of others:
+        it is told in words, and each of them has a section of its own after it. A figure that the class of the result
+        fails to draw is a warning of the page.
 
         Parameters
         ----------
@@ -171,17 +154,12 @@ class Report:
             )
         sections = list(result.report_sections())
         if sections:
-            self._append(title or result.title, render_text(caption or ""), "", "text", result)
+            self._append(title or result.title, Words(caption or ""), results={"": result})
             for part, heading, words in sections:
                 self.add(part, heading, words)
             return self
-        description = " ".join(". ".join(line.rstrip(".") for line in result.summary().splitlines()).split())
-        try:
-            body, kind = self._draw(result, description), "figure"
-        except FigureError as error:
-            # A result of many dimensions is still worth its findings and its table.
-            body, kind = render_text(f"No figure: {error.problem}."), "text"
-        return self._append(title or result.title, body, caption or "", kind, result)
+        body, problem = body_of(result, self._next_anchor(), interactive=self.interactive)
+        return self._append(title or result.title, body, caption or "", {"": result}, problem)
 
     def add_figure(self, figure: Any, title: str = "", caption: str = "", *, description: str | None = None) -> Report:
         """Add a matplotlib figure, or a plotly figure, which makes the page interactive.
@@ -202,12 +180,11 @@ class Report:
         InputError
             If ``figure`` is neither.
         """
-        identifier = self._next_anchor()
         if isinstance(figure, Figure):
             text = description or caption or title or "figure"
-            body = figure_markup(figure, identifier, text, in_page_colours=False)
+            body = Picture([(figure_drawing(figure, self._next_anchor()), None)], text, in_page_colours=False)
         elif hasattr(figure, "to_plotly_json"):
-            body = self._interactive(figure, identifier)
+            body = Chart(figure)
         else:
             raise InputError(
                 "this is not a figure",
@@ -215,7 +192,7 @@ class Report:
                 got=type(figure).__name__,
                 fix="pass ax.figure for matplotlib axes" if hasattr(figure, "figure") else None,
             )
-        return self._append(title, body, caption, "figure")
+        return self._append(title, body, caption)
 
     def add_text(self, text: str, title: str = "") -> Report:
         """Add paragraphs, parted by empty lines; see `render_text` for emphasis, code and lists.
@@ -229,7 +206,7 @@ class Report:
         -------
         Report
         """
-        return self._append(title, render_text(text), "", "text")
+        return self._append(title, Words(text))
 
     def add_table(self, table: pd.DataFrame, title: str = "", caption: str = "") -> Report:
         """Add a table.
@@ -251,7 +228,7 @@ class Report:
         """
         if not hasattr(table, "itertuples"):
             raise InputError("this is not a table", expected="pandas.DataFrame", got=type(table).__name__)
-        return self._append(title, table_markup(table), caption, "table")
+        return self._append(title, Grid(table.copy()), caption)
 
     def to_html(self) -> str:
         """Return the whole page.
@@ -261,31 +238,35 @@ class Report:
         str
             HTML that loads nothing from anywhere.
         """
-        keys = list(dict.fromkeys(key for s in self._sections if s.result for key in s.result.citations))
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_TEMPLATES),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters["inline"] = render_inline
-        return environment.get_template("report.html").render(
-            report=self,
-            style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
-            plotly=_plotly_script() if self._has_plotly else None,
-            created=datetime.now(UTC),
-            references=[cite(key) for key in keys],
-            reference_numbers={key: number for number, key in enumerate(keys, start=1)},
-            bibtex=bibliography(keys),
-        )
+        return documents.to_html(self._document())
+
+    def to_markdown(self) -> str:
+        """Return the report in Markdown, its figures told in words; `save` writes them beside the text.
+
+        Returns
+        -------
+        str
+        """
+        return documents.to_markdown(self._document())
+
+    def to_json(self) -> str:
+        """Return the report as JSON: every number of every result, provenance, warnings and sources.
+
+        Returns
+        -------
+        str
+            `compare` reads the results from a file of it.
+        """
+        return documents.to_json(self._document())
 
     def save(self, path: str | Path) -> Path:
-        """Write the page to one HTML file, in one step.
+        """Write the report to a file, in one step.
 
         Parameters
         ----------
         path : str or pathlib.Path
+            Ends in ``.html``, the page; ``.md``, Markdown with its figures in the folder ``NAME_files`` beside it; or
+            ``.json``, all numbers.
 
         Returns
         -------
@@ -293,13 +274,27 @@ class Report:
 
         Raises
         ------
+        OptionError
+            If the name ends in anything else.
         StorageError
             If the file cannot be written.
         """
         path = Path(path)
-        page = self.to_html()
-        write_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
-        self._path = path
+        suffix = path.suffix.lower()
+        if suffix == ".html":
+            text = self.to_html()
+        elif suffix == ".json":
+            text = self.to_json()
+        elif suffix == ".md":
+            files = Files(f"{path.stem}_files")
+            text = documents.to_markdown(self._document(), files)
+            for name, content in files.contents.items():
+                write_atomically(path.parent / files.folder / name, partial(_write_bytes, content))
+        else:
+            raise OptionError("unknown kind of file", expected=".html, .md or .json", got=path.name)
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        if suffix == ".html":
+            self._path = path
         return path
 
     def open(self) -> bool:
@@ -327,40 +322,28 @@ class Report:
         page = escape(self.to_html())
         return f'<iframe title="{escape(self.title)}" style="{frame}" srcdoc="{page}"></iframe>'
 
-    def _draw(self, result: Result, description: str) -> Markup:
-        identifier = self._next_anchor()
-        blocks = list(result.report_blocks())
-        if blocks:
-            return blocks_markup(blocks, identifier)
-        if self.interactive:
-            # Classes with a drawing of their own, and single numbers, have only the static figure.
-            with contextlib.suppress(CapabilityError, FigureError):
-                return self._interactive(result.plot_interactive().update_layout(title=None), identifier)
-        return figure_markup(draw_result(result), identifier, description, in_page_colours=True)
-
-    def _interactive(self, figure: Any, identifier: str) -> Markup:
-        self._has_plotly = True
-        return interactive_markup(figure, identifier)
+    def _document(self) -> Document:
+        return document(self.title, self.subtitle, self._sections)
 
     def _next_anchor(self) -> str:
         return f"section-{len(self._sections) + 1}"
 
-    def _append(self, title: str, body: Markup, caption: str, kind: str, result: Result | None = None) -> Report:
-        number = None if kind == "text" else 1 + sum(section.kind == kind for section in self._sections)
-        self._sections.append(Section(title, self._next_anchor(), body, caption, kind, number, result))
+    def _append(
+        self,
+        title: str,
+        body: Body,
+        caption: str = "",
+        results: Mapping[str, Result] | None = None,
+        problem: str = "",
+    ) -> Report:
+        number = None if body.kind == "text" else 1 + sum(section.kind == body.kind for section in self._sections)
+        self._sections.append(Section(title, self._next_anchor(), body, caption, number, results or {}, problem))
         self._path = None  # what was saved before is no longer the whole report
         return self
 
 
-def _argument_text(value: Any) -> str:
-    if isinstance(value, Mapping) and "shape" in value and "dtype" in value:
-        shape = " × ".join(map(str, value["shape"])) or "scalar"
-        return f"{value['dtype']} array, {shape}" + (f", hash {value['hash']}" if "hash" in value else "")
-    return format_value(value)
-
-
-def _plotly_script() -> Markup:
-    return Markup(soft_import("plotly.offline", "interactive reports", extra="viz").get_plotlyjs())
+def _write_bytes(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
 
 
 def _may_open_browser(environment: Mapping[str, str]) -> bool:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
+from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.optional import soft_import
 
 if TYPE_CHECKING:
@@ -20,6 +24,7 @@ def huggingface_callback(tracker: MetaDynamicsTracker) -> Any:
 
     The tracker looks before the first step and after the last, and in between as its schedule says. Its state is kept
     in each checkpoint, as ``meta_dynamics.nc``: a training that goes on from a checkpoint goes on with its record.
+    Where the output folder holds no such file the record begins anew, with a warning.
 
     Parameters
     ----------
@@ -28,6 +33,7 @@ def huggingface_callback(tracker: MetaDynamicsTracker) -> Any:
     Returns
     -------
     transformers.TrainerCallback
+        It raises `InputError` where training begins on another model than the tracker's.
 
     Raises
     ------
@@ -38,9 +44,13 @@ def huggingface_callback(tracker: MetaDynamicsTracker) -> Any:
 
     class TrackerCallback(transformers.TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            _check_model(tracker, others.get("model"))
             saved = Path(args.output_dir) / f"checkpoint-{state.global_step}" / STATE_FILE
             if state.global_step > 0 and saved.is_file():
                 tracker.load(saved)
+            elif state.global_step > 0:
+                text = f"training goes on from a checkpoint, without a record of the steps before: there is no {saved}"
+                warnings.warn(text, UserWarning, stacklevel=2)
             tracker.update(state.global_step)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
@@ -69,10 +79,12 @@ def lightning_callback(tracker: MetaDynamicsTracker) -> Any:
     Returns
     -------
     object
+        It raises `InputError` where training begins on another model than the tracker's.
     """
 
     class TrackerCallback(_lightning_base()):
         def on_train_start(self, trainer: Any, module: Any) -> None:
+            _check_model(tracker, module)
             tracker.update(trainer.global_step)
 
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -89,3 +101,18 @@ def _lightning_base() -> type:
         if name in sys.modules:
             return sys.modules[name].Callback
     return object
+
+
+def _check_model(tracker: MetaDynamicsTracker, model: Any) -> None:
+    """Raise where the model in training shares no weight with the tracker's, whose record would never change."""
+    if not isinstance(model, nn.Module):
+        return
+    trained = {id(weight) for weight in model.parameters()}
+    if trained.isdisjoint(id(weight) for weight in tracker.adapter.module.parameters()):
+        raise InputError(
+            "the model in training is not the one that the tracker looks at",
+            expected="weights in common",
+            got=f"a {type(model).__name__} with others",
+            fix="make the tracker with the model that is trained; a Trainer that makes its own (model_init) has no "
+            "model to track before it trains: pass it model=",
+        )

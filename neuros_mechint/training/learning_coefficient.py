@@ -17,6 +17,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
 from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.core.statistics import coverage
+from neuros_mechint.training.noise_scale import part_edges
 from neuros_mechint.training.objective import Loss, Objective, differentiable
 from neuros_mechint.training.results import LearningCoefficient
 from neuros_mechint.training.undisturbed import undisturbed
@@ -146,7 +147,7 @@ def chains_around(
     InputError
         The loss is not finite there.
     """
-    blocks = [round(block * objective.n_samples / settings.n_blocks) for block in range(settings.n_blocks + 1)]
+    blocks = part_edges(objective.n_samples, settings.n_blocks)
     centre = objective.flat_weights()
     random = generator(seed)
     with differentiable(objective.module):
@@ -155,7 +156,7 @@ def chains_around(
             raise InputError("the loss is not finite at the weights of the model", got=base)
 
         def loss(weights: torch.Tensor, block: int) -> torch.Tensor:
-            return objective.value(blocks[block], blocks[block + 1], weights)
+            return objective.value(*blocks[block], weights)
 
         chains = [langevin_chain(loss, centre, settings, torch_generator(random), progress) for _ in range(n_chains)]
     losses, distances = (np.array([getattr(chain, name) for chain in chains]) for name in ("loss", "distance"))

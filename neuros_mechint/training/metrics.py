@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import OptionError, check_option
+from neuros_mechint.core.result_files import check_storable
 from neuros_mechint.training.learning_coefficient import chains_around, settings_for
 from neuros_mechint.training.noise_scale import PARTS, Parts, part_gradients, scale_of, signal_and_noise
 from neuros_mechint.training.norms import layer_norms, learning_speed, squared_lengths
@@ -118,7 +120,7 @@ def _gradient_norm(look: Look) -> float:
 
 def _noise_scale(look: Look) -> float:
     parts = look.parts
-    if len(parts.sizes) < 2:
+    if len(parts.sizes) < 2 or not np.isfinite(parts.squares).all():
         return math.nan
     return float(scale_of(*signal_and_noise(squared_lengths(parts.total).sum(), parts.squares, parts.sizes)))
 
@@ -189,6 +191,8 @@ def chosen(names: Iterable[str] | None, extra: Mapping[str, Any], has_loss: bool
     ------
     OptionError
         An unknown name, one that is needed twice, a metric of one's own that cannot be called, or nothing to measure.
+    InputError
+        A name that files cannot hold.
 
     Examples
     --------
@@ -218,6 +222,7 @@ def chosen(names: Iterable[str] | None, extra: Mapping[str, Any], has_loss: bool
                 expected="a name that is not taken, and a function of the adapter and the inputs that gives a number",
                 got=f"{type(function).__name__}; taken are {', '.join((*NAMES, *TAKEN))}",
             )
+        check_storable(xr.Dataset({name: 0.0}))  # now, not when hours of training are saved
     if len(set(names)) < len(names) or not (names or extra):
         raise OptionError("metrics are named twice" if names else "there is nothing to measure", got=names)
     return names

@@ -98,15 +98,16 @@ def signal_and_noise(total: Any, squares: Floats, sizes: Floats) -> tuple[Any, A
 
 
 def scale_of(signal: Any, noise: Any) -> Any:
-    """Return noise over signal: infinite where no signal is left, zero where there is no noise.
+    """Return noise over signal: infinite where no signal is left, zero where there is no noise, NaN without both.
 
     Examples
     --------
-    >>> float(scale_of(2.0, 10.0)), float(scale_of(-1.0, 10.0))
-    (5.0, inf)
+    >>> float(scale_of(2.0, 10.0)), float(scale_of(-1.0, 10.0)), float(scale_of(0.0, 0.0))
+    (5.0, inf, nan)
     """
+    signal, noise = np.maximum(signal, 0), np.maximum(noise, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.asarray(signal) > 0, np.maximum(noise, 0) / np.maximum(signal, 0), np.inf)
+        return np.divide(noise, signal)
 
 
 def gradient_noise_scale(
@@ -138,12 +139,13 @@ def gradient_noise_scale(
     Returns
     -------
     NoiseScale
-        With ``.value`` in samples, ``.error`` and ``.interval``. Infinite where the mean gradient is lost in the noise.
+        With ``.value`` in samples, ``.error`` and ``.interval``. Infinite where the mean gradient is lost in the noise,
+        NaN where there is no gradient at all.
 
     Raises
     ------
     InputError
-        Fewer samples than parts, or a loss that is no mean over samples.
+        Fewer samples than parts, a loss that is no mean over samples, or a gradient that is not finite.
     OptionError, CapabilityError
 
     References
@@ -169,6 +171,8 @@ def gradient_noise_scale(
         )
     with undisturbed(objective.module), differentiable(objective.module):
         parts = part_gradients(objective, n_parts)
+        if not (np.isfinite(parts.loss) and np.isfinite(parts.squares).all()):
+            raise InputError("the gradient of the loss is not finite here", got=f"a loss of {parts.loss:.4g}")
         along = _products(objective, parts, n_parts)
     square = float(squared_lengths(parts.total).sum())
     signal, noise = signal_and_noise(square, parts.squares, parts.sizes)
@@ -218,6 +222,11 @@ def _without_each(square: float, along: Floats, parts: Parts) -> tuple[Floats, F
 
 
 def _cautions(value: float, error: float, n_samples: int) -> list[str]:
+    if np.isnan(value):
+        return [
+            "no sample has any gradient here: every one is at its own minimum, or units are dead; there is neither "
+            "signal nor noise"
+        ]
     if not np.isfinite(value):
         return [
             f"the gradient of {n_samples} samples is lost in their noise: the noise scale is much larger than "

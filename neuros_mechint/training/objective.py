@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from neuros_mechint.adapters.batches import Batch, on_device
 from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.adapters.running import explained
-from neuros_mechint.core.errors import CapabilityError, InputError
+from neuros_mechint.core.errors import CapabilityError, InputError, OptionError
 
 Loss = Callable[..., torch.Tensor]
 """``loss(output, targets)``, or ``loss(output)`` where there are no targets: the mean over samples."""
@@ -21,7 +22,8 @@ Loss = Callable[..., torch.Tensor]
 class Objective:
     """The mean loss of a model over fixed samples.
 
-    Nothing here changes the model: gradients come back as values, and other weights are put in for one call only.
+    Nothing here changes the model: gradients come back as values, and other weights are put in for one call only. Of a
+    compiled model the module that was compiled is looked at.
 
     Parameters
     ----------
@@ -37,9 +39,11 @@ class Objective:
     Raises
     ------
     CapabilityError
-        The model is no torch module, or has nothing to train.
+        The model is no torch module, has nothing to train, or lazy layers that never ran.
     InputError
-        Targets that do not fit the inputs.
+        Targets that do not fit the inputs, or come without a loss.
+    OptionError
+        A loss that cannot be called.
 
     Examples
     --------
@@ -52,16 +56,22 @@ class Objective:
     """
 
     def __init__(self, model: Any, inputs: Any, targets: Any = None, loss: Loss | None = None) -> None:
-        self.adapter: Any = adapt(model)
+        self.adapter: Any = adapt(_uncompiled(model))
         self.module: nn.Module = trained_module(self.adapter)
         self.batch: Batch = self.adapter.prepared(inputs, ())[0]
-        self.loss = loss
+        self.loss = _checked_loss(loss, targets)
         self._structure = type(targets)
         self._targets = None if targets is None else _as_batch(targets, self.batch)
         self.named = {name: weight for name, weight in self.module.named_parameters() if weight.requires_grad}
         if not self.named:
             raise CapabilityError(
                 "the model has no weights that are trained", expected="parameters with requires_grad=True"
+            )
+        if any(isinstance(weight, UninitializedParameter) for weight in self.module.parameters()):
+            raise CapabilityError(
+                "the model has lazy layers, whose weights are not there yet",
+                expected="weights with a shape",
+                fix="run the model once before: model(inputs)",
             )
         self._called = _Called(self.adapter, self.module)
 
@@ -84,6 +94,10 @@ class Objective:
     def n_weights(self) -> int:
         """How many numbers they hold."""
         return sum(weight.numel() for weight in self.weights)
+
+    def targets_fingerprint(self) -> str | None:
+        """Return a hash of the targets, or ``None`` where there are none."""
+        return None if self._targets is None else self._targets.fingerprint()
 
     def value(self, start: int = 0, stop: int | None = None, weights: torch.Tensor | None = None) -> torch.Tensor:
         """Return the mean loss over samples ``start`` to ``stop``, as a scalar with its graph.
@@ -138,12 +152,20 @@ class Objective:
                     fix='pass targets= and loss=, or, to a HuggingFace model, a probe with "labels"',
                 )
             return own
+        arguments = (output, *self._targets_of(start, stop))
+        try:
+            return self.loss(*arguments)
+        except Exception as error:
+            error.add_note("in the loss, called with the output" + " and the targets" * (len(arguments) > 1))
+            raise
+
+    def _targets_of(self, start: int, stop: int) -> tuple[Any, ...]:
         if self._targets is None:
-            return self.loss(output)
+            return ()
         part = self._targets.rows(start, stop)
         if issubclass(self._structure, Mapping):
-            return self.loss(output, dict(part.kwargs))
-        return self.loss(output, part.args if issubclass(self._structure, tuple) else part.args[0])
+            return (dict(part.kwargs),)
+        return (part.args if issubclass(self._structure, tuple) else part.args[0],)
 
 
 class _Called(nn.Module):
@@ -221,6 +243,23 @@ def differentiable(module: nn.Module, twice: bool = False) -> Generator[None]:
         yield
 
 
+def _uncompiled(model: Any) -> Any:
+    """Return the module behind ``torch.compile``: its graph passes hooks by, and has no second derivative."""
+    return getattr(model, "_orig_mod", model) if isinstance(model, nn.Module) else model
+
+
+def _checked_loss(loss: Any, targets: Any) -> Any:
+    if loss is not None and not callable(loss):
+        raise OptionError("the loss cannot be called", expected="a function of output and targets", got=repr(loss)[:80])
+    if loss is None and targets is not None:
+        raise InputError(
+            "targets are given, and no loss that compares with them",
+            expected="loss=a function of the output and the targets",
+            fix='pass loss=, or, to a HuggingFace model, no targets and a probe with "labels"',
+        )
+    return loss
+
+
 def _as_batch(targets: Any, batch: Batch) -> Batch:
     device = next((value.device for value in _arrays(batch) if isinstance(value, torch.Tensor)), torch.device("cpu"))
     if isinstance(targets, Mapping):
@@ -229,7 +268,14 @@ def _as_batch(targets: Any, batch: Batch) -> Batch:
         args, kwargs = tuple(on_device(one, device) for one in _in_tuple(targets)), {}
     first = next(iter((*args, *kwargs.values())), None)
     axis = batch.sample_axis if getattr(first, "ndim", 0) > batch.sample_axis else 0
-    found = Batch.of(args, kwargs, axis)
+    try:
+        found = Batch.of(args, kwargs, axis)
+    except InputError as error:
+        raise InputError(
+            "the targets of the probe are no targets",
+            expected="finite numbers: a tensor, a tuple of tensors or a dict of them, one row per sample",
+            got=error.problem.replace("the inputs", "they"),
+        ) from error
     if found.n_samples != batch.n_samples:
         raise InputError(
             "targets and inputs of the probe do not fit",
@@ -248,10 +294,17 @@ def _in_tuple(value: Any) -> tuple[Any, ...]:
 
 
 def _checked(loss: Any, varies: bool) -> torch.Tensor:
-    if isinstance(loss, torch.Tensor) and loss.ndim == 0 and (loss.requires_grad or not varies):
+    scalar = isinstance(loss, torch.Tensor) and loss.ndim == 0 and not loss.is_complex()
+    if scalar and (loss.requires_grad or not varies):
         return loss
     raise InputError(
         "the loss is no scalar that depends on the weights",
         expected="the mean over samples, a tensor of no axes, made of torch operations",
-        got=f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__,
+        got=_described(loss),
     )
+
+
+def _described(loss: Any) -> str:
+    if not isinstance(loss, torch.Tensor):
+        return type(loss).__name__
+    return f"shape {tuple(loss.shape)}, {loss.dtype}" + ("" if loss.requires_grad else ", without a graph")

@@ -34,6 +34,7 @@ _LEAST = 0.05  # of the whole curve: by so much two bends must differ from one s
 _TRIES = 3
 _MOST_AT_ONCE = 3  # so that one turn is seen beside another
 _MOST_CORRELATED = 0.95
+_MOST_STEPS = 2**53  # beyond, floats hold no whole numbers
 
 
 class TrainingPhases(Result):
@@ -143,7 +144,8 @@ def detect_phases(
     n_surrogates = whole("n_surrogates", n_surrogates, 19)
     x, y, about = _curve(curve, steps)
     provenance = Provenance.record(seed, arguments={"curve": curve, "steps": steps, "n_surrogates": n_surrogates})
-    points, values, stops = _thinned(x, y)
+    reach = float(np.abs(y).max()) or 1.0
+    points, values, stops = _thinned(x, y / reach)  # of any unit
     found, p_of_whole = _divided(points, values, n_surrogates, generator(seed), progress)
     splits = sorted(found)
     rows = [0, *(int(stops[split - 1]) for split in splits), len(x)]  # a piece begins where its first point does
@@ -154,8 +156,9 @@ def detect_phases(
             for own, piece in zip(itertools.pairwise(rows), pieces, strict=True)
         ]
     )
+    trend *= reach
     extents = [_extent(x, trend, start, stop) for start, stop in zip(rows[:-2], rows[2:], strict=True)]
-    steps = x.astype(np.int64) if (x == x.round()).all() else x
+    steps = x.astype(np.int64) if (x == x.round()).all() and np.abs(x).max() < _MOST_STEPS else x
     units = {"units": about["units"]}
     data = xr.Dataset(
         {

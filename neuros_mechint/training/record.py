@@ -163,7 +163,7 @@ class TrainingRecord(Result):
 
     def _summary_lines(self) -> Iterator[str]:
         steps = self.steps
-        yield f"{len(steps)} looks, steps {steps[0]:,} to {steps[-1]:,}"
+        yield f"{len(steps)} look{'s' * (len(steps) != 1)}, steps {steps[0]:,} to {steps[-1]:,}"
         for name, array in self.data.data_vars.items():
             if name == SIMILARITY:
                 continue

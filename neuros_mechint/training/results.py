@@ -37,7 +37,8 @@ class Estimated(Result):
             reach = np.abs(np.subtract(self.interval, self.value))[:, None]
             ax.errorbar([self.value], [0], xerr=reach, fmt="o", color=PALETTE[0], capsize=4)
         else:
-            ax.text(0.5, 0.5, "infinite", transform=ax.transAxes, ha="center", va="center", color=MUTED_INK)
+            text = "undefined" if np.isnan(self.value) else "infinite"
+            ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=MUTED_INK)
         ax.axvline(0, color=MUTED_INK, lw=1)
         ax.set_yticks([])
         units = self.main.attrs.get("units")
@@ -53,8 +54,11 @@ class NoiseScale(Estimated):
 
     def _summary_lines(self) -> Iterator[str]:
         about = self.attributes
-        finite = np.isfinite(self.value)
-        yield "noise scale: " + (self._interval_in_words() if finite else "infinite, the gradient is lost in its noise")
+        if np.isfinite(self.value):
+            yield f"noise scale: {self._interval_in_words()}"
+        else:
+            lost, none = "infinite, the gradient is lost in its noise", "undefined, there is no gradient"
+            yield f"noise scale: {none if np.isnan(self.value) else lost}"
         yield f"from {about['n_samples']} samples in {about['n_parts']} parts, at a loss of {about['loss']:.4g}"
 
 

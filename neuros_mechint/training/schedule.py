@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,8 +13,8 @@ PER_DECADE, EARLY_PER_DECADE, EARLY = 6, 2, 10
 """Looks of the schedule ``"log"`` between a step and ten times it; fewer up to step 10, where steps are few."""
 
 
-def as_schedule(schedule: Any) -> Callable[[int], bool]:
-    """Return a function that says whether a step is one to look at.
+def as_schedule(schedule: Any) -> Callable[[int], int]:
+    """Return a function that gives the latest step to look at, of those up to a step; -1 where there was none yet.
 
     Parameters
     ----------
@@ -34,31 +35,32 @@ def as_schedule(schedule: Any) -> Callable[[int], bool]:
 
     Examples
     --------
-    >>> due = as_schedule("log")
-    >>> [step for step in range(101) if due(step)]
+    >>> latest = as_schedule("log")
+    >>> [step for step in range(101) if latest(step) == step]
     [0, 1, 3, 10, 15, 22, 32, 46, 68, 100]
-    >>> [step for step in range(10) if as_schedule(4)(step)]
-    [0, 4, 8]
+    >>> [as_schedule(4)(step) for step in range(10)]
+    [0, 0, 0, 0, 4, 4, 4, 4, 8, 8]
     """
     if isinstance(schedule, str):
         check_option("schedule", schedule, ("log",))
-        return _is_spaced
-    if isinstance(schedule, Iterable):
-        steps = [whole("a step of the schedule", step, 0) for step in schedule]
+        return _latest_spaced
+    if isinstance(schedule, Iterable) and getattr(schedule, "ndim", 1):
+        steps = sorted(whole("a step of the schedule", step, 0) for step in schedule)
         if not steps or len(set(steps)) < len(steps):
             raise InputError(
                 "the schedule names no steps" if not steps else "the schedule names a step twice",
                 expected="steps that differ, at least one",
                 got=steps[:8],
             )
-        return frozenset(steps).__contains__
+        return lambda step: [-1, *steps][bisect_right(steps, step)]
     every = whole("schedule", schedule)
-    return lambda step: step % every == 0
+    return lambda step: step - step % every
 
 
-def _is_spaced(step: int) -> bool:
+def _latest_spaced(step: int) -> int:
     if step == 0:
-        return True
+        return 0
     per_decade = EARLY_PER_DECADE if step < EARLY else PER_DECADE
     nearest = round(per_decade * math.log10(step))
-    return any(round(10 ** (count / per_decade)) == step for count in (nearest - 1, nearest, nearest + 1))
+    near = (round(10 ** (count / per_decade)) for count in (nearest - 1, nearest, nearest + 1))
+    return max(spaced for spaced in near if spaced <= step)

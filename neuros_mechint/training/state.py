@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import xarray as xr
 from neuros_mechint.core.errors import StorageError
 from neuros_mechint.core.labels import as_numpy
 from neuros_mechint.core.result_files import read_dataset, write_dataset
+from neuros_mechint.training.metrics import SIMILARITY
 
 _KIND = "state of a MetaDynamicsTracker"
 
@@ -111,27 +112,60 @@ def read_state(path: Path, description: dict[str, Any], weights: Sequence[torch.
     data, metadata = read_dataset(path)
     if metadata.get("kind") != _KIND:
         raise StorageError(f"{path} holds no state of a tracker", expected="a file that its save() wrote")
-    saved = metadata["description"]
+    try:
+        _refuse_other(path, dict(metadata["description"]), description)
+        return _state_of(data, metadata, description["metrics"], weights)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise StorageError(
+            f"{path} holds no complete state of a tracker", expected="a file as save() wrote it", got=str(error)[:80]
+        ) from error
+
+
+def _refuse_other(path: Path, saved: dict[str, Any], description: dict[str, Any]) -> None:
     other = [name for name in description if saved.get(name) != description[name]]
     if other:
         raise StorageError(
             f"{path} is of another tracker",
             expected=f"the same {' and '.join(other)}",
-            got="; ".join(f"{name}: {str(saved.get(name))[:80]}" for name in other),
+            got="; ".join(f"{name}: {_told(saved.get(name), description[name])}" for name in other),
             fix="make the tracker with the arguments it had when it was saved",
         )
+
+
+def changed_names(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the names under which two mappings differ, in order.
+
+    Examples
+    --------
+    >>> changed_names({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4})
+    ['b', 'c']
+    """
+    missing = object()
+    return sorted(name for name in one.keys() | other.keys() if one.get(name, missing) != other.get(name, missing))
+
+
+def _told(saved: Any, own: Any) -> str:
+    """Return what is other in a file: of mappings, the first names."""
+    if isinstance(saved, dict) and isinstance(own, dict):
+        return "changes at " + ", ".join(changed_names(saved, own)[:5])
+    return str(saved)[:80]
+
+
+def _state_of(
+    data: xr.Dataset, metadata: dict[str, Any], names: Sequence[str], weights: Sequence[torch.Tensor]
+) -> tuple[State, int | None]:
+    """Return the state in a file, and the last step seen."""
     copies = None
     if "weight 0" in data:
         arrays = [data[f"weight {index}"].values for index in range(len(weights))]
         copies = [torch.from_numpy(a.copy()).view(w.shape).to(w) for a, w in zip(arrays, weights, strict=True)]
-    values = {name: _listed(data, f"metric {name}") for name in description["metrics"]}
-    looking, training = metadata["seconds"]
-    kernels = list(data["kernels"].values) if "kernels" in data else []
-    steps = [int(step) for step in data["step"].values]
-    return State(
-        metadata["seed"], values, steps, kernels, copies, looking, training, list(metadata["warnings"])
-    ), metadata["seen"]
-
-
-def _listed(data: xr.Dataset, name: str) -> list[Any]:
-    return list(data[name].values) if name in data else []
+    looking, training = map(float, metadata["seconds"])
+    steps, seen = [int(step) for step in data["step"].values], metadata["seen"]
+    values = {name: [] for name in names}
+    if steps:
+        values |= {name: list(data[f"metric {name}"].values) for name in names if name != SIMILARITY}
+    kernels = list(data["kernels"].values) if steps and SIMILARITY in names else []
+    return (
+        State(int(metadata["seed"]), values, steps, kernels, copies, looking, training, list(metadata["warnings"])),
+        None if seen is None else int(seen),
+    )

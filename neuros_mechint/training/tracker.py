@@ -25,7 +25,7 @@ from neuros_mechint.training.objective import Loss, Objective, own_loss
 from neuros_mechint.training.record import TrainingRecord, training_record
 from neuros_mechint.training.schedule import as_schedule
 from neuros_mechint.training.similarity import FEWEST_ROWS, kept_rows, kernel_vector
-from neuros_mechint.training.state import State, read_state, write_state
+from neuros_mechint.training.state import State, changed_names, read_state, write_state
 from neuros_mechint.training.undisturbed import undisturbed
 
 _RESIDUAL_STREAM = "blocks.*.resid_post"
@@ -106,7 +106,7 @@ class MetaDynamicsTracker:
     ) -> None:
         begin = time.perf_counter()
         self.schedule = schedule
-        self._due = as_schedule(schedule)
+        self._latest_due = as_schedule(schedule)
         self._inputs = inputs
         self._extra = dict(extra or {})
         self._objective = Objective(model, inputs, targets, loss)
@@ -132,7 +132,7 @@ class MetaDynamicsTracker:
         self._state.looking += self._left - begin
 
     def update(self, step: int, always: bool = False) -> bool:
-        """Look, if it is time to.
+        """Look, if it is time to: at each step of the schedule, or at the first one after it.
 
         Parameters
         ----------
@@ -155,15 +155,18 @@ class MetaDynamicsTracker:
         """
         step = whole("step", step, 0)
         self._check_order(step)
-        due = (always or self._due(step)) and step not in self._state.steps[-1:]
+        looked = self._state.steps[-1] if self._state.steps else -1
+        due = step > looked and (always or self._latest_due(step) > looked)
         now = self._time(settled=due)
         if self._seen is not None:
             self._state.training += now - self._left
         self._seen, self._left = step, now
         if due:
-            self._look(step)
-            self._left = self._time(settled=True)
-            self._state.looking += self._left - now
+            try:
+                self._look(step)
+            finally:
+                self._left = self._time(settled=True)
+                self._state.looking += self._left - now
         return due
 
     def record(self) -> TrainingRecord:
@@ -241,7 +244,7 @@ class MetaDynamicsTracker:
         self._check_structure()
         self._objective.renew()
         state = self._state
-        with undisturbed(self._objective.module):
+        with undisturbed(self._objective.module, strangers=bool(self._extra)):
             before = None if state.weights is None else Before(state.steps[-1], state.weights)
             activations = self._activations() if self._reads_sites() else {}
             look = Look(
@@ -303,7 +306,12 @@ class MetaDynamicsTracker:
             outputs = [layer for layer in outputs if self._can_read(layer)]  # without those that did not run
         if outputs:
             return list(self.adapter.capture(self._inputs, outputs))
-        raise InputError("no layers were found to read", fix="name sites=, see nm.adapt(model).sites()")
+        raise InputError(
+            "no layers were found to read",
+            expected="modules with weights inside the model, that run on the probe",
+            fix="name sites=, see nm.adapt(model).sites(); put a model of one layer into torch.nn.Sequential; or name "
+            "metrics= that read none, such as loss and weight_norm",
+        )
 
     def _can_read(self, sites: str | list[str]) -> bool:
         try:
@@ -326,9 +334,7 @@ class MetaDynamicsTracker:
         now = _structure(self._objective)
         if now == self._structure:
             return
-        changed = sorted(
-            name for name in now.keys() | self._structure.keys() if now.get(name) != self._structure.get(name)
-        )
+        changed = changed_names(now, self._structure)
         raise SiteError(
             "the model is no longer built as it was when the tracker was made",
             expected="the same modules, and weights of the same shapes, trained as before",
@@ -358,6 +364,8 @@ class MetaDynamicsTracker:
             "sites": self.sites,
             "layers": list(self.layers),
             "probe": self._objective.batch.fingerprint(),
+            "targets": self._objective.targets_fingerprint(),
+            "model": self._structure,
         }
 
 

@@ -3,105 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
-import torch
 import xarray as xr
-from torch import nn
-from torch.nn import functional
 
-from neuros_mechint.core.composite import CompositeResult, pack
+from neuros_mechint.core.composite import pack
 from neuros_mechint.core.errors import InputError, number, whole
-from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
+from neuros_mechint.core.fingerprint import fingerprint_module
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.result import Result
-from neuros_mechint.neuro.biophysics.dale.compliance import compliance_of, sign_compliance
+from neuros_mechint.core.result import Result, load_result
+from neuros_mechint.datasets.tasks import flip_flop
+from neuros_mechint.neuro.biophysics.dale.compliance import sign_compliance
 from neuros_mechint.neuro.biophysics.dale.history import TrainingHistory
-from neuros_mechint.neuro.biophysics.dale.linear import DalesLinear
 from neuros_mechint.neuro.biophysics.dale.recurrent import EIRecurrentNetwork
-from neuros_mechint.neuro.biophysics.dale.signs import DaleModule, SignedWeights
 from neuros_mechint.neuro.biophysics.dale.training import TaskTrials, TrainedNetwork, train_biological
 from neuros_mechint.neuro.fractals.priors.loss import FractalRegularizationLoss
 from neuros_mechint.neuro.fractals.priors.spectral import SpectralPrior
-from neuros_mechint.neuro.fractals.signals import varying
-from neuros_mechint.neuro.geometry.linear import participation_ratio, principal_variances
-from neuros_mechint.neuro.geometry.points import Points
+from neuros_mechint.workflows.biological_measures import activity_of, at_the_end, variance_of_answers, without_law
+from neuros_mechint.workflows.biological_results import (
+    FULL,
+    MEASURES,
+    WITHOUT_LAW,
+    WITHOUT_PRIOR,
+    BiologicalTraining,
+    TrackedDynamics,
+)
+from neuros_mechint.workflows.run import WorkflowOutcome, WorkflowRun
+from neuros_mechint.workflows.sources import (
+    CODE,
+    EMBEDDED,
+    OBJECT,
+    Given,
+    Source,
+    absolute_code,
+    fingerprint_function,
+    is_code,
+    load_code,
+)
+from neuros_mechint.workflows.weights import load_weights, save_weights
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+Draw: TypeAlias = Callable[[np.random.Generator], TaskTrials]
+FLIP_FLOP = "flip_flop"
+"""The task that is known by name."""
 
-FULL, WITHOUT_PRIOR, WITHOUT_LAW = "law and prior", "without prior", "without law"
-"""The network with all constraints, and its two controls: same start, same trials, one constraint less."""
-
-CAPTIONS = {
-    "dynamics": "What the activity on test trials is like during training, with all constraints and with one less.",
-    "training": "Losses and costs of the network with all constraints.",
-    "signs": "Weights of the network with all constraints keep the signs of their sources.",
-    "signs without law": "Weights of the same network, trained without the law, as a control.",
-}
-_MEASURES = {
-    "slope": "spectral slope of the rates",
-    "dimension": "participation ratio of the rates",
-    "rate": "mean rate",
-}
+_N_UNITS = 32
+_HISTORY = "history.nc"
 _N_JUDGED = 8  # draws of trials for the numbers at the end
 _NEAR = 0.15  # of the target slope: what the prior reaches in its own tests
 _SOLVED = 0.75  # of the variance of answers
-
-
-class BiologicalTraining(CompositeResult):
-    """What constraints did to a network during its training, beside the same training with one constraint less.
-
-    ``data`` holds over ``network`` (all constraints, and the two controls) the values at the end: ``final_slope``,
-    ``final_dimension``, ``final_rate``, ``final_explained`` and ``compliance``, the share of weights with the sign of
-    their source; over ``part`` what each found first; and the data of all parts, their names preceded by that of the
-    part. `parts` gives these as results of their own.
-    """
-
-    drawn = "dynamics"
-    captions = CAPTIONS
-
-    def _summary_lines(self) -> Iterator[str]:
-        for name in self.data["network"].values:
-            one = self.data.sel(network=name)
-            yield (
-                f"{name}: {100 * float(one['compliance']):.4g}% of weights keep their source's sign, slope "
-                f"{float(one['final_slope']):.2f} (target {self.attributes['target_slope']:g}), explained variance of "
-                f"answers {float(one['final_explained']):.2f}, mean rate {float(one['final_rate']):.3g}"
-            )
-
-
-class TrackedDynamics(Result):
-    """Activity on the same test trials again and again during training.
-
-    ``data`` holds over ``(network, step)``: the spectral ``slope`` of the rates, their ``dimension`` (participation
-    ratio), and the mean ``rate``. Step 0 is the start.
-    """
-
-    @property
-    def figure_size(self) -> tuple[float, float]:
-        """Width and height in inches."""
-        return 6.6, 3.8
-
-    def _draw(self, ax: Axes) -> None:
-        for name, colour in zip(self.data["network"].values, PALETTE, strict=False):
-            one = self.data["slope"].sel(network=name)
-            ax.plot(self.data["step"].values, one.values, color=colour, marker="o", markersize=4, label=str(name))
-        ax.axhline(self.attributes["target_slope"], color=MUTED_INK, linestyle="--", linewidth=1, label="target")
-        ax.set(xlabel="step of training", ylabel=_MEASURES["slope"])
-        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-
-    def _summary_lines(self) -> Iterator[str]:
-        for name in self.data["network"].values:
-            one = self.data.sel(network=name)
-            told = [
-                f"{key} {float(one[key][0]):.3g} to {float(one[key][-1]):.3g}" for key in ("slope", "dimension", "rate")
-            ]
-            yield f"{name}: {', '.join(told)}"
 
 
 class BiologicalNetwork(NamedTuple):
@@ -112,15 +67,18 @@ class BiologicalNetwork(NamedTuple):
     model : EIRecurrentNetwork
         In evaluation mode.
     result : BiologicalTraining
+    outcome : WorkflowOutcome
+        The same as a report, with the manifest of the run.
     """
 
     model: EIRecurrentNetwork
     result: BiologicalTraining
+    outcome: WorkflowOutcome
 
 
 def biological_training(
-    network: EIRecurrentNetwork,
-    draw: Callable[[np.random.Generator], TaskTrials],
+    network: EIRecurrentNetwork | str | Given[EIRecurrentNetwork] | None = None,
+    draw: Draw | str | Given[Draw] = FLIP_FLOP,
     n_steps: int = 300,
     target_slope: float = -1.0,
     spectral_weight: float = 1.0,
@@ -128,6 +86,7 @@ def biological_training(
     learning_rate: float = 0.01,
     n_checks: int = 10,
     seed: SeedLike = 0,
+    folder: str | Path | None = None,
     progress: bool = True,
 ) -> BiologicalNetwork:
     """Train a network under Dale's law and a prior on its spectrum, follow its dynamics, and train it without either.
@@ -139,11 +98,12 @@ def biological_training(
 
     Parameters
     ----------
-    network : EIRecurrentNetwork
-        Left as it is.
-    draw : callable
-        ``draw(random)`` returns trials with ``inputs``, ``targets`` and ``mask``:
-        ``lambda random: flip_flop(16, 128, 2, 0.4, seed=random)`` with `neuros_mechint.datasets.tasks.flip_flop`. Of
+    network : EIRecurrentNetwork or str, optional
+        Left as it is. Text is ``file.py:function``, which builds one. By default one of 32 units.
+    draw : callable or str
+        ``draw(random)`` returns trials with ``inputs``, ``targets`` and ``mask``; ``"flip_flop"``, two bits to
+        remember, is ``lambda random: flip_flop(8, 128, 2, 0.4, seed=random)`` with
+        `neuros_mechint.datasets.tasks.flip_flop`; other text is ``file.py:function``, which is such a function. Of
         at least 32 time steps, so that there is a spectrum; of 64 and more it is a better one.
     n_steps : int
         Steps of training.
@@ -158,13 +118,17 @@ def biological_training(
         How often the dynamics are measured, besides before the training.
     seed : int or numpy.random.Generator
         Of the trials and of the noise of the units.
+    folder : str or pathlib.Path, optional
+        For ``report.html``, ``manifest.json``, the weights and the results. A run that was cut off goes on where it
+        stopped: networks that were trained are not trained again.
     progress : bool
         Whether to show progress bars.
 
     Returns
     -------
     BiologicalNetwork
-        ``model``, with all constraints, and ``result``. Its warnings tell what the controls say against it.
+        ``model``, with all constraints, and ``result``, whose warnings tell what the controls say against it; and the
+        ``outcome``, with the report.
 
     Raises
     ------
@@ -172,6 +136,8 @@ def biological_training(
         Another network, trials too short for a spectrum or whose answers are all alike, or as for `train_biological`.
     OptionError
         Numbers out of range.
+    StorageError
+        A folder that holds another run.
 
     References
     ----------
@@ -191,133 +157,162 @@ def biological_training(
     >>> found.result.data["compliance"].sel(network="law and prior").item()
     1.0
     """
-    n_steps, n_checks = whole("n_steps", n_steps), whole("n_checks", n_checks)
-    check_every = max(1, n_steps // n_checks)
-    weight = float(number("spectral_weight", spectral_weight, 0, math.inf, closed="neither"))
-    entropy = int(generator(seed).integers(2**62))
-    watched, *judged = (draw(generator(entropy + more)) for more in range(1, 2 + _N_JUDGED))
-    _check(network, judged)
-    prior = SpectralPrior(target_slope, axis=1, average=(0,))
-    begin = {FULL: network, WITHOUT_PRIOR: network, WITHOUT_LAW: _without_law(network)}
-    at_first = _activity(network, watched, prior)
+    settings = _settings(n_steps, n_checks, target_slope, spectral_weight, rate_weight, learning_rate)
+    task = open_task(draw)
+    given = None if network is None else open_network(network)
+    sources = {"draw": task.source} | ({} if given is None else {"network": given.source})
+    run = WorkflowRun("biological_training", settings, sources, seed, folder, progress)
+    watched, *judged = (task.value(generator(run.entropy + more)) for more in range(1, 2 + _N_JUDGED))
+    lawful = _network_for(judged[0], run.seed("network")) if given is None else given.value
+    _check(judged)
+    training = _Training(task.value, watched, SpectralPrior(target_slope, axis=1, average=(0,)), settings, run)
+    begin = {FULL: lawful, WITHOUT_PRIOR: lawful, WITHOUT_LAW: without_law(lawful)}
     trained: dict[str, TrainedNetwork[EIRecurrentNetwork]] = {}
-    tracked: dict[str, list[dict[str, float]]] = {}
+    tracked: dict[str, Result] = {}
     for name, start in begin.items():
-        seen = tracked[name] = [at_first]
-
-        def note(step: int, model: EIRecurrentNetwork, seen: list[dict[str, float]] = seen) -> None:
-            if step % check_every == 0 or step == n_steps:
-                seen.append(_activity(model, watched, prior))
-
-        trained[name] = train_biological(
-            start,
-            draw,
-            n_steps,
-            fractal=FractalRegularizationLoss({"spectral": (prior, 0.0 if name == WITHOUT_PRIOR else weight)}),
-            rate_weight=rate_weight,
-            learning_rate=learning_rate,
-            validation=watched,
-            check_every=check_every,
-            after_step=note,
-            seed=entropy,
-            progress=progress,
+        tracked[name], trained[name] = run.keeping_step(
+            f"trained_{name.replace(' ', '_')}",
+            partial(training.train, name, start),
+            save=_save_network,
+            load=partial(_load_network, start),
         )
-    parts = {
-        "dynamics": _dynamics(tracked, trained[FULL].history, target_slope),
-        "training": trained[FULL].history,
-        "signs": sign_compliance(trained[FULL].model),
-        "signs without law": sign_compliance(trained[WITHOUT_LAW].model),
-    }
-    found = {name: _at_the_end(one.model, judged, prior) for name, one in trained.items()}
-    arguments = {
-        "n_steps": n_steps,
-        "target_slope": target_slope,
-        "spectral_weight": weight,
-        "rate_weight": rate_weight,
-    }
-    provenance = Provenance.record(seed, model=trained[FULL].model, arguments=arguments)
-    return BiologicalNetwork(trained[FULL].model, _told(parts, found, target_slope, provenance))
+    result = run.step("constraints", lambda: _told(tracked, trained, judged, training.prior, settings, seed))
+    assert isinstance(result, BiologicalTraining)
+    outcome = run.finish(
+        "A network with the constraints of a brain",
+        "Trained under Dale's law and a prior on its spectrum; and, as controls, with one constraint less.",
+        shown=("constraints",),
+    )
+    return BiologicalNetwork(trained[FULL].model, result, outcome)
 
 
-class _FreeLinear(DaleModule):
-    """A layer with the weights of one that keeps Dale's law, and without the law."""
+def open_network(given: Any) -> Given[EIRecurrentNetwork]:
+    """Open a network with excitatory and inhibitory units: the object, or ``file.py:function``, which builds one.
 
-    signs: torch.Tensor
-    mask: torch.Tensor | None
+    Raises
+    ------
+    InputError
+        Anything else.
 
-    def __init__(self, lawful: DalesLinear) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(lawful.weight.detach().clone())
-        self.bias = None if lawful.bias is None else nn.Parameter(lawful.bias.detach().clone())
-        self.register_buffer("signs", lawful.signs.clone())
-        self.register_buffer("mask", lawful.mask)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return what targets receive."""
-        return functional.linear(inputs, self.acting_weight(), self.bias)
-
-    def acting_weight(self) -> torch.Tensor:
-        """Return the weights, zero where there is no connection."""
-        return self.weight if self.mask is None else self.weight * self.mask
-
-    def project_(self) -> None:
-        """Leave weights where the optimiser has put them."""
-
-    def signed_weights(self) -> dict[str, SignedWeights]:
-        """Return the weights as they act, with the signs that the law would have them keep."""
-        return {"weight": SignedWeights(self.acting_weight().detach(), self.signs, self.mask)}
-
-
-def _without_law(network: EIRecurrentNetwork) -> EIRecurrentNetwork:
-    free = deepcopy(network)
-    free.cell.add_module("recurrent", _FreeLinear(network.cell.recurrent))
-    free.add_module("readout", _FreeLinear(network.readout))
-    return free
-
-
-def _activity(network: EIRecurrentNetwork, trials: TaskTrials, prior: SpectralPrior) -> dict[str, float]:
-    with torch.no_grad():
-        return _measured(network.run(trials.inputs).rates, prior)
-
-
-def _measured(rates: torch.Tensor, prior: SpectralPrior) -> dict[str, float]:
-    """Return the measures of `TrackedDynamics` of rates ``(trial, time, unit)``; units that stand still have none."""
-    series = rates.detach().transpose(1, 2).flatten(0, 1)
-    moving = series[varying(series)]
-    if not len(moving):
-        return {"slope": math.nan, "dimension": math.nan, "rate": float(rates.mean())}
-    states = rates.detach().flatten(0, 1).double()
-    points = Points((states - states.mean(0)).numpy(), 1.0)
-    dimension = participation_ratio(*principal_variances(points), points).value
-    return {"slope": float(prior.metric(moving).mean()), "dimension": dimension, "rate": float(rates.mean())}
-
-
-def _at_the_end(network: EIRecurrentNetwork, trials: Sequence[TaskTrials], prior: SpectralPrior) -> dict[str, float]:
-    """Return the measures over several draws of trials, and how far answers and signs are right."""
-    measured: list[dict[str, float]] = []
-    missed, variance = 0.0, _variance(trials)
-    for one in trials:
-        with torch.no_grad():
-            outputs, rates = network.run(one.inputs)
-        measured.append(_measured(rates, prior))
-        missed += float((outputs - one.targets)[one.mask].square().mean()) / len(trials)
-    means = {key: float(np.mean([one[key] for one in measured])) for key in _MEASURES}
-    return {**means, "explained": 1 - missed / variance, "compliance": compliance_of(network)}
-
-
-def _variance(trials: Sequence[TaskTrials]) -> float:
-    return float(torch.cat([one.targets[one.mask] for one in trials]).var(correction=0))
-
-
-def _check(network: EIRecurrentNetwork, trials: Sequence[TaskTrials]) -> None:
-    """Raise `InputError` on what is no network of this kind, and on trials that leave nothing to explain."""
-    if not isinstance(network, EIRecurrentNetwork):
+    Examples
+    --------
+    >>> open_network(EIRecurrentNetwork(2, 20, 1)).source.name
+    'EIRecurrentNetwork'
+    """
+    if isinstance(given, Given):
+        return given
+    kind, name = OBJECT, type(given).__name__
+    if isinstance(given, str) and is_code(given):
+        kind, name, given = CODE, absolute_code(given), load_code(given)()
+    if not isinstance(given, EIRecurrentNetwork):
         raise InputError(
             "the network has no excitatory and inhibitory units",
-            expected="nm.EIRecurrentNetwork",
-            got=type(network).__name__,
+            expected="nm.EIRecurrentNetwork, or file.py:function, which builds one",
+            got=type(given).__name__,
         )
-    if not _variance(trials):
+    return Given(given, Source(kind, name, fingerprint_module(given)))
+
+
+def open_task(given: Any) -> Given[Draw]:
+    """Open a task: ``"flip_flop"``, a function that draws trials, or ``file.py:function``, which is one.
+
+    Raises
+    ------
+    InputError
+        Anything else.
+
+    Examples
+    --------
+    >>> open_task("flip_flop").source.kind
+    'embedded'
+    """
+    if isinstance(given, Given):
+        return given
+    kind, name = OBJECT, getattr(given, "__qualname__", type(given).__name__)
+    if given == FLIP_FLOP:
+        kind, name, given = EMBEDDED, FLIP_FLOP, _flip_flop
+    elif isinstance(given, str) and is_code(given):
+        kind, name, given = CODE, absolute_code(given), load_code(given)
+    if not callable(given):
+        raise InputError(
+            f"there is no task {given!r}",
+            expected=f"a function draw(random) -> trials; {FLIP_FLOP!r}; or file.py:function, which is such a function",
+        )
+    function = cast(Draw, given)
+    return Given(function, Source(kind, name, fingerprint_function(function)))
+
+
+def _flip_flop(random: np.random.Generator) -> TaskTrials:
+    return flip_flop(8, 128, 2, 0.4, seed=random)
+
+
+def _network_for(trials: TaskTrials, seed: int) -> EIRecurrentNetwork:
+    return EIRecurrentNetwork(trials.inputs.shape[-1], _N_UNITS, trials.targets.shape[-1], alpha=0.5, seed=seed)
+
+
+def _settings(
+    n_steps: int, n_checks: int, target_slope: float, spectral_weight: float, rate_weight: float, learning_rate: float
+) -> dict[str, float]:
+    return {
+        "n_steps": whole("n_steps", n_steps),
+        "n_checks": whole("n_checks", n_checks),
+        "target_slope": number("target_slope", target_slope, -math.inf, math.inf, closed="neither"),
+        "spectral_weight": number("spectral_weight", spectral_weight, 0, math.inf, closed="neither"),
+        "rate_weight": number("rate_weight", rate_weight, 0, math.inf, closed="left"),
+        "learning_rate": number("learning_rate", learning_rate, 0, math.inf, closed="neither"),
+    }
+
+
+class _Training(NamedTuple):
+    """What the three trainings share."""
+
+    draw: Draw
+    watched: TaskTrials
+    prior: SpectralPrior
+    settings: Mapping[str, Any]
+    run: WorkflowRun
+
+    def train(self, name: str, start: EIRecurrentNetwork) -> tuple[Result, TrainedNetwork[EIRecurrentNetwork]]:
+        """Train one network, and follow its dynamics."""
+        settings = self.settings
+        check_every = max(1, settings["n_steps"] // settings["n_checks"])
+        seen = [activity_of(start, self.watched, self.prior)]
+
+        def note(step: int, model: EIRecurrentNetwork) -> None:
+            if step % check_every == 0 or step == settings["n_steps"]:
+                seen.append(activity_of(model, self.watched, self.prior))
+
+        weight = 0.0 if name == WITHOUT_PRIOR else settings["spectral_weight"]
+        trained = train_biological(
+            start,
+            self.draw,
+            settings["n_steps"],
+            fractal=FractalRegularizationLoss({"spectral": (self.prior, weight)}),
+            rate_weight=settings["rate_weight"],
+            learning_rate=settings["learning_rate"],
+            validation=self.watched,
+            check_every=check_every,
+            after_step=note,
+            seed=self.run.entropy,
+            progress=self.run.progress,
+        )
+        return _dynamics({name: seen}, trained.history, settings["target_slope"]), trained
+
+
+def _save_network(trained: TrainedNetwork[EIRecurrentNetwork], folder: Path) -> None:
+    save_weights(trained.model, folder)
+    trained.history.save(folder / _HISTORY)
+
+
+def _load_network(start: EIRecurrentNetwork, folder: Path) -> TrainedNetwork[EIRecurrentNetwork]:
+    history = load_result(folder / _HISTORY)
+    assert isinstance(history, TrainingHistory)
+    return TrainedNetwork(load_weights(start, folder).eval(), history)
+
+
+def _check(trials: Sequence[TaskTrials]) -> None:
+    """Raise `InputError` on trials that leave nothing to explain."""
+    if not variance_of_answers(trials):
         raise InputError("answers of these trials are all alike", expected="targets that vary where the mask is True")
 
 
@@ -331,7 +326,7 @@ def _dynamics(
                 np.array([[one[key] for one in seen] for seen in tracked.values()]),
                 {"long_name": text, "units": ""},
             )
-            for key, text in _MEASURES.items()
+            for key, text in MEASURES.items()
         },
         {"network": list(tracked), "step": np.concatenate([[0], history.data["check"].values])},
     )
@@ -340,14 +335,28 @@ def _dynamics(
 
 
 def _told(
-    parts: dict[str, Result], found: Mapping[str, Mapping[str, float]], target_slope: float, provenance: Provenance
+    tracked: Mapping[str, Result],
+    trained: Mapping[str, TrainedNetwork[EIRecurrentNetwork]],
+    judged: Sequence[TaskTrials],
+    prior: SpectralPrior,
+    settings: Mapping[str, Any],
+    seed: SeedLike,
 ) -> BiologicalTraining:
+    found = {name: at_the_end(one.model, judged, prior) for name, one in trained.items()}
+    first, target_slope = next(iter(tracked.values())), settings["target_slope"]
+    together = xr.concat([one.data for one in tracked.values()], "network")
+    parts: dict[str, Result] = {
+        "dynamics": replace(first, data=together),
+        "training": trained[FULL].history,
+        "signs": sign_compliance(trained[FULL].model),
+        "signs without law": sign_compliance(trained[WITHOUT_LAW].model),
+    }
     data, about = pack(parts)
     ends = xr.Dataset(
         {
             name: ("network", [one[key] for one in found.values()], {"long_name": text, "units": ""})
             for name, key, text in (
-                *((f"final_{key}", key, text) for key, text in _MEASURES.items()),
+                *((f"final_{key}", key, text) for key, text in MEASURES.items()),
                 ("final_explained", "explained", "explained variance of the answers"),
                 ("compliance", "compliance", "share of weights of the source's sign"),
             )
@@ -359,7 +368,7 @@ def _told(
         ends.merge(data),
         "Training under the constraints of a brain",
         attributes={"parts": about, "target_slope": target_slope},
-        provenance=provenance,
+        provenance=Provenance.record(seed, model=trained[FULL].model, arguments=settings),
         citations=tuple(citations),
         warnings=_doubts(found, target_slope),
     )

@@ -26,6 +26,7 @@ from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
 from neuros_mechint.neuro.circuits.latent.perturbation import changed_run, latent_perturbation_test
 from neuros_mechint.neuro.circuits.latent.selection import numbers_of_nodes, select_latent_size
 from neuros_mechint.neuro.circuits.latent.validation import compare_with_pca
+from neuros_mechint.workflows.network_circuit import late
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -254,12 +255,8 @@ def _recorded(network: nn.Module, trials: Trials) -> _Recorded:
             got=shape,
             fix="wrap a bare recurrent layer in a module that reads one output from its states",
         )
-    states, outputs = (_late(values.double().numpy()) for values in (run.activations["hidden"], run.output))
+    states, outputs = (late(values.double().numpy()) for values in (run.activations["hidden"], run.output))
     return _Recorded(channels(trials.inputs.double().numpy()), states, split_signed_channels(outputs))
-
-
-def _late(values: Floats) -> Floats:
-    return np.concatenate([np.zeros_like(values[:, :1]), values[:, :-1]], axis=1)
 
 
 def gating_test(model: LatentCircuitModel, network: nn.Module, seed: SeedLike = 0) -> GatingTest:

@@ -120,7 +120,7 @@ def test_every_graph_of_the_same_degrees_is_equally_likely():
 
 
 def test_planted_feed_forward_loops_are_found():
-    z = [float(network_motifs(with_loops(seed).T, n_nulls=50).z.sel(triad="030T")) for seed in SEEDS]
+    z = [float(network_motifs(with_loops(seed).T, n_null=50).z.sel(triad="030T")) for seed in SEEDS]
     assert np.median(z) > 3
     assert min(z) > 0
 
@@ -133,7 +133,7 @@ def test_few_planted_loops_are_missed_as_the_documentation_says():
         for _ in range(40):
             a, b, c = random.choice(40, 3, replace=False)
             graph[a, b] = graph[a, c] = graph[b, c] = True
-        found = network_motifs(graph.T, n_nulls=299, progress=False)
+        found = network_motifs(graph.T, n_null=299, progress=False)
         row = found.data.sel(triad="030T")
         excess.append(float(row["count"] - row["expected"]))
         n_found += "030T" in found.found
@@ -142,13 +142,13 @@ def test_few_planted_loops_are_missed_as_the_documentation_says():
 
 
 def test_none_detected_is_no_proof_of_absence():
-    summary = network_motifs(random_graph(1, 30, density=0.2), n_nulls=299).summary()
+    summary = network_motifs(random_graph(1, 30, density=0.2), n_null=299).summary()
     assert "none detected: no corrected p is at most 0.05, which is no proof that there are none" in summary
     assert "nearest to it, feed-forward loop (030T, a→b a→c b→c): " in summary
 
 
 def test_random_graphs_have_no_motifs():
-    results = [network_motifs(random_graph(seed, 30, density=0.2).T, n_nulls=99) for seed in SEEDS]
+    results = [network_motifs(random_graph(seed, 30, density=0.2).T, n_null=99) for seed in SEEDS]
     z = np.concatenate([result.z.values for result in results])
     assert (np.abs(z) < 2).mean() >= 0.85
     p = np.concatenate([result.data["p"].values for result in results])
@@ -162,33 +162,33 @@ def test_signs_matter():
     for _ in range(60):
         a, b, c = random.choice(60, 3, replace=False)
         graph[a, b], graph[a, c], graph[b, c] = 1, -1, -1
-    found = network_motifs(graph.T, signed=True, n_nulls=199, correction="none")
+    found = network_motifs(graph.T, signed=True, n_null=199, correction="none")
     strongest = found.data.isel(triad=int(np.nanargmax(np.where(found.data["expected"] > 5, found.z, 0))))
     assert strongest["triad"].item() in ("a→b a⊣c b⊣c", "a⊣b a→c c⊣b")
 
 
 def test_the_summary_counts_the_connections_of_each_sign():
-    found = network_motifs(dale(), signed=True, n_nulls=19)
+    found = network_motifs(dale(), signed=True, n_null=19)
     n_excitatory, n_inhibitory = (dale() > 0).sum(), (dale() < 0).sum()
     assert f"connections between them ({n_excitatory} →, {n_inhibitory} ⊣)" in found.summary()
     assert not any("in effect" in warning for warning in found.warnings)
-    assert "→," not in network_motifs(dale(), n_nulls=19).summary().splitlines()[1]
+    assert "→," not in network_motifs(dale(), n_null=19).summary().splitlines()[1]
 
 
 @pytest.mark.parametrize(("sign", "fewer"), [(1, "excitatory"), (-1, "inhibitory")])
 def test_a_sign_that_a_threshold_takes_away_is_warned_of(sign, fewer):
     weights = sign * dale()
-    found = network_motifs(weights, signed=True, threshold=1.5, n_nulls=19)
+    found = network_motifs(weights, signed=True, threshold=1.5, n_null=19)
     (warning,) = [text for text in found.warnings if "in effect" in text]
     n_fewer, n_more = (sign * weights > 0).sum(), (sign * weights < 0).sum()
     assert warning.startswith(f"0 {fewer} and {n_more} ")
     assert f"of {n_fewer} and {n_more}: set the weak ones of each sign to zero" in warning
     # the way out that it names
     kept = np.where(np.abs(weights) > np.where(sign * weights > 0, 0.6, 3.0), weights, 0.0)
-    assert not any("in effect" in text for text in network_motifs(kept, signed=True, n_nulls=19).warnings)
+    assert not any("in effect" in text for text in network_motifs(kept, signed=True, n_null=19).warnings)
     (alone,) = [
         text
-        for text in network_motifs(np.abs(weights), signed=True, n_nulls=19).warnings
+        for text in network_motifs(np.abs(weights), signed=True, n_null=19).warnings
         if "in effect the triads of excitatory connections alone" in text
     ]
     assert "threshold" not in alone
@@ -196,12 +196,12 @@ def test_a_sign_that_a_threshold_takes_away_is_warned_of(sign, fewer):
 
 def test_nodes_without_connections_change_nothing():
     graph = random_graph(0, 30, density=0.2)
-    without, beside = (network_motifs(each, n_nulls=19) for each in (graph, np.pad(graph, (2, 3))))
+    without, beside = (network_motifs(each, n_null=19) for each in (graph, np.pad(graph, (2, 3))))
     assert without.data.identical(beside.data)
     assert "; 5 nodes without any take no part" in beside.summary()
     weak = np.pad(graph * 1.0, (0, 1))
     weak[-1, 0] = weak[-1, -1] = 0.1
-    assert network_motifs(weak, threshold=0.5, n_nulls=19).attributes["n_alone"] == 1
+    assert network_motifs(weak, threshold=0.5, n_null=19).attributes["n_alone"] == 1
 
 
 def test_parts_are_refused_since_random_graphs_join_them():
@@ -216,26 +216,26 @@ def test_parts_are_refused_since_random_graphs_join_them():
     nodes = eval(
         str(caught.value).split("with nodes = ")[1].split(", where")[0], {"connectivity": weak, "np": np, "nx": nx}
     )
-    assert network_motifs(weak[np.ix_(nodes, nodes)], threshold=0.1, n_nulls=19).attributes["n_nodes"] == 30
+    assert network_motifs(weak[np.ix_(nodes, nodes)], threshold=0.1, n_null=19).attributes["n_nodes"] == 30
 
 
 def test_rows_are_targets():
     chain = np.zeros((12, 12))
     chain[np.arange(1, 12), 0] = 1.0  # the first node feeds all others
-    counts = network_motifs(chain, n_nulls=19).data["count"]
+    counts = network_motifs(chain, n_null=19).data["count"]
     assert counts.to_series().to_dict() == {"021D": 55}
 
 
 def test_the_same_seed_gives_the_same_numbers_and_leaves_all_else_alone():
     graph = with_loops(0)
     before = graph.copy()
-    first, second = (network_motifs(graph, n_nulls=19, seed=5).data for _ in range(2))
+    first, second = (network_motifs(graph, n_null=19, seed=5).data for _ in range(2))
     assert first.identical(second)
     assert np.array_equal(graph, before)
 
 
 def test_the_result_says_shows_and_keeps(tmp_path):
-    found = network_motifs(with_loops(1).T, n_nulls=299)
+    found = network_motifs(with_loops(1).T, n_null=299)
     assert "030T" in found.found
     assert "expected" in found.summary()
     assert "030T" in " ".join(label.get_text() for label in found.plot().get_yticklabels())
@@ -262,7 +262,7 @@ def test_what_has_no_motifs_is_refused(connectivity, words):
 
 def test_unknown_options_are_refused():
     graph = random_graph(0)
-    for wrong in ({"correction": "bonferoni"}, {"signed": "yes"}, {"n_nulls": 3}, {"threshold": -1}):
+    for wrong in ({"correction": "bonferoni"}, {"signed": "yes"}, {"n_null": 3}, {"threshold": -1}):
         with pytest.raises(OptionError):
             network_motifs(graph, **wrong)
 
@@ -270,11 +270,11 @@ def test_unknown_options_are_refused():
 @pytest.mark.parametrize("correction", ["holm", "none"])
 def test_the_number_of_random_graphs_that_is_said_to_do_does(correction):
     weights = with_loops(0)[:30, :30]
-    few = network_motifs(weights, n_nulls=19, correction=correction, progress=False)
+    few = network_motifs(weights, n_null=19, correction=correction, progress=False)
     (warning,) = [text for text in few.warnings if "would do" in text]
-    needed = int(warning.split("n_nulls=")[1].split()[0])
+    needed = int(warning.split("n_null=")[1].split()[0])
     n_tests = few.data.sizes["triad"] if correction == "holm" else 1
     assert n_tests / (needed + 1) < 0.05 <= n_tests / needed
     if correction == "none":  # the number of triads, which random graphs may add to, does not matter
-        enough = network_motifs(weights, n_nulls=needed, correction=correction, progress=False)
+        enough = network_motifs(weights, n_null=needed, correction=correction, progress=False)
         assert not any("would do" in text for text in enough.warnings)

@@ -56,6 +56,14 @@ def test_partial_correlations_have_their_closed_form_and_are_covered(method, n_s
     assert not any(one.warnings for one in found)
 
 
+@pytest.mark.parametrize("shortcut", [0.0, 1.0])
+def test_intervals_of_few_samples_cover(shortcut):
+    """Parts of ten samples vary less than all hundred: without their growth 76% of the intervals cover."""
+    found = [quiet(*chain(seed, 100, shortcut), n_permutations=0, seed=seed) for seed in range(100)]
+    covered = np.mean([one.interval[0] <= truth(shortcut) <= one.interval[1] for one in found])
+    assert 0.88 <= covered <= 0.995
+
+
 def test_what_a_chain_shares_is_nothing_given_its_middle():
     x, y, z = chain(0, 2000)
     assert mutual_information(x, y).interval[0] > 0.1
@@ -298,6 +306,11 @@ GOOD = np.random.default_rng(3).normal(size=(3, 100))
 def test_bad_input_is_refused(replaced, options, message):
     with pytest.raises((InputError, OptionError), match=message):
         conditional_mutual_information(GOOD[1], GOOD[2], replaced, **options)
+
+
+def test_categories_are_sent_to_methods_that_this_question_has():
+    with pytest.raises(InputError, match='pass method="mixed" or "binned"'):
+        quiet(["left", "right"] * 50, GOOD[1], GOOD[2])
 
 
 def test_few_and_repeated_samples_are_refused():

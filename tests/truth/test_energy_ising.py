@@ -299,3 +299,19 @@ def test_circling_networks_have_no_energy(memories):
 def test_bad_networks(weights, states, options, problem):
     with pytest.raises((InputError, OptionError), match=problem):
         hopfield_energy(weights, states, **options)
+
+
+def test_two_units_are_told_in_words():
+    """They have no triples."""
+    random = np.random.default_rng(0)
+    first = random.choice([-1.0, 1.0], size=1000)
+    fitted = EnergyLandscape(method="ising").fit(np.stack([first, first * random.choice([1, 1, -1], 1000)], 1))
+    assert "triple" not in fitted.landscape_.summary()
+    assert fitted.couplings_[0, 1] == pytest.approx(np.arctanh(1 / 3), abs=0.08)
+
+
+def test_energies_that_no_number_holds_are_refused():
+    weights = np.array([[0.0, 1.0], [1.0, 0.0]])
+    with pytest.raises(InputError, match="too large for their products"):
+        hopfield_energy(weights, [[1e200, 1e308]], activation="relu")
+    assert hopfield_energy(weights, [[1e9, -1e9]], activation="tanh") == pytest.approx(1 + 2 * np.log(2), abs=1e-5)

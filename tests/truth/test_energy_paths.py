@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.result import load_result
 from neuros_mechint.datasets.systems import rotating_decay
 from neuros_mechint.neuro.information.energy.action import minimum_action_path
 from neuros_mechint.neuro.information.energy.paths import evenly_spaced, minimum_energy_path
@@ -134,3 +136,36 @@ def test_action_of_the_maier_stein_system():
 def test_no_drift():
     with pytest.raises(InputError, match="no drift"):
         minimum_action_path(lambda x: x.sum(1), [0.0, 0.0], [1.0, 0.0])
+
+
+# -- results -----------------------------------------------------------------------------------------------------------
+
+
+def test_paths_are_told_drawn_kept_and_reported(tmp_path):
+    over = minimum_energy_path(bent_wells, [-1.0, 1.0], [1.0, 1.0], through=[0.0, 0.5])
+    out = minimum_action_path(lambda x: -x, [0.0, 0.0], [1.0, 0.0], n_points=21)
+    assert "barrier 1 from the start and 1 from the end" in over.summary()
+    assert "action 1" in out.summary()
+    assert out.main.values[0] == 0
+    assert (np.diff(out.main) > 0).all()
+    report = nm.Report("Ways")
+    for path in (over, out):
+        assert path.plot().get_xlabel() == "length of the way"
+        assert load_result(path.save(tmp_path / "path.nc")) == path
+        assert path.citations
+        assert path.provenance.arguments["n_points"] == len(path.points)
+        report.add(path)
+    assert report.save(tmp_path / "report.html").exists()
+
+
+def test_a_search_that_did_not_come_to_rest_says_so():
+    found = minimum_energy_path(bent_wells, [-1.3, 1.0], [1.3, 1.0], through=[0.0, 3.0], n_rounds=1)
+    assert not found.converged
+    assert "did not come to rest" in found.summary()
+
+
+@pytest.mark.parametrize("search", [minimum_energy_path, minimum_action_path])
+@pytest.mark.parametrize("function", [None, lambda x: 1.0, lambda x: x.detach().numpy(), "x ** 2"])
+def test_what_is_no_function_in_torch_is_refused(search, function):
+    with pytest.raises(InputError, match=r"is no (function|potential|drift)"):
+        search(function, [0.0, 0.0], [1.0, 0.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -257,6 +258,9 @@ GOOD = rotation(1.5, 1000, 0.2)
         (np.where(np.arange(1000)[:, None] == 5, np.nan, GOOD), "tur", {}, "NaN"),
         (np.ma.masked_greater(GOOD, 1), "linear", {}, "mask"),
         (np.stack([GOOD[:, 0], np.ones(1000)], 1), "gaussian", {}, "constant"),
+        (np.stack([GOOD[:, 0], GOOD[:, 1], GOOD.sum(1)], 1), "gaussian", {}, "follow from others"),
+        (np.stack([GOOD[:, 0], GOOD[:, 1], GOOD[:, 1]], 1), "linear", {}, "follow from others"),
+        (np.random.default_rng(0).normal(size=(250, 300)), "gaussian", {}, "follow from others"),
         (np.zeros(1000), "markov", {}, "number of states"),
         (np.arange(1000), "markov", {}, "number of states"),
         (np.arange(1000) % 30, "words", {}, "number of states"),
@@ -284,3 +288,44 @@ def test_a_result_is_told_drawn_and_kept(tmp_path):
     still = entropy_production(ring(1.0, 1.0, 400.0, seed=1), "markov", STEP)
     assert "do not show" in still.summary()
     assert entropy_production(ring(2.0, 0.5, 400.0), "markov", STEP).data.identical(found.data)
+
+
+def test_no_test_where_none_is_asked_for(tmp_path):
+    found = entropy_production(ring(2.0, 0.5, 400.0), "markov", STEP, n_surrogates=0)
+    assert found.p is None
+    assert found.value == entropy_production(ring(2.0, 0.5, 400.0), "markov", STEP).value
+    assert "not tested: n_surrogates=0" in found.summary()
+    assert found.plot() is not None
+    assert nm.load_result(found.save(tmp_path / "production.nc")) == found
+
+
+@pytest.mark.parametrize(("method", "noise"), [("linear", 0.02), ("gaussian", 0.0)])
+def test_units_that_no_noise_drives_are_warned_of(method, noise):
+    """A position that follows a noisy velocity: what it produces is infinite, and grows as samples come closer."""
+    random, dt, states = np.random.default_rng(0), 0.02, np.zeros((20_000, 2))
+    for (place, speed), state in pairwise(states):
+        kicks = np.sqrt(2 * dt) * random.normal(size=2)
+        state[:] = place + speed * dt + noise * kicks[0], speed - (place + speed) * dt + kicks[1]
+    with pytest.warns(UserWarning, match="noise hardly drives some direction"):
+        entropy_production(states, method, dt, progress=False)
+    assert not entropy_production(rotation(1.0, 20_000), method, 0.02, progress=False).warnings
+
+
+def test_processes_that_change_are_warned_of():
+    steps = np.random.default_rng(0).normal(size=(5000, 2))
+    with pytest.warns(UserWarning, match="not alike all along .variance."):
+        entropy_production(steps * np.linspace(1, 3, 5000)[:, None], "gaussian")
+    assert not entropy_production(steps, "gaussian").warnings
+
+
+def test_trials_taken_for_times_are_told():
+    with pytest.raises(InputError, match=r"read as 1 trial of 40 times of 300 units(.|\n)*x\[:, :, None\]"):
+        entropy_production(np.random.default_rng(0).normal(size=(40, 300)), "linear")
+
+
+def test_a_network_that_learnt_nothing_is_told():
+    """Its zero has no width, and is no certainty."""
+    found = entropy_production(np.random.default_rng(0).normal(size=(210, 2)), "neural", progress=False)
+    assert found.value == found.error == 0
+    assert "learnt nothing" in found.summary()
+    assert "interval" not in found.summary()

@@ -16,8 +16,8 @@ from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.result import load_result
 from neuros_mechint.features.dashboard import page as page_module
 from neuros_mechint.report import Report
+from tests.browser import BROWSER, Browser
 from tests.truth.planted_features import VOCABULARY, Planted
-from tests.unit.test_report_in_browser import BROWSER, probe, show
 
 
 class Words:
@@ -68,9 +68,10 @@ class Elements(HTMLParser):
 
 def test_tokens_are_escaped_coloured_and_need_no_script(worded):
     assert "<script>alert(1)</script>" in worded.data["token"].values
-    for html in (worded._repr_html_(), Report("Features").add(worded).to_html()):
+    # The only script is that of every report.
+    for html, scripts in ((worded._repr_html_(), []), (Report("Features").add(worded).to_html(), [{}])):
         seen = Elements(html)
-        assert not [tag for tag, _ in seen.tags if tag == "script"]
+        assert [attributes for tag, attributes in seen.tags if tag == "script"] == scripts
         assert "<script>alert(1)</script>" in seen.text
         assert [tag for tag, _ in seen.tags].count("details") >= 3
         assert not re.search(r'(src|href)="http', html.split('id="references"')[0])
@@ -112,15 +113,19 @@ def test_words_stay_readable_on_the_strongest_colour_in_light_and_dark():
 @pytest.mark.skipif(BROWSER is None, reason="no browser installed (apt-get install chromium)")
 def test_a_browser_shows_it_without_a_word_on_the_console(worded, tmp_path):
     path = Report("Features").add(worded).save(tmp_path / "features.html")
-    elements, console = show(path, tmp_path)
-    assert console == []
-    assert "feature 3: fires in" in elements
-    for width in (1280, 500):
-        seen = probe(path, tmp_path, f"--window-size={width},2000")
-        assert seen["page"] <= seen["window"]
-        left, top, right, bottom = seen["pictures"][0]["box"]
-        assert right - left > 300
-        assert bottom - top > 80
+    browser = Browser(tmp_path)
+    for width in (1280, 360):
+        browser.show(path, width)
+        assert browser.console() == []
+        assert "feature 3: fires in" in browser.value("document.body.textContent")
+        assert browser.value("document.documentElement.scrollWidth <= innerWidth")
+        size = browser.value("""(() => {
+            const box = document.querySelector("figure svg[role=img]").getBoundingClientRect();
+            return [box.width, box.height];
+        })()""")
+        assert size[0] > 300
+        assert size[1] > 80
+    browser.close()
 
 
 def test_figures_summaries_and_tables_tell_what_was_found(worded, tmp_path):

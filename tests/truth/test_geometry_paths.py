@@ -140,11 +140,44 @@ def test_short_cuts_are_warned_of(n_neighbors):
     assert np.corrcoef(found.distances[above], true[above])[0, 1] < 0.9
 
 
+def test_flat_clouds_are_seldom_suspected_of_short_cuts():
+    told = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        for cloud in (random.normal(size=(150, 2)), random.uniform(size=(60, 4))):
+            told.append(bool(quiet(geodesics, cloud).warnings))
+    assert np.mean(told) <= 0.1
+
+
 def test_flat_space_has_no_detours():
     flat = geodesics(np.random.default_rng(0).uniform(size=(600, 2)))
     assert flat.detour == pytest.approx(1.05, abs=0.04)
     low, high = flat.interval
     assert 1 < low <= flat.detour <= high < 1.3
+
+
+def test_fewer_than_three_trials_have_no_interval():
+    found = curvature(circle(20, 1.0, 5, 0.01, 2))
+    assert np.isnan(found.interval).all()
+    assert "interval" not in found.summary()
+    assert np.isfinite(curvature(circle(20, 1.0, 5, 0.01, 3)).interval).all()
+
+
+def test_pauses_between_all_steps_leave_nothing_that_turns():
+    walk = np.random.default_rng(0).normal(size=(20, 2)).cumsum(0)
+    with pytest.raises(InputError, match="no two successive steps move"):
+        curvature(np.repeat(walk, 2, axis=0))
+    rests = np.concatenate([np.repeat(walk, 4, axis=0), walk[-1] + np.array([[1.0, 0.0], [2.0, 1.0]])])
+    assert 0 < curvature(rests).p <= 1  # of the orders in which anything turns
+
+
+def test_a_loop_over_noisy_networks_warns_once():
+    random = np.random.default_rng(0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        angles = [curvature(random.normal(size=(3, 30, 20)), n_permutations=19).angle for _ in range(6)]
+    assert len(set(angles)) == 6
+    assert len(told) == 1
 
 
 def test_pieces_are_refused_with_the_number_that_joins_them():
@@ -239,5 +272,5 @@ def test_results_are_drawn_told_and_kept(tmp_path):
     )
     for found, label in results:
         assert found.plot(Figure().subplots()).get_xlabel().startswith(label)
-        assert found.summary().count("\n") >= 3
+        assert found.summary().count("\n") >= 2
         assert load_result(found.save(tmp_path / "paths.nc")) == found

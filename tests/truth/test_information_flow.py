@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError, SiteError
@@ -215,7 +217,14 @@ LABELS = np.arange(300) % 2
         ({"n_components": 4}, {"source": GOOD, "labels": LABELS}, "n_components is out of range"),
         ({"noise": 0}, {"source": GOOD, "labels": LABELS}, "noise is out of range"),
         ({"n_permutations": -1}, {"source": GOOD, "labels": LABELS}, "out of range"),
+        ({"n_permutations": 3}, {"source": GOOD, "labels": LABELS}, "at least 19"),
         ({"seed": None}, {"source": GOOD, "labels": LABELS}, "not a seed"),
+        ({}, {"source": GOOD, "labels": "left"}, "one label for each sample"),
+        ({}, {"source": GOOD, "labels": {"choice": LABELS}}, "one label for each sample"),
+        ({}, {"source": GOOD, "labels": LABELS + 1j}, "the label is no data"),
+        ({}, {"source": GOOD, "labels": GOOD["h"][:, 0].astype(object)}, "the label is no data"),
+        ({}, {"source": GOOD, "inputs": np.full((300, 4), 7)}, "the input is constant"),
+        ({}, {"source": GOOD, "inputs": ["the same"] * 300}, "the input is constant"),
     ],
 )
 def test_bad_input_is_refused(options, arguments, message):
@@ -233,3 +242,60 @@ def test_a_result_is_told_drawn_and_kept(tmp_path):
     assert found.data.identical(quiet(InformationFlowAnalyzer(), layers, x, labels).data)
     with pytest.raises(InputError, match="no training to follow"):
         InformationFlowAnalyzer().plane({0: layers}, x, labels, progress=False)
+
+
+def test_samples_in_another_order_are_refused():
+    """Labelled states and labels are not joined here, and by position they would belong to others."""
+    names = [f"trial {number}" for number in range(300)]
+    states = xr.DataArray(GOOD["h"], dims=("sample", "unit"), coords={"sample": names})
+    labels = xr.DataArray(LABELS, dims="sample", coords={"sample": names})
+    found = quiet(InformationFlowAnalyzer(n_permutations=0), {"h": states}, labels=labels)
+    assert found.data.identical(quiet(InformationFlowAnalyzer(n_permutations=0), GOOD, labels=LABELS).data)
+    with pytest.raises(InputError, match="label their sample differently"):
+        quiet(InformationFlowAnalyzer(n_permutations=0), {"h": states}, labels=labels[::-1])
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_the_unit_of_states_does_not_matter(scale):
+    plain, scaled = (
+        quiet(InformationFlowAnalyzer(n_permutations=0), {1: scale_of * GOOD["h"]}, labels=LABELS).data["information"]
+        for scale_of in (1.0, scale)
+    )
+    np.testing.assert_allclose(scaled, plain, rtol=1e-6)
+
+
+def test_what_is_left_out_is_told():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 2))
+    layers = {"copy": x, "noisy": x + random.normal(size=x.shape), "steps": np.sign(x)}
+    told = quiet(InformationFlowAnalyzer(n_permutations=0), layers, x, LABELS).summary()
+    assert "left out: gaussian of copy about the input: one is a linear function" in told
+    assert "gaussian about the label: categories have no correlations" in told
+    assert "neighbours of steps about the input, neighbours of steps about the label: states that are all alike" in told
+    assert "noise about the label" not in told.partition("left out")[2]
+    speed = quiet(InformationFlowAnalyzer(n_permutations=0), {"noisy": layers["noisy"]}, labels=x[:, 0])
+    assert "left out: noise about the label: it tells of categories" in speed.summary()
+    tokens = quiet(InformationFlowAnalyzer(n_permutations=0), layers, random.integers(9, size=(300, 3)))
+    assert "tokens have no distances" in tokens.summary()
+    alone = quiet(InformationFlowAnalyzer(n_permutations=0), {"copy": x}, labels=x)
+    legend = alone.plot().get_legend()
+    assert legend is not None
+    assert "gaussian" not in [text.get_text() for text in legend.get_texts()]
+
+
+def test_a_plane_needs_both_axes_and_the_same_sites():
+    x, layers, _ = noisy_chain(0, 400)
+    labels = (x[:, 0] > 0).astype(int)
+    analyzer = InformationFlowAnalyzer()
+    found = analyzer.plane([(5, layers), (1, layers)], x, labels, progress=False)
+    assert found.data["step"].values.tolist() == [1, 5]
+    few = {"layer 0": layers["layer 0"]}
+    wrong: list[tuple[Any, Any, str]] = [
+        ({0: layers, 1: layers}, None, "two axes"),
+        (None, x, "no checkpoints"),
+        ([(1, layers), (1, layers)], x, "occurs twice"),
+        ({0: layers, 1: few}, x, "different sites"),
+    ]
+    for checkpoints, inputs, message in wrong:
+        with pytest.raises(InputError, match=message):
+            analyzer.plane(checkpoints, inputs, labels, progress=False)

@@ -67,7 +67,7 @@ def angles(found, truth):
 
 def search(model, column=0, n_dimensions=2, seed=0, **options):
     base, source = pairs_of_tokens(300, seed=seed)
-    options = {"n_epochs": 100, **options}
+    options = {"epochs": 100, **options}
     found = nm.DistributedAlignmentSearch("site", n_dimensions, seed=seed, **options)
     return found.fit(model, base, source, sum_with_swapped(column)(base, source))
 
@@ -139,7 +139,7 @@ def test_a_subspace_that_mixes_what_is_read_with_what_varies_is_an_illusion():
     model = nm.adapt(network)
     base, source = pairs_of_tokens(300, seed=0)
     answer = (source[:, 2] % 3 + base[:, 1]) % 3
-    found = nm.DistributedAlignmentSearch("site", 2, n_epochs=100).fit(model, base, source, answer)
+    found = nm.DistributedAlignmentSearch("site", 2, epochs=100).fit(model, base, source, answer)
     base, source = pairs_of_tokens(300, seed=1000)
     answer = (source[:, 2] % 3 + base[:, 1]) % 3
     assert found.score(base, source, answer) > 0.5
@@ -198,7 +198,7 @@ def test_the_search_finds_the_direction_of_an_equality(seed):
     base, _, _ = pairs(100, 7)
     truth = (base[:, 0] == base[:, 1]) == (base[:, 2] == base[:, 3])
     assert torch.equal(network(base).argmax(1) == 1, truth)
-    found = nm.DistributedAlignmentSearch("mix", 1, n_epochs=150, seed=seed).fit(model, *pairs(400, 10 * seed))
+    found = nm.DistributedAlignmentSearch("mix", 1, epochs=150, seed=seed).fit(model, *pairs(400, 10 * seed))
     assert angles(found.basis_, network.direction[None]).max() < 8
     result = found.evaluate(*pairs(300, 5000 + 10 * seed), untrained=1)
     assert result.accuracy > 0.97
@@ -236,7 +236,7 @@ def with_swapped_bit(base, source, bit):
 def test_one_direction_of_the_state_of_a_recurrent_network_holds_one_bit(name, bit):
     model = nm.adapt(nm.load_model(name))
     found = nm.DistributedAlignmentSearch(
-        "hidden[time=9]", 1, read=read_state, n_epochs=60, learning_rate=0.05, n_starts=2, seed=bit
+        "hidden[time=9]", 1, read=read_state, epochs=60, learning_rate=0.05, n_starts=2, seed=bit
     ).fit(model, *with_swapped_bit(memory_trials(1), memory_trials(2), bit))
     test = with_swapped_bit(memory_trials(3), memory_trials(4), bit)
     result = found.evaluate(*test, untrained=1)
@@ -264,7 +264,7 @@ def test_batches_and_padded_text_give_what_whole_inputs_give():
     model = nm.adapt(gpt2())
     base, source = ({"input_ids": tokens(seed), "attention_mask": torch.ones(5, 6).long()} for seed in (0, 1))
     labels = model.run(source).output.logits[:, -1].argmax(-1)
-    options = {"n_epochs": 30, "n_starts": 1, "learning_rate": 0.1}
+    options = {"epochs": 30, "n_starts": 1, "learning_rate": 0.1}
     for batch_size in (None, 2):
         found = nm.DistributedAlignmentSearch(
             "blocks.1.resid_post[position=-1]", 6, batch_size=batch_size, **options
@@ -276,7 +276,7 @@ def test_batches_and_padded_text_give_what_whole_inputs_give():
 
 def test_a_search_in_batches_finds_the_variable_too():
     network = CircleAdder(1)
-    found = search(nm.adapt(network), seed=1, batch_size=64, n_epochs=40)
+    found = search(nm.adapt(network), seed=1, batch_size=64, epochs=40)
     assert angles(found.basis_, network.plane_v).max() < 5
     assert found.score(*held_out(seed=1)) > 0.99
 
@@ -285,7 +285,7 @@ def test_a_search_repeats_with_its_seed_and_changes_nothing_of_the_caller():
     network = CircleAdder(0)
     model = nm.adapt(network)
     before, state = model.fingerprint(), torch.get_rng_state()
-    found = [search(model, seed=seed, n_epochs=5) for seed in (0, 0, 1)]
+    found = [search(model, seed=seed, epochs=5) for seed in (0, 0, 1)]
     assert torch.equal(found[0].basis_, found[1].basis_)
     assert not torch.equal(found[0].basis_, found[2].basis_)
     result = found[0].evaluate(*held_out(), n_random=3)
@@ -298,7 +298,7 @@ def test_a_search_repeats_with_its_seed_and_changes_nothing_of_the_caller():
 
 def test_pairs_that_were_used_for_fitting_are_pointed_out():
     model = nm.adapt(CircleAdder(0))
-    found = search(model, n_epochs=5)
+    found = search(model, epochs=5)
     base, source = pairs_of_tokens(300, seed=0)
     again = found.evaluate(base, source, sum_with_swapped(0)(base, source), n_random=3, untrained=0)
     assert again.attributes["pairs_seen_in_training"] == 1
@@ -327,7 +327,7 @@ def test_shuffled_weights_keep_their_values_and_lose_the_task():
 
 
 def test_controls_of_ones_own_take_the_place_of_shuffled_ones():
-    found = search(nm.adapt(CircleAdder(0)), n_epochs=60)
+    found = search(nm.adapt(CircleAdder(0)), epochs=60)
     elsewhere = nm.adapt(CircleAdder(3))  # trained alike, with the variable in another plane
     result = found.evaluate(*held_out(), n_random=3, untrained=[elsewhere])
     assert float(result.data["untrained"][0]) > 0.9
@@ -335,7 +335,7 @@ def test_controls_of_ones_own_take_the_place_of_shuffled_ones():
 
 
 def test_results_are_saved_drawn_and_told(tmp_path):
-    result = search(nm.adapt(CircleAdder(0)), n_epochs=20).evaluate(*held_out(), n_random=4)
+    result = search(nm.adapt(CircleAdder(0)), epochs=20).evaluate(*held_out(), n_random=4)
     assert nm.load_result(result.save(tmp_path / "alignment.nc")) == result
     assert next(label.get_text() for label in result.plot().get_xticklabels()) == "learned"
     for part in ("4 random subspaces", "shuffled weights", "chance"):
@@ -350,7 +350,7 @@ def test_results_are_saved_drawn_and_told(tmp_path):
         ({"n_dimensions": 1.5}, "OptionError", "n_dimensions"),
         ({"learning_rate": 0.0}, "OptionError", "learning_rate"),
         ({"learning_rate": True}, "OptionError", "learning_rate"),
-        ({"n_epochs": 0}, "OptionError", "n_epochs"),
+        ({"epochs": 0}, "OptionError", "epochs"),
         ({"site": "nowhere"}, "SiteError", "no site"),
         ({"site": "site[unit=0]"}, "InputError", "no features"),
         ({"source": torch.zeros(7, 4).long()}, "InputError", "not pairs"),
@@ -381,14 +381,14 @@ def test_searches_that_make_no_sense_are_refused(change, error, message):
             given["site"],
             given["n_dimensions"],
             read=given.get("read"),
-            n_epochs=given.get("n_epochs", 2),
+            epochs=given.get("epochs", 2),
             learning_rate=given.get("learning_rate", 0.1),
         ).fit(nm.adapt(given["model"]), base, given["source"], given["labels"])
 
 
 def test_use_before_fitting_and_bad_controls_are_refused():
     model, (base, source, answer) = nm.adapt(CircleAdder(0)), held_out(n_pairs=8)
-    unfitted = nm.DistributedAlignmentSearch("site", 2, n_epochs=2)
+    unfitted = nm.DistributedAlignmentSearch("site", 2, epochs=2)
     with pytest.raises(nm.errors.InputError, match="has not been fitted"):
         unfitted.score(base, source, answer)
     found = unfitted.fit(model, base, source, answer)

@@ -51,6 +51,21 @@ def test_one_feature_a_side_is_exact_on_average_and_covered(method, rho):
     assert not any(one.warnings for one in found)
 
 
+@pytest.mark.parametrize(("n_samples", "rho"), [(60, 0.0), (60, 0.6), (200, 0.0), (200, 0.6)])
+def test_intervals_of_few_samples_cover(n_samples, rho):
+    """Parts of so few samples vary less than all of them: without their growth 75 to 85% of the intervals cover."""
+    found = [mutual_information(*normal(rho, 1, n_samples, seed), seed=seed) for seed in range(200)]
+    covered = np.mean([one.interval[0] <= truth(rho) <= one.interval[1] for one in found])
+    assert 0.9 <= covered <= 0.995
+
+
+def test_few_samples_of_several_features_are_warned_of():
+    found = [quiet(*normal(0.6, 3, 200, seed)) for seed in range(10)]
+    assert np.mean([one.value for one in found]) < 0.85 * truth(0.6, 3)
+    assert all(one.warnings for one in found)
+    assert not quiet(*normal(0.0, 3, 200)).warnings  # nothing is lost where there is nothing
+
+
 @pytest.mark.parametrize("n_features", [5, 20])
 @pytest.mark.parametrize("rho", [0.5, 0.9])
 def test_correlations_of_many_features_are_exact_on_average(n_features, rho):
@@ -195,6 +210,9 @@ GOOD = np.random.default_rng(3).normal(size=100)
         (GOOD[:20], {}, "too few samples|different numbers"),
         (GOOD[:90], {}, "different numbers"),
         (np.array(["a"] * 100), {}, "categories"),
+        (["left", "right"] * 50, {}, "categories"),
+        ([f"{number}" for number in range(100)], {"method": "binned"}, "too many values for categories"),
+        (torch.tensor(GOOD).to_sparse(), {"method": "binned"}, "no array"),
         (GOOD + 1j, {}, "real numbers"),
         (np.ma.masked_greater(GOOD, 1), {}, "gaps|masked"),
         (GOOD, {"method": "kgs"}, "did you mean 'ksg'"),
@@ -222,12 +240,27 @@ def test_repeated_samples_are_refused_and_ties_warned_of():
     x, y = normal(0.5, n_samples=400)
     with pytest.warns(UserWarning, match="repeat another one"):
         mutual_information(np.round(x, 1), y)
-    with pytest.raises(InputError, match="a category has too few"):
+    with pytest.warns(UserWarning, match="repeat another one"):  # of two decimals
+        mutual_information(torch.tensor(x[:, 0]).bfloat16(), y[:, 0] > 0, "ross")
+    with pytest.raises(InputError, match="samples repeat"):
+        mutual_information(counts[0], counts[1] > 1, "ross")
+    with pytest.raises(InputError, match="got:      2 of 1\n"):
         mutual_information(x, np.where(np.arange(400) < 2, 1, 0), "ross")
     with pytest.raises(InputError, match="too many values"):
         mutual_information(x, np.arange(400), "ross")
     with pytest.raises(InputError, match="nothing to sort"):
         mutual_information(counts[0], counts[1], "binned", n_bins=4)
+
+
+def test_few_samples_of_categories_are_refused_too():
+    with pytest.raises(InputError, match="at least 50 samples"):
+        mutual_information(np.arange(40) % 2, np.arange(40) % 4 // 2, "binned")
+
+
+def test_half_precision_holds_categories_too():
+    codes = np.random.default_rng(0).integers(3, size=200)
+    found = mutual_information(torch.tensor(codes).bfloat16(), codes, "binned")
+    assert found.value == mutual_information(codes, codes, "binned").value
 
 
 def test_a_result_is_told_drawn_and_kept(tmp_path):

@@ -317,3 +317,23 @@ def test_results_are_told_drawn_and_kept(tmp_path):
     assert told.bits == pytest.approx(told.value / np.log(2))
     assert told.plot().get_xlabel() == "information (nats)"
     assert nm.load_result(told.save(tmp_path / "information.nc")) == told
+
+
+def test_no_test_where_none_is_asked_for(tmp_path):
+    stimuli = np.arange(100) % 2
+    found = spike_information(np.random.default_rng(0).poisson(2 + 4 * stimuli), stimuli, n_permutations=0)
+    tested = spike_information(np.random.default_rng(0).poisson(2 + 4 * stimuli), stimuli, n_permutations=19)
+    assert found.p is None
+    assert found.value == tested.value
+    assert "not tested: n_permutations=0" in found.summary()
+    assert found.plot() is not None
+    assert nm.load_result(found.save(tmp_path / "information.nc")) == found
+
+
+def test_numbers_that_no_integer_holds_are_refused():
+    """Cast to integers they would all be one word."""
+    huge = 1e300 * np.random.default_rng(0).integers(5, size=100)
+    with pytest.raises(InputError, match="too large to be told apart"):
+        spike_entropy(huge, n_possible=10)
+    with pytest.raises(InputError, match="too large to be told apart"):
+        spike_information(huge, np.arange(100) % 2)

@@ -204,9 +204,22 @@ def test_results_are_saved(tmp_path):
 
 def test_schedules():
     log, every = as_schedule("log"), as_schedule(7)
-    chosen = [step for step in range(100_001) if log(step)]
+    chosen = [step for step in range(100_001) if log(step) == step]
     assert chosen[:6] == [0, 1, 3, 10, 15, 22]
     assert chosen[-1] == 100_000
     assert len(chosen) == 3 + 4 * 6 + 1
-    assert [step for step in range(20) if every(step)] == [0, 7, 14]
-    assert [step for step in range(20) if as_schedule(range(3, 9, 5))(step)] == [3, 8]
+    assert [step for step in range(20) if every(step) == step] == [0, 7, 14]
+    assert [as_schedule(range(3, 9, 5))(step) for step in (0, 3, 7, 8, 20)] == [-1, 3, 3, 8, 8]
+    assert all(log(step) == max(one for one in chosen if one <= step) for step in range(0, 100_001, 997))
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_units_of_the_curve_change_nothing(scale):
+    steps = np.arange(0, 400, 10)
+    curve = np.exp(-steps / 100) - np.tanh((steps - 200) / 15) + 0.02 * np.random.default_rng(0).normal(size=40)
+    plain, other = (detect_phases(one, steps, n_surrogates=19) for one in (curve, scale * curve))
+    assert plain.changes == other.changes != []
+    assert other.p == plain.p
+    assert other.data["size"].values == pytest.approx(scale * plain.data["size"].values)
+    late = detect_phases(curve, steps * 1e300, n_surrogates=19)
+    assert late.changes == [at * 1e300 for at in plain.changes]

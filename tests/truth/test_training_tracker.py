@@ -65,6 +65,12 @@ def record():
 # -- what is measured --------------------------------------------------------------------------------------------------
 
 
+def test_steps_that_miss_the_schedule_are_looked_at_as_soon_as_they_can_be():
+    tracker = tracked(network(), metrics=["loss"])
+    assert [step for step in range(0, 50, 7) if tracker.update(step)] == [0, 14, 21, 35, 42]
+    assert not tracker.update(49)
+
+
 def test_a_record_is_labelled_by_step_layer_and_site(record):
     assert record.steps == [0, 10, 20, 30, 40, 50, 60]
     assert record["loss"].dims == ("step",)

@@ -227,7 +227,7 @@ GOOD = autoregression(3, 120)
         (np.array(["a"] * 120), {}, "no real numbers"),
         (np.repeat(GOOD[0][:30], 4), {"method": "ksg", "target_history": 80}, "too few times"),
         (GOOD[0], {"source_history": 119}, "too short for these histories"),
-        (GOOD[0][:, None], {}, "too short"),
+        (GOOD[0].reshape(-1, 2), {}, "not recorded at the same times"),
         (None, {}, "not clear which axis"),
         (GOOD[1], {"method": "gaussian"}, "linear functions of others"),
         (GOOD[0], {"delay": 0}, "out of range"),
@@ -269,3 +269,9 @@ def test_a_result_is_told_drawn_and_kept(tmp_path):
     bare = transfer_entropy(source, target, n_surrogates=0)
     assert (bare.p, bare.null, bare.effective) == (None, None, None)
     assert "not tested" in bare.summary()
+
+
+def test_one_column_is_one_series():
+    source, target = np.random.default_rng(0).normal(size=(2, 300))
+    columns = transfer_entropy(source[:, None], target[:, None], method="gaussian", n_surrogates=19)
+    assert columns.value == transfer_entropy(source, target, method="gaussian", n_surrogates=19).value

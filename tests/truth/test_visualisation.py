@@ -82,12 +82,12 @@ def frequency(image):
 
 
 @pytest.mark.parametrize("seed", [0, *map(slow_case, SEEDS[1:])])
-@pytest.mark.parametrize("parametrization", ["fourier", "direct"])
-def test_a_gabor_unit_recovers_its_filter(seed, parametrization):
+@pytest.mark.parametrize("parametrisation", ["fourier", "direct"])
+def test_a_gabor_unit_recovers_its_filter(seed, parametrisation):
     examples = normal(100, 1, 20, 20, seed=seed)
     field = np.zeros((20, 20))
     field[4:15, 6:17] = gabor(seed)
-    options = {"norm": 3.0, "seed": seed, "parametrization": parametrization, "n_starts": 3}
+    options = {"norm": 3.0, "seed": seed, "parametrisation": parametrisation, "n_starts": 3}
     like = torch.zeros(1, 1, 20, 20)
     found = maximize(cnn(seed), "1[channel=0, height=4, width=6]", like, {"examples": examples}, **options)
     for stimulus in found.data["stimulus"].values:

@@ -18,13 +18,10 @@ from neuros_mechint.neuro.biophysics.dale.compliance import SignCompliance, sign
 from neuros_mechint.neuro.biophysics.dale.recurrent import EIRecurrentNetwork
 from neuros_mechint.neuro.fractals.spectrum.slope import SpectralSlope
 from neuros_mechint.report.report import Report
-from neuros_mechint.workflows.biological_training import (
-    FULL,
-    WITHOUT_LAW,
-    WITHOUT_PRIOR,
-    BiologicalNetwork,
-    biological_training,
-)
+from neuros_mechint.workflows import biological_training as workflow
+from neuros_mechint.workflows.biological_results import FULL, WITHOUT_LAW, WITHOUT_PRIOR
+from neuros_mechint.workflows.biological_training import BiologicalNetwork, biological_training
+from neuros_mechint.workflows.reproduce import reproduce
 
 
 def _draw(random: np.random.Generator) -> Any:
@@ -121,10 +118,43 @@ def test_a_training_that_is_too_short_is_doubted() -> None:
     assert any("does not reach its target" in one for one in result.warnings)
 
 
+def test_a_run_that_was_cut_off_trains_no_network_again(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(folder: Any) -> BiologicalNetwork:
+        return biological_training(_network(0), n_steps=2, n_checks=1, folder=folder, progress=False)
+
+    def no_measures(*given: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "at_the_end", no_measures)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(workflow, "train_biological", lambda *given, **options: pytest.fail("trained again"))
+    resumed = run(tmp_path)
+    monkeypatch.undo()
+    whole = run(None)
+    assert resumed.result.data.equals(whole.result.data)
+    assert not resumed.model.training
+    for one, other in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert list(resumed.outcome.results) == [
+        "trained_law_and_prior",
+        "trained_without_prior",
+        "trained_without_law",
+        "constraints",
+    ]
+    assert resumed.outcome.path.exists()
+    assert reproduce(tmp_path, network=_network(0), progress=False).reproduced
+    with pytest.raises(InputError, match="another one"):
+        reproduce(tmp_path, network=_network(1), progress=False)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"network": nn.RNN(2, 4)},
+        {"draw": "unknown"},
+        {"network": "no_such_file.py:build"},
         {"draw": lambda random: flip_flop(4, 12, 2, 0.4, seed=random)},
         {
             "draw": lambda random: SimpleNamespace(

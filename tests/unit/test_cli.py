@@ -63,6 +63,16 @@ def test_report_collects_saved_results(run, tmp_path):
     assert "Mine" in page
 
 
+def test_report_compares_runs(run, tmp_path):
+    for name, value in (("first", 0.5), ("second", 0.75)):
+        nm.Result(xr.Dataset({"score": value}), "Score").save(tmp_path / name / "score.nc")
+    paths = [str(tmp_path / name) for name in ("first", "second")]
+    result = run("report", "--compare", *paths, "--output", str(tmp_path / "both.md"))
+    assert result.exit_code == 0, result.output
+    assert "| score | 0.5 | 0.75 | 0.25 |" in (tmp_path / "both.md").read_text(encoding="utf-8")
+    assert run("report", "--compare", paths[0]).exit_code != 0
+
+
 def test_an_error_is_shown_without_a_traceback(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["neuros-mechint", "sites", "inducton"])
     with pytest.raises(SystemExit) as stopped:

@@ -38,7 +38,7 @@ class DistributedAlignmentSearch:
     read : callable, optional
         ``read(output)`` gives the logits of the answer, ``(n_samples, n_classes)``. By default the model's logits, at
         the last position where they have positions.
-    n_epochs : int
+    epochs : int
         Passes over the training pairs.
     learning_rate : float
         Of Adam.
@@ -53,7 +53,7 @@ class DistributedAlignmentSearch:
     ----------
     basis_ : torch.Tensor of shape (n_dimensions, n_units)
         Orthonormal directions that span the subspace.
-    losses_ : numpy.ndarray of shape (n_epochs,)
+    losses_ : numpy.ndarray of shape (epochs,)
         Mean cross-entropy on the training pairs of the start that was kept, in nats.
     intervention_ : InterchangeIntervention
         The swap of that subspace.
@@ -86,17 +86,17 @@ class DistributedAlignmentSearch:
         n_dimensions: int,
         *,
         read: Read | None = None,
-        n_epochs: int = 200,
+        epochs: int = 200,
         learning_rate: float = 0.03,
         n_starts: int = 3,
         batch_size: int | None = None,
         seed: SeedLike = 0,
     ) -> None:
-        for name, value in (("n_dimensions", n_dimensions), ("n_epochs", n_epochs), ("n_starts", n_starts)):
+        for name, value in (("n_dimensions", n_dimensions), ("epochs", epochs), ("n_starts", n_starts)):
             whole(name, value)
         number("learning_rate", learning_rate, 0, np.inf)
         self.site, self.n_dimensions, self.read = site, n_dimensions, read
-        self.n_epochs, self.learning_rate, self.n_starts = n_epochs, learning_rate, n_starts
+        self.epochs, self.learning_rate, self.n_starts = epochs, learning_rate, n_starts
         self.batch_size = batch_size
         self.seed = seed
         self._seed = int(generator(seed).integers(2**31))
@@ -199,7 +199,7 @@ class DistributedAlignmentSearch:
         right = measured.values.numpy()
         refits = [self._refit_score(model, base, source, counterfactual) for model in self._untrained(untrained)]
         shared = float(np.mean([key in self._seen_pairs for key in _pair_keys(own, place)]))
-        arguments = {"site": self.site, "n_dimensions": self.n_dimensions, "n_epochs": self.n_epochs}
+        arguments = {"site": self.site, "n_dimensions": self.n_dimensions, "epochs": self.epochs}
         arguments |= {"learning_rate": self.learning_rate, "n_starts": self.n_starts, "batch_size": self.batch_size}
         provenance = Provenance.record(seed=self.seed, model=self.model_.fingerprint(), arguments=arguments)
         per_pair = {"learned": right[0], "whole site": right[1], "no intervention": right[-1]}
@@ -215,7 +215,7 @@ class DistributedAlignmentSearch:
         rotation = Rotation(place.n_features(self.site), self.n_dimensions, random).to(place.values.device)
         optimizer = torch.optim.Adam(rotation.parameters(), lr=self.learning_rate)
         losses: list[float] = []
-        for _ in range(self.n_epochs):
+        for _ in range(self.epochs):
             total = 0.0
             for rank in random.permutation(len(pieces)):
                 optimizer.zero_grad()
@@ -260,7 +260,7 @@ class DistributedAlignmentSearch:
             self.site,
             self.n_dimensions,
             read=self.read,
-            n_epochs=self.n_epochs,
+            epochs=self.epochs,
             learning_rate=self.learning_rate,
             n_starts=self.n_starts,
             batch_size=self.batch_size,

@@ -66,6 +66,7 @@ class ActivationPatcher:
         batch_size: int | None = None,
         engine: str = "auto",
         verify: int | None = None,
+        n_jobs: int | None = None,
     ) -> PatchingEffects:
         """Patch one place at a time.
 
@@ -85,6 +86,9 @@ class ActivationPatcher:
             numbers. ``attribution`` estimates every effect from one gradient and measures only the largest.
         verify : int, optional
             With ``engine="attribution"``: how many places to measure, 16 by default.
+        n_jobs : int or None
+            Batches of samples patched at the same time, so give ``batch_size`` too: the numbers are those of the same
+            batches one after the other. See `neuros_mechint.core.parallel.parallel_map`.
 
         Returns
         -------
@@ -112,7 +116,14 @@ class ActivationPatcher:
             return self._effects(per_sample, measured, baselines, f"{title} (estimated)", by, exact, warnings)
         edits = [[patch(place, baselines.activations)] for place in places]
         measured = measure(
-            self.model, corrupted, edits, self.metric, engine=engine, batch_size=batch_size, description="patch"
+            self.model,
+            corrupted,
+            edits,
+            self.metric,
+            engine=engine,
+            batch_size=batch_size,
+            n_jobs=n_jobs,
+            description="patch",
         )
         return self._effects(as_array(places, measured.values, by), measured, baselines, title, by)
 

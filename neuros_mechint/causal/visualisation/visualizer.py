@@ -40,7 +40,7 @@ class FeatureVisualizer(Parameterised):
         it one by one, and by default the median of the vocabulary. Anything else needs either this or ``bounds``.
     bounds : tuple of float, optional
         Least and greatest value of each entry.
-    parametrization : {"auto", "direct", "fourier"}
+    parametrisation : {"auto", "direct", "fourier"}
         What the ascent moves: the entries themselves or, as ``auto`` does where the stimulus is an image, coefficients
         of its waves, weighted by one over frequency, in colours that are uncorrelated in photographs. The set of
         stimuli is the same; the way there is smoother.
@@ -80,7 +80,7 @@ class FeatureVisualizer(Parameterised):
         model: Any,
         norm: float | None = None,
         bounds: tuple[float, float] | None = None,
-        parametrization: str = "auto",
+        parametrisation: str = "auto",
         jitter: int = 0,
         rotate: float = 0.0,
         rescale: float = 0.0,
@@ -92,7 +92,7 @@ class FeatureVisualizer(Parameterised):
         self.model = model
         self.norm = norm
         self.bounds = bounds
-        self.parametrization = parametrization
+        self.parametrisation = parametrisation
         self.jitter = jitter
         self.rotate = rotate
         self.rescale = rescale
@@ -170,7 +170,7 @@ class FeatureVisualizer(Parameterised):
                 "at": response.place.name,
                 "norm": stimuli.norm,
                 "bounds": None if stimuli.norm is not None else list(stimuli.bounds),
-                "parametrization": "fourier" if stimuli.fourier else "direct",
+                "parametrisation": "fourier" if stimuli.fourier else "direct",
                 "n_steps": self.n_steps,
                 "n_silent_starts": n_silent,
             },
@@ -193,7 +193,7 @@ class FeatureVisualizer(Parameterised):
         return found, values, trace
 
     def _check(self) -> None:
-        check_option("parametrization", self.parametrization, ("auto", "direct", "fourier"))
+        check_option("parametrisation", self.parametrisation, ("auto", "direct", "fourier"))
         check_option("progress", self.progress, (True, False))
         whole("n_starts", self.n_starts)
         whole("n_steps", self.n_steps)
@@ -212,7 +212,7 @@ class FeatureVisualizer(Parameterised):
         """Return the set of stimuli that are allowed."""
         dims, shape = response.place.samples_first, tuple(response.place.values.shape[1:])
         image = is_image(dims)
-        if not image and (self.jitter or self.rotate or self.rescale or self.parametrization == "fourier"):
+        if not image and (self.jitter or self.rotate or self.rescale or self.parametrisation == "fourier"):
             raise OptionError(
                 "only images are moved, turned, resized and made of waves",
                 expected=f"a stimulus with the axes {', '.join(IMAGE)}",
@@ -233,7 +233,7 @@ class FeatureVisualizer(Parameterised):
             shape,
             norm,
             bounds,
-            fourier=image and self.parametrization != "direct",
+            fourier=image and self.parametrisation != "direct",
             by_row=words is not None,
         )
 

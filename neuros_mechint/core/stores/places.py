@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Protocol, Self
+from urllib.request import url2pathname
 
 from filelock import FileLock
 
@@ -89,6 +90,8 @@ def folder_at(location: Location) -> Folder:
     (...Path('acts.zarr'), 'memory://acts.zarr/embed')
     """
     text = fspath(location)
+    if text.startswith("file://") and "::" not in text:
+        return LocalFolder(Path(url2pathname(text.removeprefix("file://"))))
     return RemoteFolder(text) if "://" in text else LocalFolder(Path(text))
 
 
@@ -176,7 +179,7 @@ class LocalFolder:
         """See `Folder`."""
         lock = FileLock(self.path / ".writing.lock")
         try:
-            lock.acquire()
+            lock.acquire(poll_interval=0.01)
         except (OSError, NotImplementedError):  # some shared file systems have no locks
             yield
             return
@@ -189,7 +192,7 @@ class LocalFolder:
 class RemoteFolder:
     """A folder behind a URL; see `Folder`. Credentials are those fsspec finds in its settings or the environment.
 
-    An object is written whole or not at all, so that nothing is left half-written; there is no lock.
+    Object storage writes an object whole or not at all, so that nothing is left half-written; it has no locks.
 
     Parameters
     ----------
@@ -249,6 +252,7 @@ class RemoteFolder:
     def replace(self, name: str, content: bytes) -> None:
         """See `Folder`."""
         try:
+            self._system.makedirs(self._root, exist_ok=True)  # does nothing where names are all there is
             self._system.pipe_file(self._of(name), content)
         except OSError:
             raise

@@ -176,11 +176,11 @@ class ActivationStore(LabelledTensors):
         StorageError
             Not a store, a complete one, or one of other sites, axes, shapes, types or another model.
         """
-        log = StoreLog.read(path)
-        log.check_resumable(provenance)
-        if dims is not None and shapes is not None and dtypes is not None:
-            check_same(path, log.layouts, SiteLayout.of_all(dims, shapes, dtypes))
-        with log.alone():
+        with StoreLog.read(path).alone():
+            log = StoreLog.read(path)  # as the writer before has left it
+            log.check_resumable(provenance)
+            if dims is not None and shapes is not None and dtypes is not None:
+                check_same(path, log.layouts, SiteLayout.of_all(dims, shapes, dtypes))
             remove_leftovers(log.folder, log)
             log.writer = uuid.uuid4().hex
             log.write()

@@ -250,7 +250,7 @@ def _logits(
 ) -> tuple[_Variables, list[str]]:
     """Return the outputs that features raise and lower, and why not where they cannot be told."""
     try:
-        effects = logit_effects(model, inputs, site, decoder_of(sae)[chosen]).numpy()
+        effects = logit_effects(model, inputs, site, decoder_of(sae)[chosen]).cpu().numpy()
     except (CapabilityError, SiteError, InputError) as error:
         return {}, [f"no effects on the logits: {error.problem}"]
     order = np.argsort(-effects, axis=1, kind="stable")

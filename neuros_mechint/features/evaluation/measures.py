@@ -203,7 +203,7 @@ def against_truth(decoder: torch.Tensor, truth: Any, n_draws: int = 20, seed: Se
         mean_correlation_coefficient(decoder, true),
         float(np.mean(chance)),
         max(chance),
-        cosine_similarities(true, decoder).abs().amax(1).numpy(),
+        cosine_similarities(true, decoder).abs().amax(1).cpu().numpy(),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +26,7 @@ from neuros_mechint.neuro.alignment.linear.held_out import Splits, check_test_ro
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.reliability import split_half
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
+from neuros_mechint.neuro.alignment.samples import Samples
 from neuros_mechint.neuro.alignment.time_ceilings import best_score, rdm_ceiling, rdms_at_each_time
 
 _INNER_FOLDS = 3
@@ -70,7 +71,7 @@ def layer_region_map(
     cv: Any = 5,
     groups: Sequence[Any] | None = None,
     batch_size: int | None = None,
-    n_jobs: int | None = 1,
+    n_jobs: int | None = None,
     seed: SeedLike = 0,
 ) -> LayerRegionMap:
     """Score every site of a model against every region of a recording, and choose a layer for each region.
@@ -147,12 +148,10 @@ def layer_region_map(
     plan = _plan(method, regions[0].n_stimuli, cv, groups, draws)
     cells: list[list[_Cell]] = []
     for block in site_blocks(model, names, inputs, stimuli, batch_size):
-        work = [
-            (name, in_order_of(region, name, site), region.name, region.patterns)
-            for name, site in block.items()
-            for region in regions
-        ]
-        found = parallel_map(partial(_scored, plan), work, n_jobs, progress=True, description="layers x regions")
+        work = [(name, place) for name in block for place in range(len(regions))]
+        found = parallel_map(
+            partial(_scored, plan, block, regions), work, n_jobs, progress=True, description="layers x regions"
+        )
         cells += [found[start : start + len(regions)] for start in range(0, len(found), len(regions))]
     ceilings = np.array([_ceiling(region, method, draws) for region in regions]).T
     fingerprint = None if inputs is None else model.fingerprint()
@@ -171,18 +170,19 @@ def _plan(method: Any, n_stimuli: int, cv: Any, groups: Sequence[Any] | None, dr
     return plan
 
 
-def _scored(plan: _Plan, work: tuple[str, Floats, str, list[Floats]]) -> _Cell:
+def _scored(plan: _Plan, sites: Mapping[str, Samples], regions: Sequence[Region], work: tuple[str, int]) -> _Cell:
     """Return the scores of one layer and one region, and what the method warned of."""
-    name, x, region, subjects = work
+    name, region = work[0], regions[work[1]]
+    x = in_order_of(region, name, sites[name])
     try:
         with _collected() as texts:
-            found = [_scored_subject(plan, x, y) for y in subjects]
+            found = [_scored_subject(plan, x, y) for y in region.patterns]
     except InputError as error:
-        error.add_note(f"at site {name!r} and region {region!r}")
+        error.add_note(f"at site {name!r} and region {region.name!r}")
         raise
     score = float(np.mean([one[0] for one in found]))
     held_out, choice = np.mean([one[1] for one in found], axis=0), np.mean([one[2] for one in found], axis=0)
-    return _Cell(score, held_out, choice, [f"{region}: {text}" for text in texts])
+    return _Cell(score, held_out, choice, [f"{region.name}: {text}" for text in texts])
 
 
 def _scored_subject(plan: _Plan, x: Floats, y: Floats) -> tuple[float, Floats, Floats]:

@@ -138,7 +138,7 @@ def searchlight_rsa(
     conditions: Sequence[Any] | None = None,
     folds: Sequence[Any] | None = None,
     n_permutations: int = 1000,
-    n_jobs: int | None = 1,
+    n_jobs: int | None = None,
     seed: SeedLike = 0,
 ) -> SearchlightMap:
     """Compare models with the RDM of the voxels around each voxel, and test each place against permuted conditions.

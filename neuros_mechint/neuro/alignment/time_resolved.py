@@ -39,7 +39,7 @@ def time_resolved_alignment(
     over: str = "stimuli",
     n_permutations: int = 1000,
     seed: SeedLike = 0,
-    n_jobs: int | None = 1,
+    n_jobs: int | None = None,
 ) -> TimeResolvedAlignment:
     """Score a model against responses at each time, and find the times at which it explains them.
 

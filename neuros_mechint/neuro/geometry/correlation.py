@@ -21,6 +21,7 @@ _N_SCALES = 12
 _MOST_CENTRES = 2000
 _NUMBERS_AT_ONCE = 4_000_000
 _CENTRES_FOR_RADII = 300
+_SAME = 1e-9
 
 
 def correlation_dimension(
@@ -138,7 +139,7 @@ def _below_from(data: Points, centres: npt.NDArray[np.intp], radii: Floats) -> t
 
 
 def _takens(counts: Floats, logs: Floats, centres: npt.NDArray[np.intp], data: Points) -> Estimate:
-    if logs.sum() <= 0:
+    if logs.sum() <= _SAME * counts.sum():  # all pairs are at one distance, but for rounding
         return Estimate(np.nan)
     value = float(counts.sum() / logs.sum())
     # each pair belongs to two points, of which both are centres where all points are

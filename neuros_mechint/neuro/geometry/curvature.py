@@ -178,6 +178,7 @@ def curvature(
     turns = [_turns(crossed, crossed=True)] if crossed is not None else [_turns(step[None]) for step in steps]
     mean, low, high = _mean(turns, crossed, level)
     drawn = np.array([_in_random_order(steps, crossed, random) for _ in range(n_permutations)])
+    drawn = drawn[np.isfinite(drawn)]  # where pauses part all steps nothing turns
     expected = np.append(drawn, mean).mean()  # of all alike, so that p is exact
     p = p_of_draws(abs(mean - expected), np.abs(drawn - expected)).item()
     bends = np.concatenate([turn.curvatures() for turn in turns])
@@ -228,10 +229,17 @@ def _mean(turns: list[_Turns], crossed: Floats | None, level: float) -> tuple[fl
     if crossed is None:
         each = np.array([_plain_mean(turn) for turn in turns])
         each = each[np.isfinite(each)]
+        if not len(each):
+            raise InputError(
+                "no two successive steps move, so that nothing turns",
+                expected="states that change from each time to the next",
+                got="a pause before or after every step",
+                fix="take every few samples only",
+            )
         mean, reach = float(each.mean()), np.nan
         if len(each) >= _FEWEST_FOR_INTERVAL:
             reach = t_reach(float(each.std(ddof=1)) / len(each) ** 0.5, len(each) - 1, level)
-        return mean, max(0.0, mean - reach), min(180.0, mean + reach)
+        return mean, float(np.clip(mean - reach, 0, 180)), float(np.clip(mean + reach, 0, 180))
     cosine, n_repeats, reach = turns[0].mean_cosine(), len(crossed), np.nan
     if not np.isfinite(cosine):
         raise InputError(
@@ -258,16 +266,18 @@ def _plain_mean(turn: _Turns) -> float:
 def _in_random_order(steps: list[Floats], crossed: Floats | None, random: np.random.Generator) -> float:
     if crossed is not None:
         return _degrees(_turns(crossed[:, random.permutation(crossed.shape[1])], crossed=True).mean_cosine())
-    means = [_plain_mean(_turns(step[random.permutation(len(step))][None])) for step in steps]
-    return float(np.nanmean(means))
+    means = np.array([_plain_mean(_turns(step[random.permutation(len(step))][None])) for step in steps])
+    return float(np.nanmean(means)) if np.isfinite(means).any() else np.nan
 
 
 def _cautions(mean: float, repeats: bool) -> tuple[str, ...]:
     if mean < _NOISY or repeats:
         return ()
+    # without the angle, so that Python shows it once in a loop over networks
     return (
-        f"steps turn back, by {mean:.3g} degrees on average: noise does so (120 where there is nothing else), and "
-        "hides the bends; take longer steps, average trials, or pass repeats of one trajectory with repeats=True",
+        f"steps turn back, by more than {_NOISY:.0f} degrees on average: noise does so (120 where there is nothing "
+        "else), and hides the bends; take longer steps, average trials, or pass repeats of one trajectory with "
+        "repeats=True",
     )
 
 

@@ -215,11 +215,12 @@ def _cautions(along: Floats, straight: Floats, fewest: int, count: int) -> tuple
             "take short cuts between folds: more points would tell",
         )
     above = np.triu_indices(len(along), 1)
-    ratio = along[above] / _paths(straight, fewest)[above]
+    sparse = min(fewest + 1, count - 1)  # joints that hold just so are a tree, whose paths are long in flat space too
+    ratio = along[above] / _paths(straight, sparse)[above]
     kept = float(np.percentile(ratio, _PERCENT) / np.median(ratio))
     if kept > _SHORTER:
         return ()
     return (
-        f"with {count} neighbours instead of {fewest} some distances shrink to {100 * kept:.0f}% of their share: "
+        f"with {count} neighbours instead of {sparse} some distances shrink to {100 * kept:.0f}% of their share: "
         "joints seem to take short cuts between folds; pass fewer neighbours or more points, or take outliers out",
     )

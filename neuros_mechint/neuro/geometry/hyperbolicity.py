@@ -239,6 +239,6 @@ def _cautions(found: _Quadruples) -> tuple[str, ...]:
     if found.not_metric <= _MANY_NOT_METRIC:
         return ()
     return (
-        f"{100 * found.not_metric:.2g}% of the triangles have a side longer than the other two together: these are no "
+        f"{100 * found.not_metric:.3g}% of the triangles have a side longer than the other two together: these are no "
         "metric distances, of which alone delta says something; take shortest paths: geodesics(distances=...)",
     )

@@ -41,6 +41,17 @@ def principal_variances(data: Points) -> tuple[Floats, Floats]:
     return variances[::-1].clip(0), squares[:, ::-1].clip(0)
 
 
+def participation(variances: Floats) -> float:
+    r"""Return :math:`(\sum \lambda)^2 / \sum \lambda^2` of variances; NaN where all are 0.
+
+    Examples
+    --------
+    >>> participation(np.array([2.0, 2.0, 0.0]))
+    2.0
+    """
+    return float(variances.sum() ** 2 / (variances**2).sum()) if variances.any() else np.nan
+
+
 def participation_ratio(variances: Floats, squares: Floats, data: Points) -> Estimate:
     r"""Return the participation ratio :math:`(\sum \lambda)^2 / \sum \lambda^2` of the variances.
 
@@ -55,7 +66,7 @@ def participation_ratio(variances: Floats, squares: Floats, data: Points) -> Est
     2.0
     """
     total, power = variances.sum(), (variances**2).sum()
-    value = float(total**2 / power)
+    value = participation(variances)
     moved = 2 * total / power * (squares.sum(1) - total) - 2 * value / power * (squares @ variances - power)
     return with_error(value, moved / len(squares), data)
 

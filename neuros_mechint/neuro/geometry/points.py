@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
-from neuros_mechint.core.labels import LabelledTensors, as_matrix, as_numpy
+from neuros_mechint.core.labels import FEATURE_DIMS, LabelledTensors, as_matrix, as_numpy, axes_of_observations
 from neuros_mechint.core.numbers import plain_numbers
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.neuro.dynamics.embedding.mutual_information import autocorrelation
@@ -167,12 +167,7 @@ def _matrix(x: Any) -> Floats:
                 "it is not clear which site is meant", got=f"{len(x)} sites", fix="pass activations.matrix('the site')"
             )
         x = x.matrix(next(iter(x)))
-    if isinstance(x, xr.DataArray):
-        values = as_numpy(
-            as_matrix(torch.from_numpy(np.ascontiguousarray(plain_numbers(x.values, "X"))), [str(d) for d in x.dims])
-        )
-    else:
-        values = plain_numbers(x, "X")
+    values = _labelled_matrix(x) if isinstance(x, xr.DataArray) else plain_numbers(x, "X")
     if values.ndim != 2:
         raise InputError(
             "X is no matrix",
@@ -185,6 +180,18 @@ def _matrix(x: Any) -> Floats:
         problem = f"X has {missing} NaN or infinite values" if values.size else "X is empty"
         raise InputError(problem, expected="finite numbers", got=f"shape {values.shape}")
     return values.astype(np.float64)
+
+
+def _labelled_matrix(x: xr.DataArray) -> npt.NDArray[Any]:
+    dims = [str(axis) for axis in x.dims]
+    if len(axes_of_observations(dims)) == len(dims):
+        raise InputError(
+            "X has no axis of features",
+            expected=f"one of {', '.join(FEATURE_DIMS)}",
+            got=f"axes {dims}",
+            fix="rename it: X.rename(old='unit'), or pass X.values of (point, feature)",
+        )
+    return as_numpy(as_matrix(torch.from_numpy(np.ascontiguousarray(plain_numbers(x.values, "X"))), dims))
 
 
 def _scaled(values: Floats) -> Points:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.numbers import real_array
+from neuros_mechint.neuro.geometry.arguments import refuse_extremes
 from neuros_mechint.neuro.geometry.linear import principal_variances
 from neuros_mechint.neuro.geometry.neighbours import pairwise
 from neuros_mechint.neuro.geometry.points import FEWEST_POINTS, Points, distinct_points, points
@@ -96,7 +97,9 @@ def space(X: Any, distances: Any) -> Space:
         data = points(X)
         kept = np.sort(np.unique(data.values, axis=0, return_index=True)[1])
         distinct = distinct_points(data)
-        return Space(distinct.values * data.unit, None, len(data.values) - len(kept), data.ordered, kept)
+        return Space(
+            refuse_extremes(distinct.values * data.unit, "X"), None, len(data.values) - len(kept), data.ordered, kept
+        )
     checked = distance_matrix(distances)
     kept = np.flatnonzero(~np.tril(checked == 0, -1).any(1))
     if len(kept) < FEWEST_POINTS:
@@ -120,7 +123,7 @@ def distance_matrix(values: Any) -> Floats:
     >>> distance_matrix([[0, 1], [1, 0]]).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    array = real_array(values, "distances")
+    array = refuse_extremes(real_array(values, "distances"), "distances")
     if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.size:
         raise InputError("distances are no square matrix", expected="(n_points, n_points)", got=f"shape {array.shape}")
     largest = np.abs(array).max()

@@ -38,7 +38,7 @@ class Estimate(NamedTuple):
         (1.8, 2.2)
         """
         reach = t_reach(self.error, self.degrees, level)
-        return max(0.0, self.value - reach), self.value + reach
+        return float(np.maximum(0.0, self.value - reach)), self.value + reach
 
 
 def with_error(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from neuros_mechint.core.errors import OptionError, whole
 from neuros_mechint.core.result import Result
+
+FEWEST_DRAWS = 19
 
 
 class InformationEstimate(Result):
@@ -29,3 +34,26 @@ class InformationEstimate(Result):
     def interval(self) -> tuple[float, float]:
         """Ends of its interval in nats."""
         return float(self.data["low"]), float(self.data["high"])
+
+
+def n_draws(name: str, value: Any) -> int:
+    """Return how often to draw what chance would give: at least 19 times, or 0 for no test.
+
+    Raises
+    ------
+    OptionError
+        Anything else: with fewer no p reaches .05.
+
+    Examples
+    --------
+    >>> n_draws("n_surrogates", 0), n_draws("n_surrogates", 19)
+    (0, 19)
+    """
+    found = whole(name, value, 0)
+    if 0 < found < FEWEST_DRAWS:
+        raise OptionError(
+            f"{name} is out of range",
+            expected=f"at least {FEWEST_DRAWS} (with fewer no p reaches .05), or 0 for no test",
+            got=found,
+        )
+    return found

@@ -10,6 +10,10 @@ from neuros_mechint.core.arrays import Floats
 
 _PARTS = 10
 _FEWEST_IN_A_PART = 10
+HALF_PER_NEIGHBOR = 10
+"""``half`` of information between two variables, for each neighbour. Measured with 1, 3 and 10 neighbours, 1 to 3
+features a side and correlations of 0, .6 and .9: of three neighbours and one feature at .9, the variance times the
+number of samples is .33, .74, .99, 1.2 and 1.2 for 10, 20, 50, 100 and 1,000 of them."""
 
 
 def split_error(
@@ -17,6 +21,7 @@ def split_error(
     variables: tuple[np.ndarray, ...],
     random: np.random.Generator | None,
     fewest: int = _FEWEST_IN_A_PART,
+    half: float = 0.0,
 ) -> tuple[float, int]:
     """Return the standard error of an estimate, and the degrees of freedom of that error.
 
@@ -33,6 +38,9 @@ def split_error(
         None for samples in time, which remember each other: parts are stretches then.
     fewest : int
         Samples in a part; there are fewer parts where that asks for it.
+    half : float
+        The variance of nearest neighbours falls more slowly than one over the number of samples: times that number it
+        grows to what it tends to, and has come to a half at so many samples. Parts alone would tell too little.
 
     References
     ----------
@@ -51,4 +59,6 @@ def split_error(
     order = np.arange(n_samples) if random is None else random.permutation(n_samples)
     parts = np.array_split(order, n_parts)
     found: Floats = np.array([estimator(*(variable[rows] for variable in variables)) for rows in parts])
-    return float(np.sqrt(found.var(ddof=1) / n_parts)), n_parts - 1
+    in_a_part = n_samples / n_parts
+    growth = (1 + half / in_a_part) / (1 + half / n_samples)
+    return float(np.sqrt(found.var(ddof=1) / n_parts * growth)), n_parts - 1

@@ -6,16 +6,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.numbers import as_array
+from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.neuro.alignment.samples import joined
 
 Whole = npt.NDArray[np.intp]
 
 FEWEST_SAMPLES = 50
+_OF_CATEGORIES = 'method="ross" (one side continuous) or method="binned"'
 
 
 class Categories(NamedTuple):
@@ -38,7 +40,9 @@ class Categories(NamedTuple):
         return np.bincount(self.codes, minlength=len(self.values))
 
 
-def continuous(named: list[tuple[str, Any]], fewest: int = FEWEST_SAMPLES) -> list[Floats]:
+def continuous(
+    named: list[tuple[str, Any]], fewest: int = FEWEST_SAMPLES, instead: str = _OF_CATEGORIES
+) -> list[Floats]:
     """Return continuous variables with one row per shared sample, each column of mean 0 and variance 1.
 
     No information depends on where a variable lies and in which unit; what is compared, distances, does.
@@ -49,6 +53,8 @@ def continuous(named: list[tuple[str, Any]], fewest: int = FEWEST_SAMPLES) -> li
         What each is called in errors, and its samples, ``(n_samples,)`` or ``(n_samples, n_features)``, or labelled.
     fewest : int
         Samples that are asked for.
+    instead : str
+        How to ask about categories.
 
     Returns
     -------
@@ -66,24 +72,48 @@ def continuous(named: list[tuple[str, Any]], fewest: int = FEWEST_SAMPLES) -> li
     ((50, 1), (50, 2), [1.0, 1.0])
     """
     for name, data in named:
-        _refuse_categories(data, name)
+        _refuse_categories(data, name, instead)
     found = joined(named)
-    if len(found[0]) < fewest:
-        raise InputError(
-            "too few samples to estimate information", expected=f"at least {fewest} samples", got=len(found[0])
-        )
+    refuse_few_samples(len(found[0]), fewest)
     return [_standardised(values, name) for values, (name, _) in zip(found, named, strict=True)]
 
 
-def _refuse_categories(data: Any, name: str) -> None:
-    dtype = getattr(data, "dtype", None)
-    if isinstance(dtype, np.dtype) and dtype.kind in "USOb":
+def refuse_few_samples(n_samples: int, fewest: int = FEWEST_SAMPLES) -> None:
+    """Raise `InputError` where samples are too few to estimate information.
+
+    Examples
+    --------
+    >>> refuse_few_samples(50)
+    """
+    if n_samples < fewest:
+        raise InputError(
+            "too few samples to estimate information", expected=f"at least {fewest} samples", got=n_samples
+        )
+
+
+def _refuse_categories(data: Any, name: str, instead: str) -> None:
+    if isinstance(data, Recording):
+        return
+    dtype = as_array(data, name).dtype
+    if dtype.kind in "USb" or (dtype.kind == "O" and is_text(data, name)):
         raise InputError(
             f"{name} holds categories, which have no distances",
             expected="numbers",
             got=f"dtype {dtype}",
-            fix='pass method="ross" (one side continuous) or method="binned"',
+            fix=f"pass {instead}",
         )
+
+
+def is_text(data: Any, name: str) -> bool:
+    """Return whether data are text or booleans.
+
+    Examples
+    --------
+    >>> is_text(["left", "right"], "choice"), is_text([0, 1], "choice")
+    (True, False)
+    """
+    array = as_array(data, name)
+    return array.dtype.kind in "USb" or (array.dtype.kind == "O" and all(isinstance(v, str) for v in array.ravel()))
 
 
 def _standardised(values: Floats, name: str) -> Floats:
@@ -127,7 +157,9 @@ def categories(values: Any, name: str) -> Categories:
     >>> found.values.tolist(), found.counts.tolist()
     (['left', 'right'], [3, 1])
     """
-    array = _plain(values)
+    array = as_array(values, name)
+    if array.dtype.kind == "O" and is_text(array, name):
+        array = array.astype(str)
     if array.ndim != 1 or not array.size:
         raise InputError(f"{name} is no list of categories", expected="(n_samples,)", got=f"shape {array.shape}")
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.round(array)).all()):
@@ -135,7 +167,7 @@ def categories(values: Any, name: str) -> Categories:
             f"{name} holds no categories",
             expected="text, booleans or whole numbers",
             got="numbers that are not whole, or missing",
-            fix='a continuous variable goes with method="ksg"',
+            fix='a continuous variable goes to mutual_information with method="ksg", or into bins first',
         )
     if array.dtype.kind not in "USbiuf":
         raise InputError(f"{name} holds no categories", expected="text, booleans or integers", got=array.dtype)
@@ -147,9 +179,25 @@ def categories(values: Any, name: str) -> Categories:
             f"{name} has too many values for categories",
             expected=f"at most half of the {len(array)} samples",
             got=f"{len(found)} values",
-            fix='a continuous variable goes with method="ksg"',
+            fix='a continuous variable goes to mutual_information with method="ksg", or into bins first',
         )
     return Categories(codes.astype(np.intp), found)
+
+
+def few_values(data: Any, name: str) -> Categories | None:
+    """Return the categories that values are, or None where they are continuous.
+
+    Examples
+    --------
+    >>> few_values([0, 1, 0, 1], "spikes").values.tolist(), few_values([0.1, 0.2], "rate")
+    ([0, 1], None)
+    """
+    try:
+        return categories(data, name)
+    except InputError:
+        if is_text(data, name):  # too many values: that they are not numbers is no help
+            raise
+        return None
 
 
 def with_categories(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tuple[Floats, Categories]:
@@ -173,19 +221,3 @@ def with_categories(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> tupl
     values, codes = joined([(names[0], x), (names[1], labelled)])
     (values,) = continuous([(names[0], values)])
     return values, found._replace(codes=codes[:, 0].astype(np.intp))
-
-
-def _plain(values: Any) -> npt.NDArray[Any]:
-    if isinstance(values, torch.Tensor):
-        return values.detach().cpu().numpy()
-    if isinstance(values, xr.DataArray):
-        return values.values
-    if np.ma.isMaskedArray(values):
-        raise InputError("categories have gaps", expected="one value per sample", got="a masked array")
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InputError("categories are no list", expected="one value per sample", got=str(error)) from error
-    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.ravel()):
-        return array.astype(str)
-    return array

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option
+from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.neuro.alignment.linear.estimator import Estimator, features
 from neuros_mechint.neuro.alignment.linear.held_out import (
@@ -98,7 +99,7 @@ class EncodingModel(Estimator):
         InputError
             As for `fit`; also for folds of fewer than 3 samples where the metric is a correlation.
         """
-        return float(np.nanmean(np.asarray(self.score_targets(X, Y, cv, groups, seed))))
+        return float(np.nanmean(as_array(self.score_targets(X, Y, cv, groups, seed), "scores")))
 
     def score_targets(
         self, X: Any, Y: Any, cv: Any = 5, groups: Sequence[Any] | None = None, seed: SeedLike = 0

@@ -105,6 +105,7 @@ class RSA:
         n_resamples: int = 1000,
         seed: SeedLike = 0,
         correction: str = "fdr",
+        n_jobs: int | None = None,
     ) -> RSAEvaluation:
         """Return how well models explain the RDMs of several subjects, and how surely.
 
@@ -133,6 +134,9 @@ class RSA:
         seed : int or numpy.random.Generator
         correction : {"fdr", "holm", "none"}
             For the number of models, of pairs of models, and of comparisons with each ceiling; see `adjust_p`.
+        n_jobs : int or None
+            Resamples or permutations computed at the same time, which changes no number; see
+            `neuros_mechint.core.parallel.parallel_map`. Models that are fitted take one after the other.
 
         Returns
         -------
@@ -170,7 +174,7 @@ class RSA:
         check_setting(inference, over, n_resamples, correction)
         stack = rdm_stack(data, "data")
         candidates = entrants(models, stack)
-        result = evaluate(candidates, stack, self.compare, inference, over, n_resamples, seed, correction)
+        result = evaluate(candidates, stack, self.compare, inference, over, n_resamples, seed, correction, n_jobs)
         for text in result.warnings:
             warnings.warn(text, stacklevel=2)
         return result

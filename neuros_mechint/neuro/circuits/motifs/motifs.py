@@ -86,7 +86,7 @@ class Motifs(Result):
         alone = f"; {attributes['n_alone']} nodes without any take no part" if attributes["n_alone"] else ""
         yield f"{attributes['n_nodes']} nodes, {attributes['n_edges']} connections between them{signs}{alone}"
         kept = "excitatory (→) and inhibitory (⊣)" if attributes["signed"] else "incoming and outgoing"
-        yield f"beside {attributes['n_nulls']} random graphs in which every node keeps its {kept} connections:"
+        yield f"beside {attributes['n_null']} random graphs in which every node keeps its {kept} connections:"
         if not self.found:
             yield f"none detected: no corrected p is at most {SIGNIFICANT:g}, which is no proof that there are none"
             nearest = np.lexsort((-np.abs(self.z.fillna(0).values), self.data["p"].values))[0]
@@ -107,7 +107,7 @@ def network_motifs(
     connectivity: Any,
     signed: bool = False,
     threshold: float = 0.0,
-    n_nulls: int = 1000,
+    n_null: int = 1000,
     correction: str = "holm",
     seed: SeedLike = 0,
     progress: bool = True,
@@ -129,8 +129,8 @@ def network_motifs(
         Weights no larger than this count as no connection, whatever their sign; where one sign is weaker, few of its
         connections remain, and a warning says so. Fitted weights are hardly ever zero: without a threshold
         every node of a fitted circuit is joined to every other, and there are no motifs to find.
-    n_nulls : int
-        Random graphs. The smallest p is 1 / (n_nulls + 1): for one triad to survive correction take at least 20 for
+    n_null : int
+        Random graphs. The smallest p is 1 / (n_null + 1): for one triad to survive correction take at least 20 for
         each triad that is tested, 260 without signs and 1,200 with them; a warning tells the number.
     correction : {"holm", "fdr", "none"}
         Of p values for the number of triads.
@@ -156,12 +156,12 @@ def network_motifs(
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> network_motifs(rng.random((30, 30)) < 0.1, n_nulls=99).found
+    >>> network_motifs(rng.random((30, 30)) < 0.1, n_null=99).found
     []
     """
     check_option("signed", signed, (True, False))
     threshold = number("threshold", threshold, 0, float("inf"), closed="left")
-    n_nulls = whole("n_nulls", n_nulls, least=19)
+    n_null = whole("n_null", n_null, least=19)
     adjust_p([1.0], correction)
     wiring = as_wiring(connectivity)
     weights = np.where(np.abs(wiring.weights) > threshold, wiring.weights, 0.0)
@@ -172,7 +172,7 @@ def network_motifs(
     states = np.where(weights.T > 0, 1, 2 if signed else 1) * (weights.T != 0)
     n_states = 3 if signed else 2
     count = triad_counts(states, n_states)
-    graphs = switched(states, n_nulls, generator(seed), progress)
+    graphs = switched(states, n_null, generator(seed), progress)
     nulls = np.array([triad_counts(graph, n_states) for graph in graphs], dtype=np.float64)
     data = _table(count, nulls, n_states, correction)
     return Motifs(
@@ -186,12 +186,12 @@ def network_motifs(
             "n_alone": n_alone,
             "signed": signed,
             "threshold": threshold,
-            "n_nulls": n_nulls,
+            "n_null": n_null,
             "correction": correction,
         },
         provenance=Provenance.record(seed, arguments={"connectivity": wiring.weights, "threshold": threshold}),
         citations=("milo2002", "maslov2002"),
-        warnings=_sign_warnings(wiring.weights, weights, signed) + _warnings(data, n_nulls, correction),
+        warnings=_sign_warnings(wiring.weights, weights, signed) + _warnings(data, n_null, correction),
     )
 
 
@@ -257,7 +257,7 @@ def _sign_warnings(given: Floats, kept: Floats, signed: bool) -> tuple[str, ...]
     )
 
 
-def _warnings(data: xr.Dataset, n_nulls: int, correction: str) -> tuple[str, ...]:
+def _warnings(data: xr.Dataset, n_null: int, correction: str) -> tuple[str, ...]:
     found = []
     rare = data["triad"].values[(data["expected"] < _RARE).values & (data["p_corrected"] <= SIGNIFICANT).values]
     if rare.size:
@@ -266,12 +266,12 @@ def _warnings(data: xr.Dataset, n_nulls: int, correction: str) -> tuple[str, ...
             "read p and not z"
         )
     n_tests = 1 if correction == "none" else data.sizes["triad"]
-    least, needed = 1 / (n_nulls + 1), round(n_tests / SIGNIFICANT)
-    if n_nulls < needed:
+    least, needed = 1 / (n_null + 1), round(n_tests / SIGNIFICANT)
+    if n_null < needed:
         corrected = f", or {min(1.0, least * n_tests):.2g} corrected for {n_tests} triads" if n_tests > 1 else ""
         alone = " where no other triad stands out" if correction == "fdr" else ""
         found.append(
-            f"with {n_nulls} random graphs no p is below {least:.2g}{corrected}: none can fall below "
-            f"{SIGNIFICANT:g}{alone}; n_nulls={needed} would do"
+            f"with {n_null} random graphs no p is below {least:.2g}{corrected}: none can fall below "
+            f"{SIGNIFICANT:g}{alone}; n_null={needed} would do"
         )
     return tuple(found)

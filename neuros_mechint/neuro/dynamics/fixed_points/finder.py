@@ -11,6 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import check_option, number, whole
+from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
@@ -199,7 +200,7 @@ class FixedPointFinder(Parameterised):
 
     def _arguments(self, states: Any, inputs: Any) -> dict[str, Any]:
         own = {name: value for name, value in self.get_params().items() if name not in ("step", "seed", "progress")}
-        return {"step": repr(self.step), **own, "initial_states": np.asarray(states), "inputs": inputs}
+        return {"step": repr(self.step), **own, "initial_states": as_array(states, "initial_states"), "inputs": inputs}
 
 
 def _ordered(points: Points, starts: Starts) -> Points:

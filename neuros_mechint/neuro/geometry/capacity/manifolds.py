@@ -11,13 +11,14 @@ import numpy.typing as npt
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, whole
 from neuros_mechint.core.joining import codes_of, label_list
-from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.statistics import SIGNIFICANT
 from neuros_mechint.neuro.alignment.samples import samples
+from neuros_mechint.neuro.geometry.arguments import CONDITIONS, REPEATS, UNITS, by_axes, refuse_extremes
 
 _FEWEST_MANIFOLDS = 2
 _N_ORDERS = 100
 _NOTHING = 1e-10
+_AXES = (("point", *REPEATS), UNITS)
 
 
 class Manifolds(NamedTuple):
@@ -75,14 +76,17 @@ def manifolds(X: Any, labels: Sequence[Any] | None = None) -> Manifolds:
     (('a', 'b'), [(3, 2), (3, 2)])
     """
     if labels is not None:
-        values = samples(X).values
+        values = refuse_extremes(samples(X).values, "X")
         names, codes = codes_of(label_list(labels, "labels"))
         if len(codes) != len(values):
             raise InputError("labels do not fit the samples", expected=f"{len(values)} labels", got=f"{len(codes)}")
         parts = [values[codes == code] for code in range(len(names))]
     else:
-        whole_array = not isinstance(X, list | tuple)
-        parts = list(real_array(X, "X")) if whole_array else [real_array(each, "a manifold") for each in X]
+        if isinstance(X, list | tuple):
+            parts = [by_axes(each, _AXES, "a manifold") for each in X]
+        else:
+            together = by_axes(X, (("manifold", "class", *CONDITIONS), *_AXES), "X")
+            parts = list(together) if together.ndim else [together]
         names = tuple(range(len(parts)))
     shapes = {each.shape[1:] for each in parts}
     if any(each.ndim != 2 or not each.size for each in parts) or len(shapes) > 1:

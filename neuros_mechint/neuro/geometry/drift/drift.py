@@ -67,6 +67,7 @@ def representation_drift(
     ----------
     sessions : array_like of shape (n_sessions, n_repeats, n_conditions, n_units), or a list of sessions
         At least four repeats and three conditions, in one order; sessions in a list may differ in their repeats.
+        Axes of DataArrays and Recordings are known by name: session, repeat or trial, condition or stimulus, unit.
     times : sequence of length n_sessions, optional
         When the sessions were, in days; by default one after the other.
     same_units : bool
@@ -149,7 +150,9 @@ def _times(times: Sequence[float] | None, n_sessions: int) -> Floats:
         return np.arange(n_sessions, dtype=np.float64)
     at = real_array(times, "times")
     if at.shape != (n_sessions,) or (np.diff(at) <= 0).any():
-        raise InputError("times do not fit", expected=f"{n_sessions} numbers that increase", got=f"{at.tolist()[:6]}")
+        raise InputError(
+            "times do not fit", expected=f"{n_sessions} numbers that increase", got=f"{at.ravel().tolist()[:6]}"
+        )
     return at
 
 

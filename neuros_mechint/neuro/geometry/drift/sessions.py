@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.numbers import real_array
+from neuros_mechint.neuro.geometry.arguments import CONDITIONS, REPEATS, UNITS, by_axes
 
 _FEWEST_REPEATS = 4
 _FEWEST_CONDITIONS = 3
 N_SPLITS = 10
+_AXES = (REPEATS, CONDITIONS, UNITS)
 
 
 class Parts(NamedTuple):
@@ -51,8 +52,11 @@ def checked_sessions(given: Any, same_units: bool) -> list[Floats]:
     >>> [each.shape for each in checked_sessions(random.normal(size=(2, 4, 5, 6)), same_units=True)]
     [(4, 5, 6), (4, 5, 6)]
     """
-    found = [real_array(each, "a session") for each in given] if isinstance(given, list | tuple) else None
-    found = list(real_array(given, "sessions")) if found is None else found
+    if isinstance(given, list | tuple):
+        found = [by_axes(each, _AXES, "a session") for each in given]
+    else:
+        together = by_axes(given, (("session", "day"), *_AXES), "sessions")
+        found = list(together) if together.ndim else [together]
     if len(found) < 2 or any(each.ndim != 3 for each in found):
         raise InputError(
             "these are no sessions",

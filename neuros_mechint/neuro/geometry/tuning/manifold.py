@@ -18,6 +18,8 @@ from neuros_mechint.core.standard_errors import jackknife_error, t_reach
 from neuros_mechint.core.statistics import coverage, p_of_draws
 from neuros_mechint.neuro.alignment.linear.held_out import Splits, folds
 from neuros_mechint.neuro.alignment.samples import samples
+from neuros_mechint.neuro.geometry.arguments import refuse_extremes
+from neuros_mechint.neuro.geometry.linear import participation
 from neuros_mechint.neuro.geometry.tuning.basis import MOST_TERMS, Basis, best_terms, explained
 from neuros_mechint.neuro.geometry.tuning.results import TuningManifold
 
@@ -27,6 +29,7 @@ _N_GRID = 120
 _N_GROUPS = 10
 _N_HALVES = 20
 _TRIALS_PER_UNIT = 2
+_MANY_ROUNDS = 2
 
 
 class _HeldOut(NamedTuple):
@@ -59,7 +62,7 @@ def tuning_manifold(
     stimulus : array_like of shape (n_trials,)
         The variable in each trial: a direction, a place, a time.
     period : float, optional
-        Length of the circle; None for a line.
+        Length of the circle, in units of the stimulus: 360 for degrees; None for a line.
     cv : int
         Folds of trials.
     n_permutations : int
@@ -113,7 +116,8 @@ def tuning_manifold(
     )
     chosen = basis._replace(n_terms=int(np.median(found.terms)))
     speed, spectrum = _speed_and_spectrum(responses, at, chosen, random)
-    cautions = _cautions(responses, found)
+    rounds = np.ptp(real_array(stimulus, "stimulus")) / period if period else 0.0
+    cautions = _cautions(responses, found, rounds)
     for text in cautions:
         warnings.warn(text, UserWarning, stacklevel=2)
     arguments = {
@@ -142,7 +146,7 @@ def tuning_manifold(
 
 
 def _checked(X: Any, stimulus: Any, period: float | None) -> tuple[Floats, Floats, Basis]:
-    responses, at = samples(X).values, real_array(stimulus, "stimulus")
+    responses, at = refuse_extremes(samples(X).values, "X"), real_array(stimulus, "stimulus")
     if at.shape != (len(responses),):
         raise InputError(
             "stimulus does not fit the trials", expected=f"{len(responses)} values", got=f"shape {at.shape}"
@@ -229,8 +233,13 @@ def _speed_and_spectrum(
     return np.mean(speeds, axis=0), np.mean(spectra, axis=0)
 
 
-def _cautions(responses: Floats, found: _HeldOut) -> tuple[str, ...]:
+def _cautions(responses: Floats, found: _HeldOut, rounds: float) -> tuple[str, ...]:
     cautions = []
+    if rounds > _MANY_ROUNDS:
+        cautions.append(
+            f"the stimulus goes round the circle {rounds:.1f} times, and counts modulo the period: of degrees pass "
+            "period=360, of values along a line period=None"
+        )
     n_trials, n_units = responses.shape
     constant = int((np.ptp(responses, axis=0) == 0).sum())
     if constant:
@@ -265,8 +274,6 @@ def _dataset(
     reach = t_reach(float(jackknife_error(without)), _N_GROUPS - 1, level)
     grid = basis.grid(_N_GRID)
     curves = basis(grid) @ basis.fit(at, responses)
-    positive = spectrum.clip(0)
-    dimension = float(positive.sum() ** 2 / (positive**2).sum()) if positive.any() else np.nan
     errors = found.decoded - at if found.decoded is not None else np.full(len(at), np.nan)
     chance = random.permutation(at) - at
     return xr.Dataset(
@@ -284,7 +291,11 @@ def _dataset(
                 {"long_name": "speed", "units": "noise sd per unit of stimulus"},
             ),
             "spectrum": ("axis", spectrum, {"long_name": "variance that halves of the trials share"}),
-            "dimension": ((), dimension, {"long_name": "participation ratio of the shared variances"}),
+            "dimension": (
+                (),
+                participation(spectrum.clip(0)),
+                {"long_name": "participation ratio of the shared variances"},
+            ),
             "decoded": ("trial", np.full(len(at), np.nan) if found.decoded is None else found.decoded),
             "stimulus": ("trial", at),
             "decoding_error": ((), _median(errors, basis), {"long_name": "median error of held-out trials"}),

@@ -11,12 +11,13 @@ import xarray as xr
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, whole
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
-from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.standard_errors import jackknife_error, t_reach
 from neuros_mechint.core.statistics import SIGNIFICANT, coverage
+from neuros_mechint.neuro.geometry.arguments import CONDITIONS, UNITS, by_axes
+from neuros_mechint.neuro.geometry.linear import participation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,8 +103,8 @@ def signal_spectrum(
 
     Parameters
     ----------
-    X : array_like or torch.Tensor, (n_repeats, n_stimuli, n_units)
-        At least two repeats of 20 stimuli.
+    X : array_like, torch.Tensor, xarray.DataArray or Recording, (n_repeats, n_stimuli, n_units)
+        At least two repeats of 20 stimuli; labelled axes in any order.
     fit_from : int
         First component, counted from 1, of the fit of a power law.
     fit_to : int, optional
@@ -169,7 +170,7 @@ def signal_spectrum(
                 "exponent": ((), found[0], {"long_name": "exponent"}),
                 "low": ((), found[0] - reach),
                 "high": ((), found[0] + reach),
-                "dimension": ((), _participation(positive), {"long_name": "participation ratio"}),
+                "dimension": ((), participation(positive), {"long_name": "participation ratio"}),
                 "signal_share": (
                     (),
                     variances.sum() / total.sum(),
@@ -195,7 +196,7 @@ def signal_spectrum(
 
 
 def _checked(X: Any) -> Floats:
-    given = real_array(X, "X")
+    given = by_axes(X, (("repeat", "trial"), (*CONDITIONS, "sample"), UNITS), "X")
     if given.ndim != 3 or given.shape[0] < 2 or given.shape[1] < _FEWEST_STIMULI or not given.size:
         raise InputError(
             "these are no repeated responses",
@@ -221,7 +222,10 @@ def _range(fit_from: int, fit_to: int | None, n_significant: int, n_components: 
     last = max(n_significant, first) if fit_to is None else whole("fit_to", fit_to, first)
     if last > n_components:
         raise OptionError(
-            "there are not so many components", expected=f"at most {n_components}", got=f"{first} to {last}"
+            "there are not so many components",
+            expected=f"at most {n_components}",
+            got=f"{first} to {last}",
+            fix="pass a smaller fit_from (11 unless you say) or fit_to",
         )
     return first, last
 
@@ -236,10 +240,6 @@ def _fit(variances: Floats, fitted: tuple[int, int]) -> tuple[float, float]:
         return np.nan, np.nan
     slope, offset = np.polyfit(np.log(number[seen]), np.log(values[seen]), 1, w=number[seen] ** -0.5)
     return float(-slope), float(offset)
-
-
-def _participation(variances: Floats) -> float:
-    return float(variances.sum() ** 2 / (variances**2).sum()) if variances.any() else np.nan
 
 
 def _cautions(variances: Floats, total: Floats, fitted: tuple[int, int], n_significant: int) -> tuple[str, ...]:

@@ -9,18 +9,32 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import InputError, OptionError, whole
-from neuros_mechint.core.numbers import as_array
+from neuros_mechint.core.errors import OptionError, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.core.statistics import coverage
 from neuros_mechint.neuro.alignment.samples import joined
 from neuros_mechint.neuro.information.dependence.local_permutation import permuted_locally, permuted_within
-from neuros_mechint.neuro.information.dependence.methods import CITATIONS, Question, check_method, combined
+from neuros_mechint.neuro.information.dependence.methods import (
+    CITATIONS,
+    FOR_CATEGORIES,
+    Question,
+    check_method,
+    combined,
+)
 from neuros_mechint.neuro.information.dependence.results import ConditionalMutualInformation, as_variables, beside_null
+from neuros_mechint.neuro.information.estimate import n_draws
 from neuros_mechint.neuro.information.estimators.binned import bins_by_rank
-from neuros_mechint.neuro.information.variables import FEWEST_SAMPLES, Categories, Whole, categories, continuous
+from neuros_mechint.neuro.information.variables import (
+    Categories,
+    Whole,
+    categories,
+    continuous,
+    few_values,
+    is_text,
+    refuse_few_samples,
+)
 
 _SAMPLES_PER_CELL = 5
 _FEWEST_BINS, _MOST_BINS = 3, 64
@@ -95,7 +109,7 @@ def conditional_mutual_information(
     """
     neighbors = check_method(method, n_neighbors, n_bins)
     level, random = coverage(level), generator(seed)
-    n_permutations = whole("n_permutations", n_permutations, 0)
+    n_permutations = n_draws("n_permutations", n_permutations)
     named = [("x", x), ("y", y), ("z", z)]
     settings = {"method": method, "n_neighbors": n_neighbors, "n_bins": n_bins, "level": level}
     provenance = Provenance.record(seed, arguments=dict(named) | settings | {"n_permutations": n_permutations})
@@ -133,7 +147,7 @@ def _prepared(named: list[tuple[str, Any]], method: str, n_bins: int | None) -> 
         return _coded(named, n_bins)
     if method == "mixed":
         return [*_indicators_or_numbers(named)], []
-    return [*continuous(named)], []
+    return [*continuous(named, instead=FOR_CATEGORIES)], []
 
 
 def _sizes(variables: list[Any]) -> str:
@@ -145,9 +159,9 @@ def _sizes(variables: list[Any]) -> str:
 
 def _indicators_or_numbers(named: list[tuple[str, Any]]) -> list[Floats]:
     """Return numbers as `continuous` does; text and booleans as one column per category, all as far apart as can be."""
-    kinds = {name: categories(data, name) for name, data in named if _is_text(data, name)}
+    kinds = {name: categories(data, name) for name, data in named if is_text(data, name)}
     found = joined([(name, _with_codes(data, kinds[name]) if name in kinds else data) for name, data in named])
-    _refuse_few(len(found[0]))
+    refuse_few_samples(len(found[0]))
     return [
         _indicators(values, len(kinds[name].values)) if name in kinds else continuous([(name, values)])[0]
         for (name, _), values in zip(named, found, strict=True)
@@ -159,17 +173,12 @@ def _indicators(codes: Floats, n_values: int) -> Floats:
     return (codes == np.arange(n_values if n_values > 2 else 1)).astype(float)
 
 
-def _is_text(data: Any, name: str) -> bool:
-    array = as_array(data, name)
-    return array.dtype.kind in "USb" or (array.dtype.kind == "O" and all(isinstance(v, str) for v in array.ravel()))
-
-
 def _coded(named: list[tuple[str, Any]], n_bins: int | None) -> tuple[list[Whole], list[str]]:
     """Return each variable as one code per sample: its categories, or the bins of its columns together."""
     kinds = {name: found for name, data in named if (found := few_values(data, name)) is not None}
     values = joined([(name, _with_codes(data, kinds[name]) if name in kinds else data) for name, data in named])
     n_samples = len(values[0])
-    _refuse_few(n_samples)
+    refuse_few_samples(n_samples)
     sorted_ones = [name for name, _ in named if name not in kinds]
     if n_bins is not None and not sorted_ones:
         raise OptionError("all variables are categories: there is nothing to sort into bins", got=f"n_bins={n_bins}")
@@ -203,26 +212,5 @@ def bins_of_tables(n_samples: int, n_columns: int, n_categories: int = 1) -> int
     return int(np.clip(cells ** (1 / max(n_columns, 1)), _FEWEST_BINS, _MOST_BINS))
 
 
-def few_values(data: Any, name: str) -> Categories | None:
-    """Return the categories that values are, or None where they are continuous.
-
-    Examples
-    --------
-    >>> few_values([0, 1, 0, 1], "spikes").values.tolist(), few_values([0.1, 0.2], "rate")
-    ([0, 1], None)
-    """
-    try:
-        return categories(data, name)
-    except InputError:
-        return None
-
-
 def _with_codes(data: Any, found: Categories) -> Any:
     return data.copy(data=found.codes) if isinstance(data, xr.DataArray) else found.codes
-
-
-def _refuse_few(n_samples: int) -> None:
-    if n_samples < FEWEST_SAMPLES:
-        raise InputError(
-            "too few samples to estimate information", expected=f"at least {FEWEST_SAMPLES} samples", got=n_samples
-        )

@@ -33,10 +33,10 @@ METHODS = tuple(CITATIONS)
 _NEIGHBORS = 3
 _MANY_FEATURES = 3
 _FEWEST_IN_A_STRETCH = 15
-_FOR_REPEATS = 'method="mixed" or "binned"'
-_GROWTH = 0.2
-# The variance of nearest neighbours falls more slowly than one over the number of samples: times that number it is .21,
-# .23, .36, .36 and .39 for 100, 200, 500, 1,000 and 3,000 samples of a normal chain. Parts alone would tell too little.
+FOR_CATEGORIES = 'method="mixed" or "binned"'
+_HALF_PER_NEIGHBOR = 20
+# The variance of three neighbours times the number of samples is .08, .13, .19, .29, .32 and .42 for 10, 20, 40, 100,
+# 300 and 1,000 samples of a normal chain.
 
 
 class Question(NamedTuple):
@@ -93,10 +93,8 @@ class Question(NamedTuple):
             return closed(*self.variables).error, np.inf
         n_columns = sum(variable.shape[1] if variable.ndim > 1 else 1 for variable in self.variables)
         fewest = 3 * self.n_neighbors if random is not None else max(_FEWEST_IN_A_STRETCH, 3 * n_columns)
-        error, degrees = split_error(self.estimator, self.variables, random, fewest)
-        if self.method in ("ksg", "mixed"):
-            error *= (degrees + 1) ** (_GROWTH / 2)
-        return error, degrees
+        half = _HALF_PER_NEIGHBOR * self.n_neighbors if self.method in ("ksg", "mixed") else 0.0
+        return split_error(self.estimator, self.variables, random, fewest, half)
 
     def cautions(self) -> list[str]:
         """Return where this estimator is known to fail, or raise where it has no answer."""
@@ -105,7 +103,7 @@ class Question(NamedTuple):
         if self.method == "ksg":
             named = list(zip(self.names, self.variables, strict=True))
             joint = np.hstack(self.variables)
-            return [*refuse_repeats(joint, self.n_neighbors, named, _FOR_REPEATS), *self._of_features()]
+            return [*refuse_repeats(joint, self.n_neighbors, named, FOR_CATEGORIES), *self._of_features()]
         if self.method == "mixed":
             return self._of_features()
         if self.method == "gaussian":

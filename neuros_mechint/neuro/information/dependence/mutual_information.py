@@ -21,14 +21,22 @@ from neuros_mechint.neuro.information.estimators.binned import bins_by_rank, bin
 from neuros_mechint.neuro.information.estimators.gaussian import SAMPLES_PER_VARIABLE, gaussian_information
 from neuros_mechint.neuro.information.estimators.nearest import kraskov, kraskov_second, ross
 from neuros_mechint.neuro.information.estimators.neural import BATCH, trained_bound
-from neuros_mechint.neuro.information.estimators.repeats import check_neighbors, occurrences, refuse_repeats
-from neuros_mechint.neuro.information.split_error import split_error
-from neuros_mechint.neuro.information.variables import Categories, Whole, categories, continuous, with_categories
+from neuros_mechint.neuro.information.estimators.repeats import check_neighbors, refuse_repeats
+from neuros_mechint.neuro.information.split_error import HALF_PER_NEIGHBOR, split_error
+from neuros_mechint.neuro.information.variables import (
+    Whole,
+    continuous,
+    few_values,
+    refuse_few_samples,
+    with_categories,
+)
 
 _NEIGHBORS = 3
 _MANY_FEATURES = 3
 _NEAR_THE_MOST = 0.8
 _FEWEST_TO_TRAIN = 500
+_WEAK = 0.2
+_SAMPLES_PER_FEATURES = {2: 300, 3: 3000}
 _CITATIONS = {
     "ksg": ("kraskov2004", "holmes2019"),
     "ksg2": ("kraskov2004", "holmes2019"),
@@ -154,7 +162,7 @@ def _by_distance(x: Floats, y: Floats, method: str, n_neighbors: int, random: np
     ties = refuse_repeats(np.hstack([x, y]), n_neighbors, [("x", x), ("y", y)])
     estimator: Callable[..., float] = partial({"ksg": kraskov, "ksg2": kraskov_second}[method], n_neighbors=n_neighbors)
     value = estimator(x, y)
-    error, degrees = split_error(estimator, (x, y), random, 3 * n_neighbors)
+    error, degrees = split_error(estimator, (x, y), random, 5 * n_neighbors, HALF_PER_NEIGHBOR * n_neighbors)
     most = float(digamma(len(x)) - digamma(n_neighbors))
     cautions = [*ties, *_too_many_features(x, y, value), *_near_the_most(value, most, f"{len(x)} samples")]
     return _Found(value, error, degrees, most, "", len(x), tuple(cautions))
@@ -162,10 +170,12 @@ def _by_distance(x: Floats, y: Floats, method: str, n_neighbors: int, random: np
 
 def _too_many_features(x: Floats, y: Floats, value: float) -> list[str]:
     most = max(x.shape[1], y.shape[1])
-    if most > _MANY_FEATURES or (most == _MANY_FEATURES and value > 1):
+    few = len(x) < _SAMPLES_PER_FEATURES.get(most, 0) and value > _WEAK
+    if most > _MANY_FEATURES or (most == _MANY_FEATURES and value > 1) or few:
         return [
-            f"{x.shape[1]} and {y.shape[1]} features are many for nearest neighbours: of 3,000 samples the estimate is "
-            "too low by 8% at 3 features a side and strong dependence, by 15% at 4, by a quarter at 5 and by three "
+            f"{x.shape[1]} and {y.shape[1]} features are many for nearest neighbours of {len(x)} samples: the estimate "
+            "is too low, of 200 by 10% at 2 features a side and by a quarter at 3, of 3,000 samples and strong "
+            "dependence by 8% at 3 features a side, by 15% at 4, by a quarter at 5 and by three "
             'quarters at 20; method="gaussian" holds for correlations, "mine" and "infonce" are lower bounds'
         ]
     return []
@@ -185,24 +195,16 @@ def _by_categories(x: Any, y: Any, n_neighbors: int, random: np.random.Generator
         raise InputError(
             "a category has too few samples",
             expected=f"more than the {n_neighbors} neighbours in each",
-            got=f"{smallest} of {found.values[found.counts.argmin()]!r}",
+            got=f"{smallest} of {found.values[found.counts.argmin()]}",
             fix="leave it out, or join it with another",
         )
-    most_equal = int(occurrences(values).max())
-    if most_equal > n_neighbors:
-        raise InputError(
-            "x repeats its values: its nearest neighbours are no distance away",
-            expected="a continuous x",
-            got=f"a value that occurs {most_equal} times",
-            fix='where both are categories: method="binned"',
-        )
+    cautions = refuse_repeats(values, n_neighbors, [("x", values)], 'method="binned"')
     estimator = partial(ross, n_neighbors=n_neighbors)
     shares = found.counts / len(values)
     entropy = float(-(shares * np.log(shares)).sum())
     # each category must be there in each part, with enough samples
     fewest = int(np.ceil(3 * n_neighbors * len(values) / smallest))
     error, degrees = split_error(estimator, (values, found.codes), random, fewest)
-    cautions = []
     if values.shape[1] > _MANY_FEATURES:
         cautions.append(
             f"{values.shape[1]} features are many for nearest neighbours: the estimate is too low, the more so the "
@@ -214,8 +216,8 @@ def _by_categories(x: Any, y: Any, n_neighbors: int, random: np.random.Generator
 
 
 def _by_bins(x: Any, y: Any, n_bins: int | None) -> _Found:
-    sides = [_few_values(values, name) for values, name in ((x, "x"), (y, "y"))]
-    sorted_ones = [name for (kind, _), name in zip(sides, ("x", "y"), strict=True) if kind is None]
+    sides = [few_values(values, name) for values, name in ((x, "x"), (y, "y"))]
+    sorted_ones = [name for kind, name in zip(sides, ("x", "y"), strict=True) if kind is None]
     if len(sorted_ones) == 2:
         first, second = continuous([("x", x), ("y", y)])
         bins = n_bins or bins_that_fit(len(first))
@@ -226,13 +228,14 @@ def _by_bins(x: Any, y: Any, n_bins: int | None) -> _Found:
         bins = n_bins or bins_that_fit(len(values), len(kinds.values))
         codes = [_one_column(values, sorted_ones[0], bins), kinds.codes]
     else:
-        bins, codes = 0, [kind.codes for kind, _ in sides if kind is not None]
+        bins, codes = 0, [kind.codes for kind in sides if kind is not None]
         if n_bins is not None:
             raise OptionError(
                 "both variables are categories: there is nothing to sort into bins", got=f"n_bins={n_bins}"
             )
         if len(codes[0]) != len(codes[1]):
             raise InputError("x and y have different numbers of samples", got=f"{len(codes[0])} and {len(codes[1])}")
+    refuse_few_samples(len(codes[0]))
     found = counts_information(*codes)
     n_samples, n_cells = len(codes[0]), int(np.prod([code.max() + 1 for code in codes]))
     cautions = []
@@ -250,14 +253,6 @@ def _by_bins(x: Any, y: Any, n_bins: int | None) -> _Found:
     sizes = f"{codes[0].max() + 1} and {codes[1].max() + 1} values"
     most = float(np.log(min(code.max() + 1 for code in codes)))
     return _Found(found.value, found.error, np.inf, most, sizes, n_samples, tuple(cautions))
-
-
-def _few_values(values: Any, name: str) -> tuple[Categories | None, None]:
-    """Return the categories that values are, or None where they are continuous."""
-    try:
-        return categories(values, name), None
-    except InputError:
-        return None, None
 
 
 def _one_column(values: Floats, name: str, n_bins: int) -> Whole:

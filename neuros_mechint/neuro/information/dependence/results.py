@@ -115,6 +115,7 @@ class _TestedInformation(MutualInformation):
         ax.annotate(
             f"{self.value:.3g}, p = {self.p:.2g}", (self.value, 0.98), xycoords=("data", "axes fraction"),
             xytext=(-4, 0), textcoords="offset points", rotation=90, ha="right", va="top", color=INK, fontsize=9,
+            bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1},
         )  # fmt: skip
         ax.axvline(float(null.mean()), color=MUTED_INK, lw=1, ls="--")
         ax.set_xlabel(f"{self.attributes['name']} (nats)")
@@ -173,6 +174,7 @@ def beside_null(value: float, null: Floats) -> dict[str, tuple[Any, ...]]:
 
     Examples
     --------
+    >>> import numpy as np
     >>> beside_null(1.0, np.zeros(19))["p"][1]
     0.05
     """

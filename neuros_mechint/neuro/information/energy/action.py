@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
-from neuros_mechint.neuro.information.energy.paths import first_guess
+from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.neuro.information.energy.path_results import ActionPath
+from neuros_mechint.neuro.information.energy.paths import described, first_guess, refuse_no_function
 
 _ROUNDS = 2
 _TINY = 1e-10
-
-
-class ActionPath(NamedTuple):
-    """The likeliest way against a drift."""
-
-    points: Floats
-    """``(n_points, n_dimensions)``, nearly evenly spaced."""
-    action: float
-    """The probability of the way falls as exp(-action / noise variance per unit of time)."""
-    converged: bool
 
 
 def minimum_action_path(
@@ -71,6 +64,8 @@ def minimum_action_path(
     from scipy.optimize import minimize
 
     path = first_guess(start, end, through, whole("n_points", n_points, 5))
+    refuse_no_function(drift, "drift")
+    arguments = {"start": path[0], "end": path[-1], "through": through, "n_points": n_points}
     first, last = path[:1], path[-1:]
     found: Any = None
     for _ in range(_ROUNDS):
@@ -82,35 +77,52 @@ def minimum_action_path(
             lengths = _lengths(points)
             # the action does not depend on the pace: without this, points would pile up where it is cheap to jump
             uneven = (lengths / lengths.mean() - 1).square().mean()
-            value = _action(drift, points) + size * uneven
+            value = _actions(drift, points).sum() + size * uneven
             (slope,) = torch.autograd.grad(value, points)
             return float(value.detach()), slope[1:-1].numpy().ravel()
 
         options = {"maxiter": 2000, "maxfun": 4000}
         found = minimize(loss, path[1:-1].ravel(), jac=True, method="L-BFGS-B", options=options)
         path = np.concatenate([first, found.x.reshape(-1, first.shape[1]), last])
-    return ActionPath(path, _action_of(drift, path), bool(found.success))
+    costs = _actions(drift, torch.from_numpy(path)).detach().numpy()
+    return ActionPath(
+        xr.Dataset(
+            {
+                "action": ("point", np.append(0.0, np.cumsum(costs)), {"long_name": "action up to there"}),
+                "position": (("point", "dimension"), path, {"long_name": "position"}),
+            }
+        ),
+        "Path of least action",
+        attributes={"converged": bool(found.success)},
+        provenance=Provenance.record(None, arguments=arguments),
+        citations=("heymann2008",),
+    )
 
 
 def _action_of(drift: Callable[[torch.Tensor], torch.Tensor], path: Floats) -> float:
-    return float(_action(drift, torch.from_numpy(path)).detach())
+    return float(_actions(drift, torch.from_numpy(path)).detach().sum())
 
 
 def _lengths(points: torch.Tensor) -> torch.Tensor:
     return ((points[1:] - points[:-1]).square().sum(1) + _TINY**2).sqrt()
 
 
-def _action(drift: Callable[[torch.Tensor], torch.Tensor], points: torch.Tensor) -> torch.Tensor:
-    """Return the geometric action by Simpson's rule: with midpoints alone, paths would jump over drifts."""
+def _actions(drift: Callable[[torch.Tensor], torch.Tensor], points: torch.Tensor) -> torch.Tensor:
+    """Return the geometric action of each step by Simpson's rule: with midpoints alone, paths would jump drifts."""
     steps, middle = points[1:] - points[:-1], (points[1:] + points[:-1]) / 2
     at, between = drift(points), drift(middle)
-    if at.shape != points.shape or not (torch.isfinite(at).all() and torch.isfinite(between).all()):
+    if (
+        not isinstance(at, torch.Tensor)
+        or at.shape != points.shape
+        or not (torch.isfinite(at).all() and torch.isfinite(between).all())
+    ):
         raise InputError(
             "this is no drift",
             expected=f"finite vectors of shape {tuple(points.shape)}",
-            got=f"shape {tuple(at.shape)}",
+            got=described(at),
+            fix="use torch's functions, and give one vector for each point",
         )
     size, inner = ((b.square().sum(1) + _TINY**2).sqrt() for b in (at, between))
     speed = (size[1:] + 4 * inner + size[:-1]) / 6
     mean = (at[1:] + 4 * between + at[:-1]) / 6
-    return (speed * _lengths(points) - (mean * steps).sum(1)).sum()
+    return speed * _lengths(points) - (mean * steps).sum(1)

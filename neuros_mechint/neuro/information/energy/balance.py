@@ -11,6 +11,7 @@ import numpy.typing as npt
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.statistics import SIGNIFICANT, p_of_draws
 from neuros_mechint.neuro.information.energy.blocks import Blocks
+from neuros_mechint.neuro.information.entropy_production.states import flow_divergence
 
 Whole = npt.NDArray[np.intp]
 _DRAWS = 999
@@ -128,7 +129,7 @@ def detailed_balance(
     size = np.sqrt((net**2).sum(0))
     z = np.zeros((counts.shape[1],) * 2)
     z[upper[0][seen], upper[1][seen]] = np.divide(flows[0], size, out=np.zeros(len(size)), where=size > 0)
-    produced = _production(flows, both) / (counts.sum() * lag * dt)
+    produced = flow_divergence(flows, both) / (counts.sum() * lag * dt)
     production = max(0.0, float(produced[0] - produced[1:].mean()))
     return Balance(float(p_of_draws(statistic[0], statistic[1:])), production, lag, z - z.T)
 
@@ -143,9 +144,3 @@ def _transitions(states: Whole, lengths: Sequence[int], blocks: Blocks, lag: int
     cells = (blocks.of_sample[:-lag] * n_states + states[:-lag]) * n_states + states[lag:]
     size = blocks.n_blocks * n_states**2
     return np.bincount(cells[whole], minlength=size).reshape(blocks.n_blocks, n_states, n_states).astype(float)
-
-
-def _production(flows: Floats, both: Floats) -> Floats:
-    """Return sum of (n_ij - n_ji) log(n_ij / n_ji) over pairs, for each row of net counts; half a count is added."""
-    forth, back = (both + flows) / 2 + 0.5, (both - flows) / 2 + 0.5
-    return (flows * np.log(forth / back)).sum(1)

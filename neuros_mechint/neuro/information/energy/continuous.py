@@ -29,13 +29,12 @@ from neuros_mechint.neuro.information.energy.certainty import (
 from neuros_mechint.neuro.information.energy.densities import Quasipotential
 from neuros_mechint.neuro.information.energy.passage import (
     Diffusion,
-    Observed,
     curvature_at,
     kramers_time,
-    observed_passage,
     passage_time,
     passage_times_on_grid,
 )
+from neuros_mechint.neuro.information.energy.waits import Observed, observed_passage
 
 Whole = npt.NDArray[np.intp]
 AXES = ("x", "y")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.numbers import real_array
 from neuros_mechint.neuro.information.energy.blocks import Blocks
 from neuros_mechint.neuro.information.energy.grids import CELLS, Grid, counts_of_blocks, grid_around
 
@@ -20,6 +21,10 @@ _BEYOND = 0.1
 _SPARED = 1e-3
 _FEWEST_CELLS_PER_WIDTH = 1.5
 _FEWEST_CELLS_OF_HALF = 4
+_REPEATING = 0.2
+ON_A_LINE = 1e-10
+"""Of the variance along a line, what lies across it by rounding alone."""
+_WIDEST_STEP, _WIDEST_STEP_OF_BINS = 2.0, 0.2  # of a bandwidth: ripples of 1%; of a bin: of 20%
 
 
 class Quasipotential(NamedTuple):
@@ -81,6 +86,35 @@ def kernel_quasipotential(samples: Floats, blocks: Blocks, bandwidth: Floats | N
     # a kernel sums up as many samples, with equal weights, as this volume holds
     resolved = float(np.prod(2 * np.pi**0.5 * bandwidth))
     return Quasipotential(grid, energy, without, bandwidth, "bandwidth", resolved)
+
+
+def check_bandwidth(bandwidth: Any, samples: Floats) -> Floats:
+    """Return one bandwidth for each dimension.
+
+    Raises
+    ------
+    OptionError
+        No such, or kernels narrower than a cell of the grid or wider than all samples.
+
+    Examples
+    --------
+    >>> check_bandwidth(0.1, np.array([[0.0, 0.0], [1.0, 2.0]])).tolist()
+    [0.1, 0.1]
+    """
+    n_dimensions, extent = samples.shape[1], np.ptp(samples, axis=0)
+    found = real_array(bandwidth, "bandwidth")
+    if found.shape not in ((), (1,), (n_dimensions,)):
+        raise OptionError("bandwidth does not fit", expected=f"a number, or {n_dimensions}", got=f"shape {found.shape}")
+    found = np.broadcast_to(found, (n_dimensions,))
+    least = (1 + 2 * _BEYOND) * extent / (CELLS[n_dimensions] - 1)
+    if (found < least).any() or (found > extent).any():
+        raise OptionError(
+            "bandwidth is out of range",
+            expected=" and ".join(f"{low:.3g} to {high:.3g}" for low, high in zip(least, extent, strict=True))
+            + ", from a cell of the grid to the range of the samples",
+            got=found.tolist(),
+        )
+    return found
 
 
 def _likeliest_bandwidth(counts: Floats, grid: Grid, spread: Floats) -> Floats:
@@ -191,6 +225,30 @@ def _held_out(counts: Floats, grid: Grid, fit: Callable[[Floats], Floats]) -> fl
     return score / total.sum()
 
 
+def refuse_rounded(samples: Floats, quasi: Quasipotential) -> None:
+    """Raise `InputError` where values come in steps so wide against the smoothing that each would be a minimum.
+
+    Examples
+    --------
+    >>> from neuros_mechint.neuro.information.energy.blocks import make_blocks
+    >>> samples = np.random.default_rng(0).normal(size=(2000, 1))
+    >>> refuse_rounded(samples, kernel_quasipotential(samples, make_blocks([samples]), None))
+    """
+    kernels = quasi.smoothing_name == "bandwidth"
+    widths = _WIDEST_STEP * quasi.smoothing if kernels else _WIDEST_STEP_OF_BINS * quasi.grid.step
+    for dimension, width in enumerate(widths):
+        values = np.unique(samples[:, dimension])
+        step = float(np.median(np.diff(values)))
+        if len(values) < _REPEATING * len(samples) and step > width:
+            raise InputError(
+                "values come in steps, each of which the landscape would show as a minimum",
+                expected=f"steps of at most {width:.3g}, against the {quasi.smoothing_name} that was given or chosen",
+                got=f"{len(values)} values in steps of {step:.3g} in dimension {dimension}",
+                fix="add the noise of rounding, x + rng.uniform(-step / 2, step / 2, x.shape), or smooth wider; of "
+                "categories see entropy_production",
+            )
+
+
 def near_samples(counts: Floats, reach: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
     """Return which cells have a sample within reach.
 
@@ -218,6 +276,13 @@ def check_spread(samples: Floats) -> None:
             expected="dimensions that vary",
             got=f"{int(constant.sum())} of {samples.shape[1]} constant, the first is {int(constant.argmax())}",
             fix="leave it out",
+        )
+    if samples.shape[1] > 1 and np.linalg.eigvalsh(np.corrcoef(samples.T))[0] < ON_A_LINE:
+        raise InputError(
+            "both dimensions tell the same: states lie on a line, which has no landscape in a plane",
+            expected="dimensions that vary independently",
+            got=f"correlation {np.corrcoef(samples.T)[0, 1]:.6g}",
+            fix="leave one out, or pass a projection of shape (n_units, 1)",
         )
     low, high = np.quantile(samples, [0.25, 0.75], axis=0)
     cells = (high - low) / np.ptp(samples, axis=0) * CELLS[samples.shape[1]]

@@ -113,14 +113,22 @@ def hopfield_energy(weights: Any, states: Any, bias: Any = None, activation: str
     b = np.zeros(len(W)) if bias is None else real_array(bias, "bias")
     if b.shape != (len(W),):
         raise InputError("the bias does not fit the weights", expected=f"({len(W)},)", got=f"shape {b.shape}")
-    if activation == BINARY:
-        _check_binary(W, x)
-        return -0.5 * ((x @ W) * x).sum(-1) - x @ b
-    rate, integral = _RATES[activation]
-    r = rate(x)
-    # by parts, in terms of u: a saturated rate has no inverse that double precision can hold
-    stored = (x * r - integral(x)).sum(-1)
-    return -0.5 * ((r @ W) * r).sum(-1) - r @ b + stored
+    with np.errstate(over="ignore", invalid="ignore"):
+        if activation == BINARY:
+            _check_binary(W, x)
+            energy = -0.5 * ((x @ W) * x).sum(-1) - x @ b
+        else:
+            rate, integral = _RATES[activation]
+            r = rate(x)
+            # by parts, in terms of u: a saturated rate has no inverse that double precision can hold
+            energy = -0.5 * ((r @ W) * r).sum(-1) - r @ b + (x * r - integral(x)).sum(-1)
+    if not np.isfinite(energy).all():
+        raise InputError(
+            "states or weights are too large for their products to be numbers",
+            got=f"states up to {np.abs(x).max():.3g}, weights up to {np.abs(W).max():.3g}",
+            fix="take other units",
+        )
+    return energy
 
 
 def _symmetric(weights: Any) -> Floats:

@@ -21,11 +21,15 @@ from neuros_mechint.neuro.information.energy.blocks import Blocks, make_blocks
 from neuros_mechint.neuro.information.energy.cautions import of_fit, of_time, unseen
 from neuros_mechint.neuro.information.energy.continuous import landscape_data, make_surface
 from neuros_mechint.neuro.information.energy.densities import (
+    ON_A_LINE,
     Quasipotential,
+    check_bandwidth,
     check_spread,
     histogram_quasipotential,
     kernel_quasipotential,
+    refuse_rounded,
 )
+from neuros_mechint.neuro.information.energy.grids import CELLS
 from neuros_mechint.neuro.information.energy.interpolation import spline_of
 from neuros_mechint.neuro.information.energy.ising import exact_fit, pseudo_fit
 from neuros_mechint.neuro.information.energy.passage import diffusion_of, uneven_diffusion
@@ -39,10 +43,11 @@ from neuros_mechint.neuro.information.energy.spins import (
     inflation,
     refuse_missing_pairs,
 )
+from neuros_mechint.neuro.information.recorded import more_units_than_times, read_as, refuse_few
 
 CONTINUOUS, BINARY = ("density", "histogram", "score"), ("ising", "pseudolikelihood")
-_FEWEST = 200
-_CITATIONS = ("wang2008", "becker1997", "edelsbrunner2002", "hanggi1990", "kramers1940")
+_FEWEST, _FEWEST_IN_A_TRIAL = 200, 3
+_CITATIONS = ("wang2008", "becker1997", "edelsbrunner2002", "hanggi1990", "kramers1940", "kaplan1958")
 _OWN_CITATIONS = {
     "density": ("terrell1980", "wand1994"),
     "histogram": (),
@@ -73,7 +78,8 @@ class EnergyLandscape(Parameterised):
     n_bins : int, optional
         Of ``histogram``, along each dimension; by default likewise.
     projection : array_like of shape (n_units, 1) or (n_units, 2), optional
-        For trajectories of more than two units; by default their first two principal components.
+        For trajectories of more than two units; by default their first two principal components, or one where that is
+        all that varies.
     penalty : float
         For binary states: weight of half the squared parameters, per sample. Needed where some pattern of two units
         never occurs.
@@ -86,6 +92,7 @@ class EnergyLandscape(Parameterised):
     ----------
     landscape_ : DensityLandscape or IsingLandscape
         All that was found, with errors, figures and warnings.
+    n_minima_ : int
     minima_ : numpy.ndarray of shape (n_minima, n_dimensions) or (n_minima, n_units)
         Positions or states, the lowest first.
     barriers_ : numpy.ndarray of shape (n_minima, n_minima)
@@ -93,6 +100,12 @@ class EnergyLandscape(Parameterised):
     occupancy_ : numpy.ndarray of shape (n_minima,)
     passage_times_ : numpy.ndarray of shape (n_minima, n_minima)
         Of trajectories: mean first-passage times predicted from the landscape.
+    observed_times_ : numpy.ndarray of shape (n_minima, n_minima)
+        Of trajectories: mean first-passage times that were seen.
+    balance_p_ : float
+        P of the hypothesis that states are in detailed balance.
+    balance_broken_ : bool
+        Whether that is rejected, so that -log p is no energy.
     fields_, couplings_, couplings_se_ : numpy.ndarray
         Of binary states, in kT.
 
@@ -139,7 +152,8 @@ class EnergyLandscape(Parameterised):
         Parameters
         ----------
         x : array_like, torch.Tensor, xarray.DataArray, Recording, or a list of arrays
-            ``(time,)``, ``(time, unit)``, ``(trial, time, unit)`` or a list of trials ``(time, unit)``. Binary states
+            ``(time,)``, ``(time, unit)``, ``(trial, time, unit)`` or a list of trials ``(time, unit)``; trials of one
+            unit ``(trial, time)`` go in as ``x[:, :, None]``, for an array of two axes is one trial. Binary states
             are 0 and 1, or -1 and 1; they may be in any order, but only in time order do errors allow for their memory.
 
         Returns
@@ -162,13 +176,12 @@ class EnergyLandscape(Parameterised):
         """
         self._check()
         given = trajectories(x)
-        n_samples = sum(given.lengths)
-        if n_samples < _FEWEST:
-            raise InputError("too few samples for a landscape", expected=f"at least {_FEWEST}", got=n_samples)
+        refuse_few(sum(given.lengths), _FEWEST, given.trials, "too few samples for a landscape")
         self._dt = self.dt or given.dt
         found = self._continuous(given) if self.method in CONTINUOUS else self._binary(given)
         self.landscape_: Landscape = found
-        self.barriers_, self.occupancy_ = found.barriers, found.occupancy
+        self.barriers_, self.occupancy_, self.n_minima_ = found.barriers, found.occupancy, found.n_minima
+        self.balance_p_, self.balance_broken_ = found.balance_p, found.balance_broken
         for text in found.warnings:
             warnings.warn(text, UserWarning, stacklevel=2)
         return self
@@ -189,7 +202,7 @@ class EnergyLandscape(Parameterised):
         self._require_fit()
         states = self._as_rows(x)
         if self.method in BINARY:
-            coded = states if self.landscape_.attributes["coding"] == "-1 and 1" else 2 * states - 1
+            coded = self._coded(states)
             lowest = energies_of(self.minima_[:1], self._fitted)
             return energies_of(coded, self._fitted) - lowest
         from scipy.interpolate import RegularGridInterpolator
@@ -228,8 +241,10 @@ class EnergyLandscape(Parameterised):
             )
         for name, one in (("start", start), ("end", end)):
             check_option(name, one, range(len(self.minima_)))
+        if start == end:
+            raise OptionError("a path leads from one minimum to another", expected="two numbers", got=f"{start} twice")
         through = data["pass_position"].values[start, end]
-        if start == end or not np.isfinite(through).all() or self._surface.unseen_ways[start, end]:
+        if not np.isfinite(through).all() or self._surface.unseen_ways[start, end]:
             raise InputError("no sample lies on a way between these minima", got=f"minima {start} and {end}")
         spline = spline_of(self._surface.quasi.grid, data["energy"].values)
         return minimum_energy_path(spline, self.minima_[start], self.minima_[end], through=through)
@@ -242,6 +257,17 @@ class EnergyLandscape(Parameterised):
                 "x does not fit the landscape", expected=f"(n_samples, {self._n_units})", got=f"shape {states.shape}"
             )
         return states
+
+    def _coded(self, states: Floats) -> Floats:
+        coding = self.landscape_.attributes["coding"]
+        low = -1.0 if coding == "-1 and 1" else 0.0
+        if not np.isin(states, (low, 1.0)).all():
+            raise InputError(
+                "these states are not coded as those of the fit",
+                expected=coding,
+                got=f"values such as {states[~np.isin(states, (low, 1.0))][:3].tolist()}",
+            )
+        return states if low else 2 * states - 1
 
     def _require_fit(self) -> None:
         if not hasattr(self, "landscape_"):
@@ -269,6 +295,12 @@ class EnergyLandscape(Parameterised):
     # -- trajectories ----------------------------------------------------------------------------------------------
 
     def _continuous(self, given: Trajectories) -> DensityLandscape:
+        if max(given.lengths) < _FEWEST_IN_A_TRIAL:
+            raise InputError(
+                "trials are too short to see how states move",
+                expected=f"at least {_FEWEST_IN_A_TRIAL} times in the longest",
+                got=read_as(given.trials),
+            )
         self._n_units = given.n_units
         self._centre, self._directions, coordinates = self._plane(given)
         trials = [self._projected(trial) for trial in given.trials]
@@ -284,6 +316,9 @@ class EnergyLandscape(Parameterised):
         data = landscape_data(surface, trials, self._dt, diffusion, self.temperature)
         basin = surface.basins.of_node[quasi.grid.cells(joined)]
         cautions = [
+            f"more units than times ({read_as(given.trials)}): trials (trial, time) of one unit go in as x[:, :, None]"
+            if more_units_than_times(given.trials)
+            else None,
             balance.caution,
             *of_time(trials, blocks),
             diffusion.caution,
@@ -291,7 +326,7 @@ class EnergyLandscape(Parameterised):
             unseen(surface),
         ]
         self._surface, self.minima_ = surface, data["position"].values
-        self.passage_times_ = data["passage_time"].values
+        self.passage_times_, self.observed_times_ = data["passage_time"].values, data["observed_time"].values
         return DensityLandscape(
             data,
             "Energy landscape" if not balance.broken else "Quasi-potential landscape",
@@ -315,18 +350,18 @@ class EnergyLandscape(Parameterised):
         )
 
     def _quasipotential(self, samples: Floats, blocks: Blocks) -> Quasipotential:
-        if self.method == "histogram":
-            return histogram_quasipotential(
-                samples, blocks, None if self.n_bins is None else whole("n_bins", self.n_bins, 3)
-            )
         if self.method == "score":
             return score_quasipotential(samples, blocks)
-        bandwidth = self.bandwidth
-        if bandwidth is not None:
-            bandwidth = np.broadcast_to(real_array(bandwidth, "bandwidth"), samples.shape[1:])
-            if (bandwidth <= 0).any():
-                raise OptionError("bandwidth is out of range", expected="positive numbers", got=self.bandwidth)
-        return kernel_quasipotential(samples, blocks, bandwidth)
+        if self.method == "histogram":
+            n_bins = self.n_bins
+            if n_bins is not None:
+                n_bins = int(number("n_bins", whole("n_bins", n_bins, 3), 3, CELLS[samples.shape[1]], closed="both"))
+            found = histogram_quasipotential(samples, blocks, n_bins)
+        else:
+            bandwidth = None if self.bandwidth is None else check_bandwidth(self.bandwidth, samples)
+            found = kernel_quasipotential(samples, blocks, bandwidth)
+        refuse_rounded(samples, found)
+        return found
 
     def _plane(self, given: Trajectories) -> tuple[Floats, Floats, str]:
         """Return the centre and the directions of the coordinates, and what they are in words."""
@@ -345,6 +380,8 @@ class EnergyLandscape(Parameterised):
         joined = given.joined()
         centre = joined.mean(0)
         values, vectors = np.linalg.eigh(np.cov(joined.T))
+        if values[-2] < ON_A_LINE * values[-1]:
+            return centre, vectors[:, -1:], f"first principal component of {n_units} units, all of their variance"
         share = values[-2:].sum() / values.sum()
         words = f"first 2 principal components of {n_units} units, {share:.0%} of their variance"
         return centre, vectors[:, :-3:-1], words

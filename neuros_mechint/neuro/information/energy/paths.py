@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.numbers import real_array
+from neuros_mechint.core.provenance import Provenance
+from neuros_mechint.neuro.information.energy.path_results import EnergyPath
 
 _CLOSE = 1e-5  # of its length a path moves in one round of steps
 _STEPS_PER_ROUND = 50
 _NEWTON_STEPS = 20
 _FEW = 3  # corners of a first guess stay corners
-
-
-class EnergyPath(NamedTuple):
-    """The way over the lowest pass."""
-
-    points: Floats
-    """``(n_points, n_dimensions)``, evenly spaced."""
-    energies: Floats
-    """Of the points."""
-    saddle: Floats
-    """The highest point of the way, found by Newton's method from the highest point of the path."""
-    barrier: float
-    """Of the saddle above the start."""
-    converged: bool
 
 
 def minimum_energy_path(
@@ -80,7 +69,9 @@ def minimum_energy_path(
     (True, True)
     """
     path = first_guess(start, end, through, whole("n_points", n_points, 5))
+    arguments = {"start": path[0], "end": path[-1], "through": through, "n_points": n_points, "n_rounds": n_rounds}
     scale = float(np.linalg.norm(np.ptp(path, axis=0)))
+    refuse_no_function(potential, "potential")
     _slopes(potential, path)  # refuses what is no potential
     converged = False
     for _ in range(whole("n_rounds", n_rounds)):
@@ -95,7 +86,20 @@ def minimum_energy_path(
             break
     energies, _ = _slopes(potential, path)
     saddle, height = _summit(potential, path, energies)
-    return EnergyPath(path, energies, saddle, height - float(energies[0]), converged)
+    return EnergyPath(
+        xr.Dataset(
+            {
+                "energy": ("point", energies, {"long_name": "energy"}),
+                "position": (("point", "dimension"), path, {"long_name": "position"}),
+                "saddle": ("dimension", saddle, {"long_name": "position of the pass"}),
+                "barrier": ((), height - float(energies[0]), {"long_name": "barrier from the start"}),
+            }
+        ),
+        "Path of least energy",
+        attributes={"converged": converged},
+        provenance=Provenance.record(None, arguments=arguments),
+        citations=("weinan2007",),
+    )
 
 
 def first_guess(start: Any, end: Any, through: Any, n_points: int) -> Floats:
@@ -140,15 +144,48 @@ def evenly_spaced(path: Floats, n_points: int | None = None) -> Floats:
 def _slopes(potential: Callable[[torch.Tensor], torch.Tensor], path: Floats) -> tuple[Floats, Floats]:
     points = torch.from_numpy(path.copy()).requires_grad_()
     energies = potential(points)
-    if energies.shape != (len(path),) or not torch.isfinite(energies).all():
+    if not isinstance(energies, torch.Tensor) or energies.shape != (len(path),) or not energies.requires_grad:
         raise InputError(
             "this is no potential",
-            expected=f"a finite energy for each of {len(path)} points, shape ({len(path)},)",
-            got=f"shape {tuple(energies.shape)}",
-            fix="start within its range; sum over dimensions with .sum(-1)",
+            expected=f"a tensor that is computed from the points in torch, shape ({len(path)},)",
+            got=described(energies),
+            fix="use torch's functions; sum over dimensions with .sum(-1)",
+        )
+    if not torch.isfinite(energies).all():
+        raise InputError(
+            "this potential is not finite along the path",
+            expected="a finite energy for each point",
+            got=f"{int((~torch.isfinite(energies)).sum())} of {len(path)} are not",
+            fix="start within its range; without a lower bound points slide to minus infinity",
         )
     (slopes,) = torch.autograd.grad(energies.sum(), points)
     return energies.detach().numpy(), slopes.numpy()
+
+
+def described(found: Any) -> str:
+    """Return what a function gave, for the error.
+
+    Examples
+    --------
+    >>> described(torch.zeros(3)), described(1.0)
+    ('a tensor of shape (3,) without gradient', 'float')
+    """
+    if not isinstance(found, torch.Tensor):
+        return type(found).__name__
+    return f"a tensor of shape {tuple(found.shape)}{'' if found.requires_grad else ' without gradient'}"
+
+
+def refuse_no_function(function: Any, name: str) -> None:
+    """Raise `InputError` unless this can be called.
+
+    Examples
+    --------
+    >>> refuse_no_function(abs, "drift")
+    """
+    if not callable(function):
+        raise InputError(
+            f"{name} is no function", expected="a function of points, in torch", got=type(function).__name__
+        )
 
 
 def _no_pass(got: str) -> InputError:

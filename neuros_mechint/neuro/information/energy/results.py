@@ -31,6 +31,16 @@ class Landscape(Result):
         return self.data["barrier"].values
 
     @property
+    def balance_p(self) -> float:
+        """P of the hypothesis that states are in detailed balance."""
+        return float(self.attributes["balance_p"])
+
+    @property
+    def balance_broken(self) -> bool:
+        """Whether detailed balance is rejected, so that the landscape is no energy."""
+        return bool(self.attributes["balance_broken"])
+
+    @property
     def occupancy(self) -> Floats:
         """Share of the samples in each basin."""
         return self.data["occupancy"].values
@@ -88,6 +98,11 @@ class DensityLandscape(Landscape):
         return self.data["passage_time"].values
 
     @property
+    def observed_times(self) -> Floats:
+        """Mean first-passage times from each minimum (row) to each other one, as seen; NaN where none was."""
+        return self.data["observed_time"].values
+
+    @property
     def figure_size(self) -> tuple[float, float]:
         """Width and height in inches that fit the drawing."""
         return (5.6, 4.4) if self.main.ndim == 2 else (6.6, 3.6)
@@ -108,12 +123,15 @@ class DensityLandscape(Landscape):
             if len(passes):
                 ax.plot(passes[:, 0], heights[1], "^", color=PALETTE[1], label="passes")
             for number, (place, height) in enumerate(zip(self.minima[:, 0], heights[0], strict=True)):
-                ax.annotate(str(number), (place, height), (0, -14), textcoords="offset points", ha="center", fontsize=9)
+                ax.annotate(
+                    str(number), (place, height), (0, -5), textcoords="offset points", ha="center", va="top", fontsize=9
+                )
             low, high = float(np.nanmin(energy)), self._interesting
-            ax.set_ylim(low - 0.12 * (high - low), high)
+            ax.set_ylim(low - 0.16 * (high - low), high)  # room for the numbers
             ax.set_xlabel(axis_label(self.data["x"]))
             ax.set_ylabel(axis_label(self.main))
             ax.grid(axis="y")
+            ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
         else:
             self._draw_plane(ax)
             ax.plot(*self.minima.T, "o", mfc="white", mec=INK, ms=6, label="minima")
@@ -121,7 +139,7 @@ class DensityLandscape(Landscape):
                 ax.plot(*passes.T, "^", color=PALETTE[1], label="passes")
             for number, place in enumerate(self.minima):
                 ax.annotate(str(number), tuple(place), (6, 5), textcoords="offset points", fontsize=10, color="white")
-        ax.legend(fontsize=8, loc="best")
+            ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16), borderaxespad=0, ncols=2)
 
     @property
     def _interesting(self) -> float:
@@ -204,10 +222,10 @@ class IsingLandscape(Landscape):
                 f"entropy {about['entropy']:.4g} nats, {about['independent_entropy'] - about['entropy']:.3g} less than "
                 "of independent units"
             )
-        yield (
-            f"held-out states: {about['held_out_gain']:.3g} nats per state likelier than with independent units; "
-            f"{about['triples_off']:.0%} of triple products are two errors off (5% by chance)"
-        )
+        off = about["triples_off"]
+        triples = "" if off is None else f"; {off:.0%} of triple products are two errors off (5% by chance)"
+        gain = f"{about['held_out_gain']:.3g} nats per state likelier than with independent units"
+        yield f"held-out states: {gain}{triples}"
         shown = min(self.n_minima, _MOST_TOLD)
         for number in range(shown):
             word = "".join("+" if value > 0 else "-" for value in self.minima[number][: 4 * _LABELLED])

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import InputError, check_option, number, whole
+from neuros_mechint.core.errors import InputError, check_option, number
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.standard_errors import t_reach
@@ -20,6 +20,9 @@ from neuros_mechint.neuro.information.energy.blocks import correlation_time
 from neuros_mechint.neuro.information.entropy_production import gaussian, states
 from neuros_mechint.neuro.information.entropy_production.results import NAMES, EntropyProduction
 from neuros_mechint.neuro.information.entropy_production.stretches import Judged, Sums, cut, judge
+from neuros_mechint.neuro.information.estimate import n_draws
+from neuros_mechint.neuro.information.recorded import refuse_few
+from neuros_mechint.neuro.information.transfer.stationarity import changes_over_time
 from neuros_mechint.neuro.information.variables import Whole
 
 METHODS = tuple(NAMES)
@@ -27,6 +30,7 @@ _FEWEST_STEPS = 200
 _MOST_STATES, _MOST_STATES_OF_WORDS, _MOST_UNITS_OF_CURRENTS = 200, 20, 12
 _MEMORIES, _SAMPLES_OF_MEMORY = 3, 1000
 _FEWEST_PER_PAIR = 10
+_WEAK_NOISE, _LEAST_EIGENVALUE = 1e-3, 1e-10
 _FEWEST_ONE_WAY = 6  # of so many that could run either way all run one way by chance in 3%
 _CITATIONS = {
     "markov": ("schnakenberg1976", "seifert2012"),
@@ -77,7 +81,7 @@ def entropy_production(
     level : float
         Coverage of the interval.
     n_surrogates : int
-        How often to run a random half of the stretches backwards, for p.
+        How often to run a random half of the stretches backwards, for p. 0 makes no test.
     seed : int or numpy.random.Generator
     progress : bool
         Show a bar where it takes longer than two seconds.
@@ -114,21 +118,20 @@ def entropy_production(
     """
     check_option("method", method, METHODS)
     level, random = coverage(level), generator(seed)
-    n_surrogates = whole("n_surrogates", n_surrogates, 19)
+    n_surrogates = n_draws("n_surrogates", n_surrogates)
     arguments = {"x": x, "method": method, "dt": dt, "level": level, "n_surrogates": n_surrogates}
     provenance = Provenance.record(seed, arguments=arguments)
     trials, rate, _ = trajectories(x)
     dt = number("dt", 1 / (rate or 1.0) if dt is None else dt, 0, np.inf, closed="neither")
     n_steps = sum(len(trial) - 1 for trial in trials)
-    if n_steps < _FEWEST_STEPS:
-        raise InputError("too few steps", expected=f"at least {_FEWEST_STEPS}", got=n_steps)
+    refuse_few(n_steps, _FEWEST_STEPS, trials, "too few steps")
     stretches = cut(trials)
     if _are_states(trials, method):
         problem = _of_states(stretches, method, dt)
     else:
         problem = _of_units(stretches, method, dt, random, progress)
     found = judge(problem.sums, problem.estimate, n_surrogates, random)
-    cautions = (*problem.cautions, *_short_stretches(trials, n_steps / len(stretches)))
+    cautions = (*problem.cautions, *_of_time(trials, n_steps / len(stretches)))
     for text in cautions:
         warnings.warn(text, UserWarning, stacklevel=2)
     return EntropyProduction(
@@ -228,6 +231,8 @@ def _of_units(stretches: list[Floats], method: str, dt: float, random: np.random
             got="one",
             fix="pass several units, or sort its values into states and pass method='words'",
         )
+    if method in ("linear", "gaussian"):
+        _refuse_copies(joined)
     centred = [(values - joined.mean(0)) / spread for values in stretches]
     sizes = f"{n_units} units"
     if method == "neural":
@@ -241,9 +246,44 @@ def _of_units(stretches: list[Floats], method: str, dt: float, random: np.random
         sums = gaussian.current_sums(centred)
         return _Problem(sums, lambda total: gaussian.best_current(total, n_units, dt), sizes, ())
     sums = gaussian.covariance_sums(centred)
+    cautions = _without_noise(gaussian.weakest_noise(sums.forward.sum(0), n_units))
     if method == "gaussian":
-        return _Problem(sums, lambda total: gaussian.pair_divergence(total, n_units, dt), sizes, ())
-    return _Problem(sums, lambda total: gaussian.linear_process(total, n_units, dt).production, sizes, ())
+        return _Problem(sums, lambda total: gaussian.pair_divergence(total, n_units, dt), sizes, cautions)
+    return _Problem(sums, lambda total: gaussian.linear_process(total, n_units, dt).production, sizes, cautions)
+
+
+def _refuse_copies(joined: Floats) -> None:
+    least = float(np.linalg.eigvalsh(np.corrcoef(joined.T))[0])
+    if least < _LEAST_EIGENVALUE:
+        raise InputError(
+            "some units follow from others: their correlations have no inverse",
+            expected="units none of which is a linear function of the others, and many more steps than units",
+            got=f"{joined.shape[1]} units, {len(joined)} states, least eigenvalue {least:.2g}",
+            fix="leave out units that follow from others, or take their first principal components",
+        )
+
+
+def _without_noise(weakest: float) -> tuple[str, ...]:
+    """Return what to warn of where noise hardly drives some direction, given the share of its variance there."""
+    if weakest > _WEAK_NOISE:
+        return ()
+    return (
+        f"noise hardly drives some direction of these units (its variance there is {weakest:.2g} of that in another): "
+        "if none does, entropy production is infinite, and the value says how finely it was sampled; leave out units "
+        'that follow from others, or go by method="tur", which stays finite',
+    )
+
+
+def _of_time(trials: tuple[Floats, ...], n_steps: float) -> tuple[str, ...]:
+    """Return what to warn of where stretches are short against the memory, or the process is not stationary."""
+    short = _short_stretches(trials, n_steps)
+    changes = () if short else changes_over_time(trials)  # what remembers for long always seems to change
+    if not changes:
+        return short
+    return (
+        f"the process is not alike all along ({' and '.join(changes)}): what drifts looks irreversible; take stretches "
+        "that are, or take the drift out",
+    )
 
 
 def _short_stretches(trials: tuple[Floats, ...], n_steps: float) -> tuple[str, ...]:
@@ -261,12 +301,12 @@ def _short_stretches(trials: tuple[Floats, ...], n_steps: float) -> tuple[str, .
 def _data(found: Judged, n_stretches: int, level: float) -> xr.Dataset:
     reach = t_reach(found.error, n_stretches - 1, level)
     units = {"units": "nats per unit of time"}
-    return xr.Dataset(
-        {
-            "production": ((), found.value, units | {"long_name": "entropy production"}),
-            "error": ((), found.error, units | {"long_name": "standard error"}),
-            "low": ((), found.value - reach, units | {"long_name": "lower end of the interval"}),
-            "high": ((), found.value + reach, units | {"long_name": "upper end of the interval"}),
-            "reversed": ("draw", found.drawn, units | {"long_name": "entropy production, stretches reversed"}),
-        }
-    )
+    data: dict[str, Any] = {
+        "production": ((), found.value, units | {"long_name": "entropy production"}),
+        "error": ((), found.error, units | {"long_name": "standard error"}),
+        "low": ((), found.value - reach, units | {"long_name": "lower end of the interval"}),
+        "high": ((), found.value + reach, units | {"long_name": "upper end of the interval"}),
+    }
+    if found.p is not None:
+        data["reversed"] = ("draw", found.drawn, units | {"long_name": "entropy production, stretches reversed"})
+    return xr.Dataset(data)

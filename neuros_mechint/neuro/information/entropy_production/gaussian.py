@@ -109,9 +109,29 @@ def linear_process(sums: Floats, n_units: int, dt: float) -> LinearProcess:
             "no noise drives some direction: the process is no diffusion of these units alone",
             expected="noise in every direction",
             got=f"eigenvalues of the diffusion {np.round(np.linalg.eigvalsh(diffusion), 6).tolist()}",
-            fix='leave out units that follow from others, or pass method="gaussian"',
+            fix='leave out units that follow from others, or pass method="tur", which stays finite',
         )
     return LinearProcess(drift, diffusion, covariance)
+
+
+def weakest_noise(sums: Floats, n_units: int) -> float:
+    """Return the least variance that one step adds in any direction, as a share of the most.
+
+    Parameters
+    ----------
+    sums : numpy.ndarray
+        As `covariance_sums` has them.
+    n_units : int
+
+    Examples
+    --------
+    >>> later = np.diag([0.9, 0.99])
+    >>> round(weakest_noise(np.array([*np.eye(2).ravel(), *later.ravel(), 1]), 2), 3)  # (1 - .99^2) / (1 - .9^2)
+    0.105
+    """
+    covariance, later = _covariances(sums, n_units)
+    added = np.linalg.eigvalsh(covariance - later @ np.linalg.solve(covariance, later.T))
+    return max(float(added[0]), 0.0) / float(added[-1])
 
 
 def pair_divergence(sums: Floats, n_units: int, dt: float) -> float:

@@ -27,40 +27,50 @@ BOUNDS = ("words", "tur", "neural")
 class EntropyProduction(InformationEstimate):
     """How fast a process produces entropy, in nats per unit of time: 0 if and only if it looks the same backwards.
 
-    ``data`` holds ``production`` with its ``error`` and the interval from ``low`` to ``high``, and ``reversed``
-    ``(draw,)``: estimates, with their bias, from stretches of which a random half was run backwards.
+    ``data`` holds ``production`` with its ``error`` and the interval from ``low`` to ``high``, and, where
+    the test was made, ``reversed`` ``(draw,)``: estimates, with their bias, from stretches of which a random half was
+    run backwards.
     """
 
     @property
-    def p(self) -> float:
-        """P of the hypothesis that the process is at equilibrium: as likely backwards as forwards."""
-        return float(self.attributes["p"])
+    def p(self) -> float | None:
+        """P of the hypothesis of equilibrium, that the process is as likely backwards as forwards; None: not tested."""
+        return self.attributes["p"]
 
     def _draw(self, ax: Axes) -> None:
         low, high = self.interval
-        ends = np.quantile(self.data["reversed"], [0.025, 0.975])
-        ax.axvspan(*ends, color=MUTED_INK, alpha=0.2, lw=0, label="half of the stretches reversed, 95%")
+        if self.p is not None:
+            ends = np.quantile(self.data["reversed"], [0.025, 0.975])
+            ax.axvspan(*ends, color=MUTED_INK, alpha=0.2, lw=0, label="half of the stretches reversed, 95%")
+            ax.legend(fontsize=8)
         ax.axvline(0, color=MUTED_INK, lw=0.8)
         reach = [[self.value - low], [high - self.value]]
         ax.errorbar([self.value], [0], xerr=reach, fmt="o", color=PALETTE[0], capsize=4)
         ax.set_yticks([0], [NAMES[self.attributes["method"]]])
         ax.set_ylim(-1, 1)
         ax.set_xlabel("entropy production (nats per unit of time)")
-        ax.legend(fontsize=8)
 
     def _summary_lines(self) -> list[str]:
         """Return the estimate in words."""
         about, (low, high) = self.attributes, self.interval
         least = "at least " if about["method"] in BOUNDS else ""
-        verdict = (
-            "the process is not at equilibrium"
-            if self.p <= SIGNIFICANT
-            else "these data do not show that it is not at equilibrium"
-        )
+        if about["method"] == "neural" and not self.error:
+            return ["entropy production: the network learnt nothing that holds on other stretches", self._verdict()]
         return [
             f"entropy production: {least}{self.value:.3g} nats per unit of time, {100 * about['level']:g}% interval "
             f"{low:.3g} to {high:.3g}",
             f"by {NAMES[about['method']]}, from {about['n_steps']} steps of {about['dt']:g} in {about['n_stretches']} "
             f"stretches of {about['sizes']}",
-            f"p = {self.p:.3g} against stretches run backwards at random: {verdict}",
+            self._verdict(),
         ]
+
+    def _verdict(self) -> str:
+        """Return what the test says."""
+        if self.p is None:
+            return "not tested: n_surrogates=0"
+        verdict = (
+            "the process is not at equilibrium"
+            if self.p <= SIGNIFICANT
+            else "these data do not show that it is not at equilibrium"
+        )
+        return f"p = {self.p:.3g} against stretches run backwards at random: {verdict}"

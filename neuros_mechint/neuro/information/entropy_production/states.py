@@ -102,7 +102,25 @@ def words_divergence(sums: Floats, n_states: int) -> float:
 
 
 def _divergence(counts: Floats) -> float:
-    return float((counts * np.log((counts + 0.5) / (counts.transpose() + 0.5))).sum())
+    back = counts.transpose()
+    return float(flow_divergence((counts - back).ravel(), (counts + back).ravel())) / 2  # each pair stands there twice
+
+
+def flow_divergence(net: Floats, both: Floats) -> Floats:
+    r"""Return :math:`\sum (n_{ij} - n_{ji}) \log (n_{ij} / n_{ji})` over pairs, with half a count added to each.
+
+    Parameters
+    ----------
+    net, both : numpy.ndarray of shape (..., n_pairs)
+        Difference and sum of the counts of each pair.
+
+    Examples
+    --------
+    >>> flow_divergence(np.array([20.0, 0.0]), np.array([40.0, 8.0])).round(2).item()  # (30 - 10) log(30.5 / 10.5)
+    21.33
+    """
+    forth, back = (both + net) / 2 + 0.5, (both - net) / 2 + 0.5
+    return (net * np.log(forth / back)).sum(-1)
 
 
 def pair_sums(stretches: Sequence[Whole], n_states: int) -> Sums:

@@ -39,8 +39,8 @@ class Judged(NamedTuple):
         What the jackknife found and was taken off.
     error : float
         Standard error, from leaving out each stretch in turn.
-    p : float
-        Of the hypothesis that each stretch is as likely backwards.
+    p : float or None
+        Of the hypothesis that each stretch is as likely backwards; None without surrogates.
     drawn : numpy.ndarray of shape (n_surrogates,)
         Estimates, with their bias, from stretches of which a random half is reversed.
     """
@@ -48,7 +48,7 @@ class Judged(NamedTuple):
     value: float
     bias: float
     error: float
-    p: float
+    p: float | None
     drawn: Floats
 
 
@@ -104,4 +104,5 @@ def judge(sums: Sums, estimate: Callable[[Floats], float], n_surrogates: int, ra
     signs = random.choice([-1.0, 1.0], size=(n_surrogates, n_stretches))
     middle = (total + sums.backward.sum(0)) / 2
     drawn = np.array([estimate(middle + one) for one in signs @ (sums.forward - sums.backward) / 2])
-    return Judged(together - bias, bias, float(jackknife_error(without)), float(p_of_draws(together, drawn)), drawn)
+    p = float(p_of_draws(together, drawn)) if n_surrogates else None
+    return Judged(together - bias, bias, float(jackknife_error(without)), p, drawn)

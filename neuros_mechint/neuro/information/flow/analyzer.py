@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import p_of_draws
 from neuros_mechint.neuro.alignment.layer_region_data import site_names
-from neuros_mechint.neuro.information.flow.estimates import ESTIMATORS, Side, information, reduced
+from neuros_mechint.neuro.information.estimate import n_draws
+from neuros_mechint.neuro.information.flow.estimates import ESTIMATORS, NEIGHBORS, Side, information, reduced
 from neuros_mechint.neuro.information.flow.results import InformationFlow, InformationPlane
-from neuros_mechint.neuro.information.split_error import split_error
-from neuros_mechint.neuro.information.variables import categories
+from neuros_mechint.neuro.information.split_error import HALF_PER_NEIGHBOR, split_error
+from neuros_mechint.neuro.information.variables import categories, is_text
 
 _FEWEST_SAMPLES = 200
 _TIME_AXES = ("time", "position")
@@ -47,7 +49,8 @@ class InformationFlowAnalyzer(Parameterised):
     noise : float
         Standard deviation of the noise, in the root mean square of a site.
     n_permutations : int
-        How often samples are shuffled, for ``null`` and ``p``; 0 makes no test.
+        How often samples are shuffled, for ``null`` and ``p``; 0 makes no test. The default of 19 is quick, and the
+        smallest p it can show is .05: 199 show .005.
     seed : int or numpy.random.Generator
         Splits and shuffles.
 
@@ -91,7 +94,7 @@ class InformationFlowAnalyzer(Parameterised):
         inputs : array_like or torch.Tensor, optional
             What the model is run on, or was: numbers ``(n_samples, ...)``, or tokens, of which only ``noise`` tells.
         labels : array_like, optional
-            ``(n_samples,)`` categories; or numbers, such as behaviour.
+            ``(n_samples,)`` categories, as text or whole numbers; or other numbers, such as behaviour.
         sites : str or sequence of str, optional
             Names or patterns. Default: all.
         batch_size : int, optional
@@ -101,6 +104,8 @@ class InformationFlowAnalyzer(Parameterised):
         Returns
         -------
         InformationFlow
+            NaN where an estimator has no answer: of a site whose states are all alike, of neighbours where states
+            repeat or a label occurs once, of correlations with categories. The summary says which.
 
         Raises
         ------
@@ -112,10 +117,11 @@ class InformationFlowAnalyzer(Parameterised):
         if inputs is None and labels is None:
             raise InputError("nothing to be informed about", expected="inputs=..., labels=..., or both", got="neither")
         random = generator(self.seed)
-        found = _activations(source, inputs, sites, batch_size)
+        named = [(name, data) for name, data in (("input", inputs), ("label", labels)) if data is not None]
+        found = _activations(source, inputs, sites, batch_size, named)
         n_samples = len(next(iter(found.values()))[0])
         fitted_on, kept = _halves(n_samples, random)
-        about = _about(inputs, labels, n_samples, fitted_on, kept, n_components)
+        about = _about(named, n_samples, fitted_on, kept, n_components)
         cautions: list[str] = []
         n_times = max(len(times) for times in found.values())
         shape = (len(about), len(ESTIMATORS), len(found), n_times)
@@ -137,7 +143,12 @@ class InformationFlowAnalyzer(Parameterised):
         return InformationFlow(
             _labelled(tables, about, found, n_permutations),
             "Information of every site",
-            attributes=self._settings() | {"n_samples": len(kept), "n_fitted": len(fitted_on)},
+            attributes=self._settings()
+            | {
+                "n_samples": len(kept),
+                "n_fitted": len(fitted_on),
+                "kinds": {name: _kind(side) for name, side in about.items()},
+            },
             provenance=Provenance.record(self.seed, arguments=self._settings() | {"inputs": inputs, "labels": labels}),
             citations=_CITATIONS,
             warnings=tuple(cautions),
@@ -159,13 +170,27 @@ class InformationFlowAnalyzer(Parameterised):
         checkpoints : mapping of int to source, or iterable of (int, source)
             Step of training, and the model or its activations then; one at a time, so that an iterator may load them.
         inputs, labels, sites, batch_size, progress
-            See `analyze`.
+            See `analyze`; both inputs and labels.
 
         Returns
         -------
         InformationPlane
+            In the order of the steps.
+
+        Raises
+        ------
+        InputError
+            As `analyze`; fewer than two checkpoints, a step that occurs twice, or sites that differ between them.
         """
+        if inputs is None or labels is None:
+            raise InputError("the plane has two axes", expected="inputs and labels", got="one of them")
         pairs = checkpoints.items() if isinstance(checkpoints, Mapping) else checkpoints
+        if not isinstance(pairs, Iterable):
+            raise InputError(
+                "these are no checkpoints",
+                expected="a mapping of step to source, or pairs of these",
+                got=type(checkpoints).__name__,
+            )
         analyzer = InformationFlowAnalyzer(self.n_components, self.noise, 0, self.seed)
         steps, found = [], []
         for step, source in progress_bar(pairs, description="checkpoints", enabled=progress):
@@ -175,7 +200,8 @@ class InformationFlowAnalyzer(Parameterised):
             steps.append(whole("step", step, 0))
         if len(found) < 2:
             raise InputError("no training to follow", expected="at least 2 checkpoints", got=len(found))
-        data = xr.concat([_at_last_time(one.data) for one in found], xr.Variable("step", steps))
+        _check_steps(steps, found)
+        data = xr.concat([_at_last_time(one.data) for one in found], xr.Variable("step", steps)).sortby("step")
         texts = tuple(dict.fromkeys(text for one in found for text in one.warnings))
         return InformationPlane(
             data,
@@ -189,10 +215,19 @@ class InformationFlowAnalyzer(Parameterised):
     def _checked(self) -> tuple[int, float, int]:
         n_components = int(number("n_components", whole("n_components", self.n_components), 1, _MOST_FEATURES, "both"))
         noise = number("noise", self.noise, 0, float("inf"), closed="neither")
-        return n_components, noise, whole("n_permutations", self.n_permutations, 0)
+        return n_components, noise, n_draws("n_permutations", self.n_permutations)
 
     def _settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("n_components", "noise", "n_permutations")}
+
+
+def _check_steps(steps: list[int], found: list[InformationFlow]) -> None:
+    if len(set(steps)) < len(steps):
+        raise InputError("a step occurs twice", expected="one source for each step", got=steps)
+    sites = [one.data["site"].values.tolist() for one in found]
+    other = next((names for names in sites if names != sites[0]), None)
+    if other is not None:
+        raise InputError("checkpoints have different sites", expected=sites[0], got=other, fix="choose by sites=...")
 
 
 def _at_last_time(data: xr.Dataset) -> xr.Dataset:
@@ -203,12 +238,22 @@ def _at_last_time(data: xr.Dataset) -> xr.Dataset:
 
 
 def _activations(
-    source: Any, inputs: Any, sites: str | Sequence[str] | None, batch_size: int | None
+    source: Any,
+    inputs: Any,
+    sites: str | Sequence[str] | None,
+    batch_size: int | None,
+    named: list[tuple[str, Any]],
 ) -> dict[str, list[Floats]]:
     """Return each site as one matrix ``(n_samples, n_features)`` per time; sites without time have one."""
     names = site_names(source, sites)
     held = source.capture(inputs, names, batch_size=batch_size) if hasattr(source, "capture") else source
-    found = {name: _by_time(held.xarray(name) if hasattr(held, "xarray") else held[name], name) for name in names}
+    if hasattr(held, "xarray"):
+        arrays = {name: held.xarray(name) for name in names}
+    else:
+        by_name = {str(name): array for name, array in held.items()}
+        arrays = {name: by_name[name] for name in names}
+    _refuse_another_order(arrays, named)
+    found = {name: _by_time(array, name) for name, array in arrays.items()}
     sizes = {name: len(times[0]) for name, times in found.items()}
     if len(set(sizes.values())) > 1:
         raise InputError("sites have different numbers of samples", got=sizes)
@@ -251,19 +296,20 @@ def _halves(n_samples: int, random: np.random.Generator) -> tuple[np.ndarray, np
 
 
 def _about(
-    inputs: Any, labels: Any, n_samples: int, fitted_on: np.ndarray, kept: np.ndarray, n_components: int
+    named: list[tuple[str, Any]], n_samples: int, fitted_on: np.ndarray, kept: np.ndarray, n_components: int
 ) -> dict[str, Side]:
     """Return what sites are asked about: ``values`` are empty for inputs, which decide what sites are."""
     about = {}
-    for name, data in (("input", inputs), ("label", labels)):
-        if data is None:
-            continue
-        array = as_array(data, name)
-        if len(array) != n_samples:
-            raise InputError(f"one {name} for each sample", expected=f"{n_samples}", got=f"{len(array)}")
-        if name == "label" and (array.dtype.kind in "USb" or (array == np.round(array)).all()):
+    for name, data in named:
+        array = _one_for_each(data, name, n_samples)
+        whole_numbers = array.dtype.kind in "biu" or (array.dtype.kind == "f" and (array == np.round(array)).all())
+        if name == "label" and (is_text(array, name) or whole_numbers):
             about[name] = Side(codes=categories(array, name).codes[kept])
             continue
+        if not is_text(array, name) and array.dtype.kind not in "iuf":
+            raise InputError(f"the {name} is no data", expected="numbers or text", got=f"dtype {array.dtype}")
+        if (array == array[:1]).all():
+            raise InputError(f"the {name} is constant, and tells nothing", expected="values that vary")
         if array.dtype.kind != "f":
             about[name] = Side()
             continue
@@ -272,6 +318,32 @@ def _about(
             raise InputError(f"the {name} is constant, and tells nothing", expected="values that vary")
         about[name] = side._replace(values=None) if name == "input" else side
     return about
+
+
+def _one_for_each(data: Any, name: str, n_samples: int) -> np.ndarray:
+    """Return data as an array with one row per sample; of a batch of tokens and masks, the first entry."""
+    array = as_array(next(iter(data.values()), ()) if isinstance(data, Mapping) and name == "input" else data, name)
+    if not array.ndim or len(array) != n_samples:
+        raise InputError(
+            f"one {name} for each sample",
+            expected=f"{n_samples}",
+            got=f"{len(array)}" if array.ndim else type(data).__name__,
+        )
+    return array
+
+
+def _refuse_another_order(sites: dict[str, Any], named: list[tuple[str, Any]]) -> None:
+    """Raise `InputError` where labelled sites, inputs and labels name their samples differently."""
+    labelled = [*sites.items(), *named]
+    for (first, one), (name, other) in product(labelled, labelled):
+        if not (isinstance(one, xr.DataArray) and isinstance(other, xr.DataArray)):
+            continue
+        for axis in set(one.coords) & set(other.coords) & set(one.dims) & set(other.dims):
+            if counts_observations(str(axis)) and not np.array_equal(one[axis].values, other[axis].values):
+                raise InputError(
+                    f"{first} and {name} label their {axis} differently",
+                    fix=f"bring them in one order: {name}.sel({axis}={first}['{axis}'])",
+                )
 
 
 def _estimated(
@@ -286,11 +358,17 @@ def _estimated(
     value = among(rows)
     if not np.isfinite(value):
         return value, np.nan, np.nan, np.nan
-    error = split_error(among, (rows,), random)[0]
+    half = HALF_PER_NEIGHBOR * NEIGHBORS if estimator == "neighbours" else 0.0
+    error = split_error(among, (rows,), random, half=half)[0]
     if not n_permutations or (estimator == "noise" and about.codes is None):
         return value, error, np.nan, np.nan  # whichever input comes to which sample, they are as many
     shuffled = [information(layer, about.of(random.permutation(rows)), estimator, noise) for _ in range(n_permutations)]
     return value, error, float(np.mean(shuffled)), float(p_of_draws(value, shuffled))
+
+
+def _kind(side: Side) -> str:
+    """Return what was asked about: categories, numbers or tokens."""
+    return "categories" if side.codes is not None else "numbers" if side.few is not None else "tokens"
 
 
 def _cautions(found: Floats, about: dict[str, Side], n_samples: int) -> list[str]:

@@ -16,7 +16,7 @@ from neuros_mechint.neuro.information.estimators.repeats import occurrences
 from neuros_mechint.neuro.information.variables import Whole
 
 ESTIMATORS = ("neighbours", "binned", "gaussian", "noise")
-_NEIGHBORS = 3
+NEIGHBORS = 3
 _LEAST_VARIANCE, _LEAST_EIGENVALUE = 1e-6, 1e-10
 _SAMPLES_PER_COMPONENT = 5
 
@@ -65,10 +65,12 @@ def reduced(values: Floats, fitted_on: Whole, kept: Whole, n_components: int) ->
     >>> side.few.shape, side.many.shape
     ((50, 2), (50, 5))
     """
+    largest = np.abs(values).max(initial=0.0)  # first, so that no square overflows
+    values = values / (largest or 1.0)
     centred = values - values[fitted_on].mean(0)
     axes, sizes = np.linalg.svd(centred[fitted_on], full_matrices=False)[2:0:-1]
     varying = sizes > np.sqrt(_LEAST_VARIANCE) * sizes[0]
-    if sizes[0] <= 1e-12 * np.abs(values).max(initial=0.0) or not sizes[0]:
+    if sizes[0] <= 1e-12:
         return None
     components = (centred[kept] @ axes[varying].T)[:, : max(1, len(kept) // _SAMPLES_PER_COMPONENT)]
     components = components - components.mean(0)
@@ -111,14 +113,14 @@ def information(layer: Side, about: Side, estimator: str, noise: float) -> float
 
 def _neighbours(layer: Side, about: Side, _: float) -> float:
     assert layer.few is not None
-    if occurrences(layer.few).max() > _NEIGHBORS:
+    if occurrences(layer.few).max() > NEIGHBORS:
         return float("nan")
     if about.codes is not None:
         smallest = np.bincount(about.codes)
-        return ross(layer.few, about.codes, _NEIGHBORS) if smallest[smallest > 0].min() > 1 else float("nan")
-    if about.few is None or occurrences(about.few).max() > _NEIGHBORS:
+        return ross(layer.few, about.codes, NEIGHBORS) if smallest[smallest > 0].min() > 1 else float("nan")
+    if about.few is None or occurrences(about.few).max() > NEIGHBORS:
         return float("nan")
-    return kraskov(layer.few, about.few, _NEIGHBORS)
+    return kraskov(layer.few, about.few, NEIGHBORS)
 
 
 def _binned(layer: Side, about: Side, _: float) -> float:

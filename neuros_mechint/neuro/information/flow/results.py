@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _DARKER = 0.25
+_INFINITE = "one is a linear function of the other, and tells infinitely much"
+_NONE = {
+    ("gaussian", "categories"): "categories have no correlations",
+    ("noise", "numbers"): "it tells of categories, and of what decides the states, only",
+}
 
 
 class InformationFlow(Result):
@@ -30,7 +36,7 @@ class InformationFlow(Result):
         for colour, estimator in zip(PALETTE, found["estimator"].values, strict=False):
             one = found.sel(estimator=estimator)
             values = one["information"].values
-            if np.isnan(values).all():
+            if not np.isfinite(values).any():
                 continue
             last = [_last(row) for row in values]
             errors = [_last(row) for row in one["error"].values]
@@ -59,8 +65,33 @@ class InformationFlow(Result):
                     for name in one["estimator"].values
                     if np.isfinite(one["information"].sel(estimator=name).values).any()
                 ]
-                lines.append(f"{site} about the {about}: {', '.join(texts) or 'nothing that can be estimated'} nats")
-        return lines
+                told = f"{', '.join(texts)} nats" if texts else "nothing that can be estimated"
+                lines.append(f"{site} about the {about}: {told}")
+        return [*lines, *self._left_out()]
+
+    def _left_out(self) -> list[str]:
+        """Return why estimates are missing: one line for each reason."""
+        found: dict[str, list[str]] = {}
+        for about, name in product(map(str, self.data["about"].values), map(str, self.data["estimator"].values)):
+            values = self.data["information"].sel(about=about, estimator=name)
+            sites = values["site"].values
+            infinite, empty = (
+                sites[those] for those in (np.isinf(values.values).any(1), values.isnull().values.all(1))
+            )
+            kind = self.attributes.get("kinds", {}).get(about, "")
+            for those, reason in ((infinite, _INFINITE), (empty, _why_none(name, kind, len(empty) == len(sites)))):
+                if len(those):
+                    where = "" if len(those) == len(sites) else f" of {', '.join(map(str, those))}"
+                    found.setdefault(reason, []).append(f"{name}{where} about the {about}")
+        return [f"left out: {', '.join(which)}: {reason}" for reason, which in found.items()]
+
+
+def _why_none(estimator: str, kind: str, of_all_sites: bool) -> str:
+    if kind == "tokens":
+        return "tokens have no distances"
+    if of_all_sites and (estimator, kind) in _NONE:
+        return _NONE[estimator, kind]
+    return "states that are all alike, or repeat, or a label that occurs once"
 
 
 class InformationPlane(Result):

@@ -20,7 +20,7 @@ from neuros_mechint.neuro.alignment.samples import joined
 from neuros_mechint.neuro.information.partial.minimum import least_information
 from neuros_mechint.neuro.information.partial.results import PartialInformation
 from neuros_mechint.neuro.information.partial.tables import METHODS, MOST_CELLS, PARTS, parts_of, table_information
-from neuros_mechint.neuro.information.variables import FEWEST_SAMPLES, Whole, categories
+from neuros_mechint.neuro.information.variables import Whole, categories, refuse_few_samples
 
 _SAMPLES_PER_CELL = 5
 _PRECISION_OF_ALL = 1e-5
@@ -146,10 +146,7 @@ def _count(named: list[tuple[str, Any]]) -> Whole:
         for (name, data), kinds in zip(named, found, strict=True)
     ]
     codes = [column[:, 0].astype(np.intp) for column in joined(labelled)]
-    if len(codes[0]) < FEWEST_SAMPLES:
-        raise InputError(
-            "too few samples to estimate information", expected=f"at least {FEWEST_SAMPLES} samples", got=len(codes[0])
-        )
+    refuse_few_samples(len(codes[0]))
     sizes = [len(kinds.values) for kinds in found]
     if np.prod(sizes) > MOST_CELLS:
         raise InputError(

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import InputError, check_option, whole
+from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import coverage, p_of_draws
+from neuros_mechint.neuro.information.estimate import n_draws
 from neuros_mechint.neuro.information.spikes.entropy import (
     CITATIONS,
     ESTIMATORS,
@@ -54,7 +55,8 @@ def spike_information(
     level : float
         Coverage of the interval.
     n_permutations : int
-        How often to estimate with the stimuli of the samples rearranged: what is left of the bias, and p.
+        How often to estimate with the stimuli of the samples rearranged: what is left of the bias, and p. 0 makes no
+        test.
     seed : int or numpy.random.Generator
     progress : bool
         Show a bar where it takes longer than two seconds.
@@ -88,7 +90,7 @@ def spike_information(
     """
     check_option("method", method, tuple(ESTIMATORS))
     level, random = coverage(level), generator(seed)
-    n_permutations = whole("n_permutations", n_permutations, 19)
+    n_permutations = n_draws("n_permutations", n_permutations)
     arguments = {"responses": responses, "stimuli": stimuli, "method": method, "n_possible": n_possible}
     provenance = Provenance.record(seed, arguments=arguments | {"level": level, "n_permutations": n_permutations})
     words, shown = paired_words(responses, stimuli)
@@ -108,7 +110,8 @@ def spike_information(
     for text in cautions:
         warnings.warn(text, UserWarning, stacklevel=2)
     data = estimate_data("information", estimate, _information(counts, "plug_in", None).value, level)
-    data["shuffled"] = ("draw", rearranged, {"units": "nats", "long_name": "information with stimuli rearranged"})
+    if n_permutations:
+        data["shuffled"] = ("draw", rearranged, {"units": "nats", "long_name": "information with stimuli rearranged"})
     return SpikeInformation(
         data,
         "Information of words about stimuli",
@@ -120,7 +123,7 @@ def spike_information(
             "n_words": len(words.counts),
             "n_possible": possible,
             "n_stimuli": len(counts),
-            "p": float(p_of_draws(estimate.value, rearranged)),
+            "p": float(p_of_draws(estimate.value, rearranged)) if n_permutations else None,
         },
         provenance=provenance,
         citations=(*CITATIONS[method], "panzeri2007"),

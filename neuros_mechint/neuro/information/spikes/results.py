@@ -70,22 +70,27 @@ class SpikeEntropy(InformationEstimate):
 class SpikeInformation(SpikeEntropy):
     """How many nats words of spikes tell of the stimulus, by one estimator.
 
-    ``data`` also holds ``shuffled`` ``(draw,)``: the estimates with the stimuli of the samples rearranged.
+    ``data`` also holds ``shuffled`` ``(draw,)``, where the test was made: the estimates with the stimuli of the samples
+    rearranged.
     """
 
     @property
-    def p(self) -> float:
-        """P of the hypothesis that responses do not depend on the stimulus."""
-        return float(self.attributes["p"])
+    def p(self) -> float | None:
+        """P of the hypothesis that responses do not depend on the stimulus; None where nothing was rearranged."""
+        return self.attributes["p"]
 
     def _draw_reference(self, ax: Axes) -> None:
+        ax.axvline(0, color=MUTED_INK, lw=0.8)
+        if self.p is None:
+            return
         low, high = np.quantile(self.data["shuffled"], [0.025, 0.975])
         ax.axvspan(low, high, color=MUTED_INK, alpha=0.15, lw=0, label="stimuli rearranged, 95%")
-        ax.axvline(0, color=MUTED_INK, lw=0.8)
         ax.legend(fontsize=8)
 
     def _summary_lines(self) -> list[str]:
         """Return the estimate in words."""
+        if self.p is None:
+            return [*super()._summary_lines(), "not tested: n_permutations=0"]
         shuffled = self.data["shuffled"]
         return [
             *super()._summary_lines(),

@@ -16,6 +16,7 @@ from neuros_mechint.neuro.alignment.samples import joined
 from neuros_mechint.neuro.alignment.samples import samples as rows_first
 from neuros_mechint.neuro.information.variables import Whole, categories
 
+_MOST_COUNTED = 2.0**53
 MOST_DIGITS = 300  # of a number of possible words: there are no larger floats
 
 
@@ -144,5 +145,12 @@ def _whole_numbers(values: npt.NDArray[Any], name: str) -> Whole:
             expected="whole numbers, such as spikes in bins",
             got="numbers that are not whole, or missing",
             fix="bin spike times first (Recording.from_spike_times); continuous variables go to mutual_information",
+        )
+    if np.abs(values.astype(float)).max(initial=0.0) >= _MOST_COUNTED:
+        raise InputError(
+            f"{name} hold numbers too large to be told apart",
+            expected=f"whole numbers below {_MOST_COUNTED:.0e}",
+            got=f"{np.abs(values.astype(float)).max():.3g}",
+            fix="number the words: np.unique(words, axis=0, return_inverse=True)[1]",
         )
     return values.astype(np.intp)

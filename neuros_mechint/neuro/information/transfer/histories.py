@@ -23,8 +23,8 @@ def series(x: Any, name: str) -> Trajectories:
     Parameters
     ----------
     x : array_like, torch.Tensor, xarray.DataArray, Recording, or a list of trials
-        ``(time,)``, ``(trial, time)`` or ``(trial, time, unit)``; a list holds trials ``(time,)`` or ``(time, unit)``.
-        Labelled data need an axis ``time``.
+        ``(time,)``, ``(time, 1)``, ``(trial, time)`` or ``(trial, time, unit)``; a list holds trials ``(time,)`` or
+        ``(time, unit)``. Labelled data need an axis ``time``.
     name : str
         What to call it in errors.
 
@@ -38,7 +38,9 @@ def series(x: Any, name: str) -> Trajectories:
     if isinstance(x, list | tuple) and any(_n_axes(trial) for trial in x):
         return trajectories([trial if hasattr(trial, "dims") else _in_columns(trial, name) for trial in x], name=name)
     array = as_array(x, name)
-    return trajectories(array[:, :, None] if array.ndim == 2 else array, name=name)
+    if array.ndim == 2 and array.shape[1] != 1:  # trials of one time would tell nothing: that is one trial (time, unit)
+        array = array[:, :, None]
+    return trajectories(array, name=name)
 
 
 def _n_axes(trial: Any) -> int:

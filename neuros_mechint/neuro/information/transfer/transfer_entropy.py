@@ -14,13 +14,14 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.core.statistics import coverage
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories
-from neuros_mechint.neuro.information.dependence.conditional import bins_of_tables, few_values
+from neuros_mechint.neuro.information.dependence.conditional import bins_of_tables
 from neuros_mechint.neuro.information.dependence.methods import CITATIONS, Question, check_method, combined
 from neuros_mechint.neuro.information.dependence.results import TransferEntropy, as_variables, beside_null
+from neuros_mechint.neuro.information.estimate import n_draws
 from neuros_mechint.neuro.information.estimators.binned import bins_by_rank
 from neuros_mechint.neuro.information.transfer.histories import circular_shifts, past, same_labels, same_times, series
 from neuros_mechint.neuro.information.transfer.stationarity import changes_over_time
-from neuros_mechint.neuro.information.variables import FEWEST_SAMPLES, Whole, continuous
+from neuros_mechint.neuro.information.variables import FEWEST_SAMPLES, Whole, continuous, few_values
 
 _GRANGER = {"gaussian": ("barnett2009",)}
 _CALLED = ("the source's past", "the target", "what is given")
@@ -52,8 +53,10 @@ def transfer_entropy(
     Parameters
     ----------
     source, target : array_like, torch.Tensor, xarray.DataArray, Recording, or a list of trials
-        ``(time,)``, ``(trial, time)`` or ``(trial, time, unit)`` of the same times; a list holds trials ``(time,)`` or
-        ``(time, unit)``, labelled data need an axis ``time``. No past reaches into the trial before.
+        ``(time,)``, ``(time, 1)``, ``(trial, time)`` or ``(trial, time, unit)`` of the same times; a list holds trials
+        ``(time,)`` or ``(time, unit)``, labelled data need an axis ``time``. An array of two axes holds trials, for a
+        series has one unit as a rule (of `EnergyLandscape` and `entropy_production` it holds units). No past reaches
+        into the trial before.
     source_history, target_history : int
         Samples of each past, :math:`l` and :math:`m`.
     delay : int
@@ -113,7 +116,7 @@ def transfer_entropy(
         whole("target_history", target_history),
         whole("condition_history", condition_history),
     )
-    level, random, n_surrogates = coverage(level), generator(seed), whole("n_surrogates", n_surrogates, 0)
+    level, random, n_surrogates = coverage(level), generator(seed), n_draws("n_surrogates", n_surrogates)
     settings = lags._asdict() | {"method": method, "n_neighbors": n_neighbors, "n_bins": n_bins, "level": level}
     data = {"source": source, "target": target, "condition": condition}
     provenance = Provenance.record(seed, arguments=data | settings | {"n_surrogates": n_surrogates})

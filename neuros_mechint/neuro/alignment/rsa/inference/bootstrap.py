@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.parallel import parallel_map
 from neuros_mechint.neuro.alignment.rsa.inference.draws import FEWEST_DIFFERENT, Counts, Draws
 from neuros_mechint.neuro.alignment.rsa.inference.general import sampled, similarity_in_resample, subject_ceilings
 from neuros_mechint.neuro.alignment.rsa.inference.moments import ceilings_of_similarity, resampled_similarity
@@ -19,6 +20,8 @@ _ALL_AT_ONCE = {"corr": True, "cosine": False}
 
 _OF_RANKS = {"spearman": False, "rho-a": True}
 """Measures of ranks, and whether they are divided by the variance of ranks without ties."""
+
+_ROWS_AT_ONCE = 25
 
 KINDS = ("both", "subjects", "conditions")
 """What is resampled in the three parts of a dual bootstrap, in their order."""
@@ -44,7 +47,9 @@ class Evaluations:
     limits: Floats
 
 
-def bootstrap(models: Floats, data: Floats, drawn: Draws, compare: str, dual: bool = False) -> Evaluations:
+def bootstrap(
+    models: Floats, data: Floats, drawn: Draws, compare: str, dual: bool = False, n_jobs: int | None = None
+) -> Evaluations:
     """Return scores and ceilings of fixed models in every resample.
 
     Parameters
@@ -55,6 +60,8 @@ def bootstrap(models: Floats, data: Floats, drawn: Draws, compare: str, dual: bo
     compare : str
     dual : bool
         Also draw subjects alone and conditions alone, with the same counts.
+    n_jobs : int or None
+        See `parallel_map`. Correlations and cosines are computed for all resamples at once, without workers.
 
     Returns
     -------
@@ -63,9 +70,10 @@ def bootstrap(models: Floats, data: Floats, drawn: Draws, compare: str, dual: bo
     """
     everyone = np.ones((1, data.shape[0]), dtype=np.int64)
     every_condition = np.ones((1, drawn.conditions.shape[1]), dtype=np.int64)
-    parts = _parts(models, data, drawn.conditions, [drawn.subjects, everyone] if dual else [drawn.subjects], compare)
+    subjects = [drawn.subjects, everyone] if dual else [drawn.subjects]
+    parts = _parts(models, data, drawn.conditions, subjects, compare, n_jobs)
     if dual:
-        parts.insert(1, _parts(models, data, every_condition, [drawn.subjects], compare)[0])
+        parts.insert(1, _parts(models, data, every_condition, [drawn.subjects], compare, n_jobs)[0])
     found = [np.stack([_for_all(part[which], drawn.n_resamples) for part in parts])[:, None] for which in range(3)]
     if len(drawn.conditions) > 1:
         for values in found:
@@ -74,23 +82,23 @@ def bootstrap(models: Floats, data: Floats, drawn: Draws, compare: str, dual: bo
 
 
 def _parts(
-    models: Floats, data: Floats, counts: Counts, subjects: list[Counts], compare: str
+    models: Floats, data: Floats, counts: Counts, subjects: list[Counts], compare: str, n_jobs: int | None
 ) -> list[tuple[Floats, Floats, Floats]]:
     """Return scores ``(n, n_models)``, ceilings ``(n, 2)`` and limits ``(n, 2)`` for each draw of the subjects.
 
     ``counts`` and every draw have the same number of rows, or one row that goes with all of the other.
     """
     if len(counts) > 1:
-        return _in_resamples(models, data, counts, subjects, compare)
+        return _in_resamples(models, data, counts, subjects, compare, n_jobs)
     # four subjects have 35 different draws, not a thousand
     rows, inverse = np.unique(subjects[0], axis=0, return_inverse=True)
-    [(scores, ceilings, limits)] = _in_resamples(models, data, counts, [rows], compare)
+    [(scores, ceilings, limits)] = _in_resamples(models, data, counts, [rows], compare, n_jobs)
     places = inverse.reshape(-1)
     return [(scores[places], ceilings[places], limits[places])]
 
 
 def _in_resamples(
-    models: Floats, data: Floats, counts: Counts, subjects: list[Counts], compare: str
+    models: Floats, data: Floats, counts: Counts, subjects: list[Counts], compare: str, n_jobs: int | None
 ) -> list[tuple[Floats, Floats, Floats]]:
     n_models, everyone = len(models), np.ones((1, len(data)), dtype=np.int64)
     if compare in _ALL_AT_ONCE:
@@ -98,61 +106,62 @@ def _in_resamples(
         similarity, of_all = alike[:, :n_models], ceilings_of_similarity(alike[:, n_models:], everyone)
         of_drawn = [ceilings_of_similarity(alike[:, n_models:], each) for each in subjects]
     else:
-        walk = _ranked if compare in _OF_RANKS else _generally
-        similarity, of_all, of_drawn = walk(models, data, counts, subjects, compare)
+        resample = _InRanks if compare in _OF_RANKS else _Generally
+        in_rows = partial(_in_rows, resample(models, data, compare), counts, subjects, (n_models, len(data)))
+        starts = range(0, len(counts), _ROWS_AT_ONCE)
+        blocks = [range(start, min(start + _ROWS_AT_ONCE, len(counts))) for start in starts]
+        parts = zip(*parallel_map(in_rows, blocks, n_jobs, progress=True, description="resamples"), strict=True)
+        similarity, of_all, *of_drawn = (np.concatenate(part) for part in parts)
     return [
         (_mean(similarity, each), _mean(own, np.minimum(each, 1)), _mean(of_all, each))
         for each, own in zip(subjects, of_drawn, strict=True)
     ]
 
 
-def _ranked(
-    models: Floats, data: Floats, counts: Counts, subjects: list[Counts], compare: str
-) -> tuple[Floats, Floats, list[Floats]]:
-    ranked = RankedRDMs(np.concatenate([models, data]), len(data), _OF_RANKS[compare])
-    similarity, of_all, of_drawn = _room(len(models), len(data), len(counts), subjects)
-    everyone = np.ones(len(data), dtype=np.int64)
-    for row in progress_bar(range(len(counts)), description="resamples"):
+class _InRanks:
+    """Give the similarities ``(n_models, n_subjects)`` in a resample of the conditions, and what gives its ceilings."""
+
+    def __init__(self, models: Floats, data: Floats, compare: str) -> None:
+        self.ranked = RankedRDMs(np.concatenate([models, data]), len(data), _OF_RANKS[compare])
+        self.n_models = len(models)
+
+    def __call__(self, counts: Counts) -> tuple[Floats, Callable[[Counts], Floats]]:
+        ranks, weights = self.ranked.resample(counts)
+        return self.ranked.similarity(ranks, weights)[: self.n_models], partial(self.ranked.ceilings, ranks, weights)
+
+
+class _Generally:
+    """The same for every measure."""
+
+    def __init__(self, models: Floats, data: Floats, compare: str) -> None:
+        self.models, self.data, self.compare = models, data, compare
+
+    def __call__(self, counts: Counts) -> tuple[Floats, Callable[[Counts], Floats]]:
+        models, data = sampled(self.models, counts), sampled(self.data, counts)
+        return similarity_in_resample(models, data, self.compare), partial(subject_ceilings, data, self.compare)
+
+
+def _in_rows(
+    resample: _InRanks | _Generally, counts: Counts, subjects: list[Counts], sizes: tuple[int, int], rows: range
+) -> tuple[Floats, ...]:
+    """Return similarities of some rows of ``counts``, ceilings of all subjects, and those of each draw of them.
+
+    A single row of ``counts`` goes with every row of the subjects.
+    """
+    alone, n_data = len(counts) == 1, sizes[1]
+    similarity, of_all = np.full((len(rows), *sizes), np.nan), np.full((len(rows), 2, n_data), np.nan)
+    of_drawn = [np.full((len(each) if alone else len(rows), 2, n_data), np.nan) for each in subjects]
+    everyone = np.ones(n_data, dtype=np.int64)
+    for place, row in enumerate(rows):
         if (counts[row] > 0).sum() < FEWEST_DIFFERENT:
             continue
-        ranks, weights = ranked.resample(counts[row])
-        similarity[row] = ranked.similarity(ranks, weights)[: len(models)]
-        of_all[row] = ranked.ceilings(ranks, weights, everyone)
+        similarity[place], ceilings = resample(counts[row])
+        of_all[place] = ceilings(everyone)
         for each, found in zip(subjects, of_drawn, strict=True):
-            for place, pool in _of_row(each, row, len(counts)):
-                same = (pool == 1).all()
-                found[place] = of_all[row] if same else ranked.ceilings(ranks, weights, pool)
-    return similarity, of_all, of_drawn
-
-
-def _generally(
-    models: Floats, data: Floats, counts: Counts, subjects: list[Counts], compare: str
-) -> tuple[Floats, Floats, list[Floats]]:
-    similarity, of_all, of_drawn = _room(len(models), len(data), len(counts), subjects)
-    for row in progress_bar(range(len(counts)), description="resamples"):
-        if (counts[row] > 0).sum() < FEWEST_DIFFERENT:
-            continue
-        of_models, of_data = sampled(models, counts[row]), sampled(data, counts[row])
-        similarity[row] = similarity_in_resample(of_models, of_data, compare)
-        of_all[row] = subject_ceilings(of_data, compare)
-        for each, found in zip(subjects, of_drawn, strict=True):
-            for place, pool in _of_row(each, row, len(counts)):
-                same = (pool == 1).all()
-                found[place] = of_all[row] if same else subject_ceilings(of_data, compare, pool)
-    return similarity, of_all, of_drawn
-
-
-def _room(n_models: int, n_data: int, n_rows: int, subjects: list[Counts]) -> tuple[Floats, Floats, list[Floats]]:
-    of_drawn = [np.full((max(n_rows, len(each)), 2, n_data), np.nan) for each in subjects]
-    return np.full((n_rows, n_models, n_data), np.nan), np.full((n_rows, 2, n_data), np.nan), of_drawn
-
-
-def _of_row(subjects: Counts, row: int, n_rows: int) -> Iterator[tuple[int, Counts]]:
-    """Yield the draws of subjects that go with a row of counts, and where they stand in the outcome."""
-    if n_rows == 1:
-        yield from enumerate(subjects)
-    else:
-        yield row, subjects[row if len(subjects) > 1 else 0]
+            pools = each if alone else each[[row if len(each) > 1 else 0]]
+            for number, pool in enumerate(pools, start=place):
+                found[number] = of_all[place] if (pool == 1).all() else ceilings(pool)
+    return similarity, of_all, *of_drawn
 
 
 def _mean(values: Floats, subjects: Counts) -> Floats:

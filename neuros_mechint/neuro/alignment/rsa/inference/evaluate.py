@@ -63,6 +63,7 @@ def evaluate(
     n_resamples: int,
     seed: SeedLike,
     correction: str,
+    n_jobs: int | None,
 ) -> RSAEvaluation:
     """Return the evaluation; see `RSA.evaluate`."""
     _check_subjects(data, over)
@@ -84,7 +85,7 @@ def evaluate(
     random = generator(seed)
     permuted = inference == "permutation"
     run = _permuted if permuted else _resampled
-    observed, found, details, degenerate = run(models, data, compare, inference, over, n_resamples, random)
+    observed, found, details, degenerate = run(models, data, compare, inference, over, n_resamples, random, n_jobs)
     names = [entrant.name for entrant in models]
     table = dataset(observed, found, names, correction, compare)
     if "subject" in table.dims and data.names is not None:
@@ -121,14 +122,14 @@ def _check_subjects(data: RDMStack, over: str) -> None:
 
 def _resampled(
     models: list[Entrant], data: RDMStack, compare: str, inference: str, over: str, n_resamples: int,
-    random: np.random.Generator,
+    random: np.random.Generator, n_jobs: int | None,
 ) -> tuple[Observed, Findings, dict[str, xr.Variable], dict[str, int]]:  # fmt: skip
     drawn = draw(over, n_resamples, data.n_conditions, len(data), random)
     dual = inference == "dual"
     if all(entrant.kind == "fixed" for entrant in models):
         pairs = np.concatenate([entrant.stack.pairs for entrant in models])
         observed = observe(pairs, data.pairs, compare)
-        outcome = bootstrap(pairs, data.pairs, drawn, compare, dual)
+        outcome = bootstrap(pairs, data.pairs, drawn, compare, dual, n_jobs)
     else:
         observed = observed_fitted(models, data, compare, random)
         outcome = bootstrap_fitted(models, data, drawn, compare, dual, random)
@@ -160,7 +161,7 @@ def observe(models: Floats, data: Floats, compare: str) -> Observed:
 
 def _permuted(
     models: list[Entrant], data: RDMStack, compare: str, inference: str, over: str, n_resamples: int,
-    random: np.random.Generator,
+    random: np.random.Generator, n_jobs: int | None,
 ) -> tuple[Observed, Findings, dict[str, xr.Variable], dict[str, int]]:  # fmt: skip
     fitted = [entrant.name for entrant in models if entrant.kind != "fixed"]
     if fitted:
@@ -174,7 +175,7 @@ def _permuted(
     observed = observe(pairs, data.pairs, compare)
     p_conditions, details = None, {}
     if over != "subjects":
-        scores = null_scores(pairs, data.pairs, compare, n_resamples, random)
+        scores = null_scores(pairs, data.pairs, compare, n_resamples, random, n_jobs)
         p_conditions = permutation_p(scores)
         details["permuted_score"] = xr.Variable(("permutation", "model"), scores, {"long_name": "score, permuted"})
         details["p_conditions"] = xr.Variable("model", p_conditions, {"long_name": "p over conditions, two-sided"})

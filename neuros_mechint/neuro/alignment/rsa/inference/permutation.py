@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice, permutations
 
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.progress import progress_bar
+from neuros_mechint.core.parallel import parallel_map
 from neuros_mechint.core.statistics import share_as_far
 from neuros_mechint.neuro.alignment.rsa.compare import directions, similarities
 from neuros_mechint.neuro.alignment.rsa.inference.draws import Counts
@@ -17,9 +18,17 @@ from neuros_mechint.neuro.alignment.rsa.inference.general import LINEAR
 from neuros_mechint.neuro.alignment.rsa.stack import square, vectors
 
 _NUMBERS_AT_ONCE = 2**21
+_ORDERS_AT_ONCE = 25
 
 
-def null_scores(models: Floats, data: Floats, compare: str, n_resamples: int, random: np.random.Generator) -> Floats:
+def null_scores(
+    models: Floats,
+    data: Floats,
+    compare: str,
+    n_resamples: int,
+    random: np.random.Generator,
+    n_jobs: int | None = None,
+) -> Floats:
     """Return the scores ``(n_permutations, n_models)`` with the labels of the conditions permuted.
 
     The first row is the score with the labels as they are. Every permutation is tried where there are no more than
@@ -27,12 +36,16 @@ def null_scores(models: Floats, data: Floats, compare: str, n_resamples: int, ra
     """
     n_conditions = len(square(data[:1])[0])
     orders = _orders(n_conditions, n_resamples, random)
-    total = n_permutations(n_conditions, n_resamples)
     if compare in LINEAR:
         return np.concatenate(list(_linear(models, data, compare, orders)))
-    shuffled = (vectors(square(data)[:, order][:, :, order]) for order in orders)
-    rows = progress_bar(shuffled, total=total, description="permutations")
-    return np.stack([similarities(models, each, compare).mean(1) for each in rows])
+    blocks = iter(lambda: list(islice(orders, _ORDERS_AT_ONCE)), [])
+    permuted = partial(_permuted, models, square(data), compare)
+    return np.concatenate(parallel_map(permuted, blocks, n_jobs, progress=True, description="permutations"))
+
+
+def _permuted(models: Floats, matrices: Floats, compare: str, orders: list[Counts]) -> Floats:
+    shuffled = (vectors(matrices[:, order][:, :, order]) for order in orders)
+    return np.stack([similarities(models, each, compare).mean(1) for each in shuffled])
 
 
 def n_permutations(n_conditions: int, n_resamples: int) -> int:

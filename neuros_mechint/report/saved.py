@@ -1,0 +1,182 @@
+"""Results as JSON and back, and the results of a run wherever they were saved."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neuros_mechint.core.errors import InputError, StorageError
+from neuros_mechint.core.result import Result, load_result, result_from, result_metadata
+
+FORMAT, VERSION = "neuros-mechint report", 1
+
+
+def result_to_json(result: Result) -> dict[str, Any]:
+    """Return everything that belongs to a result in types that JSON knows.
+
+    Examples
+    --------
+    >>> result = Result(xr.Dataset({"score": ("layer", [0.5, np.nan])}), "Scores")
+    >>> result_to_json(result)["data"]["variables"]["score"]["values"]
+    [0.5, 'nan']
+    """
+    about = result_metadata(result)
+    return {
+        **about,
+        "provenance": json.loads(about["provenance"]),
+        "citations": list(about["citations"]),
+        "warnings": list(about["warnings"]),
+        "data": {
+            "attributes": dict(result.data.attrs),
+            "coordinates": [str(name) for name in result.data.coords],
+            "variables": {str(name): _variable_to_json(one) for name, one in result.data.variables.items()},
+        },
+    }
+
+
+def result_from_json(about: Mapping[str, Any]) -> Result:
+    """Return the result that `result_to_json` was given.
+
+    Raises
+    ------
+    StorageError
+        If it is something else, or its class is not known in this session.
+
+    Examples
+    --------
+    >>> result = Result(xr.Dataset({"score": ("layer", [0.5, np.inf])}), "Scores")
+    >>> result_from_json(result_to_json(result)) == result
+    True
+    """
+    try:
+        data = about["data"]
+        variables = {name: _variable_from_json(one) for name, one in data["variables"].items()}
+        dataset = xr.Dataset(variables).set_coords(data["coordinates"]).assign_attrs(data["attributes"])
+        return result_from(dataset, {**about, "provenance": json.dumps(about["provenance"])})
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise StorageError("a result in this file is damaged", got=f"{type(error).__name__}: {error}") from error
+
+
+def read_run(path: str | Path) -> dict[str, Result]:
+    """Return the results of a run by name.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A folder of files that `Result.save` wrote, that of a workflow, one such file, or a report saved as JSON.
+
+    Returns
+    -------
+    dict of str to Result
+        Named as the files or, those of a report, by their sections.
+
+    Raises
+    ------
+    InputError
+        If there are no results.
+    StorageError
+        If a file is missing or damaged.
+
+    Examples
+    --------
+    >>> read_run("no such folder")
+    Traceback (most recent call last):
+    ...
+    neuros_mechint.core.errors.StorageError: no such file: no such folder
+      to fix:   pass the path that Result.save returned
+    """
+    path = Path(path)
+    if path.is_dir():
+        results = {file.stem: load_result(file) for file in sorted([*path.glob("*.nc"), *path.glob("steps/*.nc")])}
+    elif path.suffix == ".json" and path.is_file():
+        results = _read_report(path)
+    else:
+        results = {path.stem: load_result(path)}
+    if not results:
+        raise InputError(
+            f"{path} holds no results",
+            expected="a folder of files written by Result.save, or a report saved as .json",
+        )
+    return results
+
+
+def _read_report(path: Path) -> dict[str, Result]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StorageError(f"cannot read {path}", got=error) from error
+    if not isinstance(told, dict) or told.get("format") != FORMAT:
+        raise StorageError(f"{path} is not a report", expected="a file written by Report.save")
+    if not isinstance(told.get("version"), int) or told["version"] > VERSION:
+        raise StorageError(f"{path} was written by a newer version", fix="pip install -U neuros-mechint")
+    try:
+        parts = [
+            (" · ".join(filter(None, (about["run"], section["title"]))), about)
+            for section in told["sections"]
+            for about in section.get("results", ())
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{path} is damaged", got=f"{type(error).__name__}: {error}") from error
+    results: dict[str, Result] = {}
+    for name, about in parts:
+        results[unused_name(name, results)] = result_from_json(about)
+    return results
+
+
+def unused_name(name: str, taken: Mapping[str, Any]) -> str:
+    """Return a name, or the first of "name 2", "name 3", ... that is not taken.
+
+    Examples
+    --------
+    >>> unused_name("effects", {"effects": 0})
+    'effects 2'
+    """
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name} {number}"
+    return candidate
+
+
+def _variable_to_json(variable: xr.Variable) -> dict[str, Any]:
+    values, kind = variable.values, variable.dtype.kind
+    if kind == "c":
+        plain: Any = [_plain(part.tolist()) for part in (np.real(values), np.imag(values))]
+    elif kind in "mM":
+        plain = values.astype("int64").tolist()
+    else:
+        plain = _plain(values.tolist())
+    dtype = "object" if kind == "O" else variable.dtype.str
+    return {"dims": list(map(str, variable.dims)), "dtype": dtype, "attributes": dict(variable.attrs), "values": plain}
+
+
+def _variable_from_json(about: Mapping[str, Any]) -> xr.Variable:
+    dtype, values = np.dtype(about["dtype"]), about["values"]
+    if dtype.kind == "c":
+        parts = np.stack([np.array(_numbers(part), dtype=np.float64) for part in values], -1)
+        array = parts.view(np.complex128)[..., 0].astype(dtype)
+    elif dtype.kind in "mM":
+        array = np.array(values, dtype="int64").astype(dtype)
+    elif dtype.kind == "f":
+        array = np.array(_numbers(values), dtype=dtype)
+    else:
+        # Not as wide as a file says that its texts are, but as they are.
+        array = np.array(values, dtype="U" if dtype.kind == "U" else dtype)
+    return xr.Variable(about["dims"], array, about["attributes"])
+
+
+def _plain(values: Any) -> Any:
+    """Return nested lists in which numbers that JSON does not know are written out."""
+    if isinstance(values, list):
+        return [_plain(value) for value in values]
+    return str(values) if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def _numbers(values: Any) -> Any:
+    return [_numbers(value) for value in values] if isinstance(values, list) else float(values)

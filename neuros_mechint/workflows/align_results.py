@@ -1,0 +1,224 @@
+"""What comparing a model with a recording found, each with a drawing of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.figures.colours import SEQUENTIAL
+from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
+from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.neuro.alignment.rsa.stack import square
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_DRAWN_RDMS = 12
+_PER_ROW = 4
+_GAP = 0.16  # of the side of a matrix
+
+
+class LayerGeometry(Result):
+    """How a model tells stimuli apart, layer by layer.
+
+    ``data`` holds ``dissimilarity`` over ``(site, pair)``, pairs in the order of ``numpy.triu_indices(n, 1)``, and
+    ``component`` over ``(site, stimulus, component)``, the principal components of each layer, NaN where there are
+    fewer.
+    """
+
+    @property
+    def rdms(self) -> dict[str, Floats]:
+        """Dissimilarities by site, ``(n_pairs,)``."""
+        return {str(site): self.data["dissimilarity"].sel(site=site).values for site in self.data["site"].values}
+
+    def components(self, site: str, n_components: int) -> Floats:
+        """Return the first principal components of a layer, ``(n_stimuli, n_components)``, or as many as it has."""
+        values = self.data["component"].sel(site=site).values
+        return values[:, np.isfinite(values).all(0)][:, :n_components]
+
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches."""
+        return 6.6, 1.75 * -(-min(self.data.sizes["site"], _DRAWN_RDMS) // _PER_ROW) + 0.5
+
+    def _draw(self, ax: Axes) -> None:
+        """Draw RDMs beside each other, each by its ranks; of many layers some, evenly spaced."""
+        names = list(self.rdms)
+        chosen = np.unique(np.linspace(0, len(names) - 1, min(len(names), _DRAWN_RDMS)).round().astype(int))
+        image = None
+        for number, place in enumerate(chosen):
+            ranks = np.argsort(np.argsort(self.rdms[names[place]]))
+            left, top = (number % _PER_ROW) * (1 + _GAP), (number // _PER_ROW) * (1 + 2 * _GAP)
+            matrix = square(ranks / max(1, len(ranks) - 1))
+            image = ax.imshow(matrix, cmap=SEQUENTIAL, vmin=0, vmax=1, extent=(left, left + 1, top + 1, top))
+            ax.text(left, top - 0.03, names[place].partition("[")[0], fontsize=8, va="bottom")
+        n_rows, n_columns = -(-len(chosen) // _PER_ROW), min(len(chosen), _PER_ROW)
+        ax.set_xlim(-0.02, n_columns * (1 + _GAP) - _GAP + 0.02)
+        ax.set_ylim(n_rows * (1 + 2 * _GAP) - 2 * _GAP + 0.02, -0.2)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_xlabel("rows and columns: stimuli, in the order of the recording")
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+        assert image is not None
+        ax.figure.colorbar(image, ax=ax, label="rank of dissimilarity", fraction=0.03, pad=0.02)
+
+    def _summary_lines(self) -> Iterator[str]:
+        yield f"layers: {self.data.sizes['site']}, {self.data.sizes['stimulus']} stimuli"
+        yield f"of sequences: {self.attributes['reduced']}"
+
+
+class ChanceLevel(Result):
+    """What scores layers reach when stimuli are shuffled.
+
+    ``data`` holds over ``(site,)`` the ``score``, the ``typical`` score of shuffled stimuli (their median) and the
+    ``high`` one (95% are lower), and ``p``, how often the best of all layers is as high with shuffled stimuli;
+    ``best_p``, the p of the best layer, is a number.
+    """
+
+    @property
+    def is_more_than_chance(self) -> bool:
+        """Whether the best layer is better than the best of all layers with shuffled stimuli."""
+        return bool(self.attributes["best_p"] <= SIGNIFICANT)
+
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches."""
+        return _width_for(self.data.sizes["site"]), 3.6
+
+    def _draw(self, ax: Axes) -> None:
+        places = np.arange(self.data.sizes["site"])
+        ax.fill_between(
+            places, self.data["typical"], self.data["high"], color=MUTED_INK, alpha=0.22, linewidth=0,
+            label="shuffled stimuli,\nmedian to 95%",
+        )  # fmt: skip
+        ax.plot(places, self.data["score"], "-o", color=PALETTE[0], markersize=4, label="as they were")
+        _label_sites(ax, self.data["site"].values)
+        ax.set_ylabel(str(self.data["score"].attrs["long_name"]))
+        ax.grid(axis="y")
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+
+    def _summary_lines(self) -> Iterator[str]:
+        best = int(self.data["score"].values.argmax())
+        told = "more" if self.is_more_than_chance else "no more"
+        yield (
+            f"{self.data['site'].values[best]} scores {float(self.data['score'][best]):.3f}: {told} than the best of "
+            f"{self.data.sizes['site']} layers with shuffled stimuli (p = {self.attributes['best_p']:.2g})"
+        )
+
+
+class LayerChoice(Result):
+    """Which layer is chosen without what it is judged on.
+
+    ``data`` holds over ``(left_out,)``, subjects, repetitions or parts of the stimuli: ``chosen``, the layer that is
+    best in all others, and ``held_out_score``, its score in the one left out; ``score`` over ``(site, left_out)``; and
+    ``lower_ceiling`` and ``upper_ceiling``, NaN where they are not known.
+    """
+
+    @property
+    def best(self) -> str:
+        """The layer with the highest mean score."""
+        return str(self.data["site"].values[int(self.data["score"].mean("left_out").values.argmax())])
+
+    @property
+    def held_out(self) -> float:
+        """Mean score of the layers chosen, in what had no say in the choice."""
+        return float(self.data["held_out_score"].mean())
+
+    @property
+    def ceilings(self) -> tuple[float, float]:
+        """Lower and upper noise ceiling, NaN where there is one measurement."""
+        return float(self.data["lower_ceiling"]), float(self.data["upper_ceiling"])
+
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches."""
+        return _width_for(self.data.sizes["site"]), 3.8
+
+    def _draw(self, ax: Axes) -> None:
+        scores = self.data["score"].values
+        places, (lower, upper) = np.arange(len(scores)), self.ceilings
+        if np.isfinite(lower):
+            ax.axhspan(lower, upper, color=MUTED_INK, alpha=0.22, linewidth=0, label="noise ceiling,\nlower to upper")
+        ax.plot(places, scores, ".", color=PALETTE[5], markersize=6, label=None)
+        ax.plot([], [], ".", color=PALETTE[5], label=f"each {self.attributes['counted']}")
+        ax.plot(places, scores.mean(1), "-o", color=PALETTE[0], markersize=4, label="mean")
+        names, counts = np.unique(self.data["chosen"].values, return_counts=True)
+        at = [list(self.data["site"].values).index(name) for name in names]
+        ax.plot(at, scores.mean(1)[at], "o", color=INK, markerfacecolor="none", markersize=11, label="chosen")
+        for place, count in zip(at, counts, strict=True):
+            text = f"{count} of {counts.sum()}"
+            ax.annotate(
+                text, (place, scores.mean(1)[place]), (0, 9), textcoords="offset points", ha="center", fontsize=9
+            )
+        _label_sites(ax, self.data["site"].values)
+        ax.axhline(0, color=MUTED_INK, linewidth=0.8)
+        ax.set_ylabel(str(self.data["score"].attrs["long_name"]))
+        ax.grid(axis="y")
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+
+    def _summary_lines(self) -> Iterator[str]:
+        names, counts = np.unique(self.data["chosen"].values, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        told = ", ".join(f"{names[one]} {counts[one]} of {counts.sum()}" for one in order)
+        yield f"chosen, leaving out each {self.attributes['counted']}: {told}"
+        yield f"score where it had no say in the choice: {self.held_out:.3f}"
+        yield f"highest mean score: {self.best}, {float(self.data['score'].mean('left_out').max()):.3f}"
+        lower, upper = self.ceilings
+        if np.isfinite(lower):
+            yield f"noise ceiling: {lower:.3f} (lower) to {upper:.3f} (upper)"
+
+
+class LayerCorrelations(Result):
+    """Canonical correlations of each layer with the responses.
+
+    ``data`` holds over ``(site,)`` the ``score``, the mean held-out correlation of the components, and ``p`` and
+    ``p_adjusted``, of the first component with shuffled stimuli.
+    """
+
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches."""
+        return _width_for(self.data.sizes["site"]), 3.6
+
+    def _draw(self, ax: Axes) -> None:
+        places, scores = np.arange(self.data.sizes["site"]), self.data["score"].values
+        ax.bar(places, scores, width=0.7, color=PALETTE[0])
+        sure = self.data["p_adjusted"].values <= SIGNIFICANT
+        ax.plot(
+            places[sure], np.fmax(scores[sure], 0) + 0.04, linestyle="none", marker="*", color=INK,
+            label="more than with\nshuffled stimuli\n(adjusted p <= .05)",
+        )  # fmt: skip
+        ax.axhline(0, color=MUTED_INK, linewidth=0.8)
+        ax.set_ylim(min(0.0, float(scores.min()) - 0.05), max(0.3, float(scores.max()) + 0.1))
+        _label_sites(ax, self.data["site"].values)
+        ax.set_ylabel("canonical correlation, held out")
+        ax.grid(axis="y")
+        if sure.any():
+            ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+
+    def _summary_lines(self) -> Iterator[str]:
+        order = np.argsort(-self.data["score"].values, kind="stable")[:8]
+        yield (
+            f"{self.attributes['n_components']} components of {self.attributes['n_principal']} principal ones on "
+            "either side"
+        )
+        for one in order:
+            site = self.data.isel(site=int(one))
+            yield f"{site['site'].item()}: {float(site['score']):.3f}, adjusted p = {float(site['p_adjusted']):.2g}"
+
+
+def _width_for(n_sites: int) -> float:
+    return float(min(5.5 + 0.15 * n_sites, 9.5))
+
+
+def _label_sites(ax: Axes, sites: Any) -> None:
+    names = [str(one) for one in sites]
+    few = len(names) <= 5 and max(map(len, names)) <= 14
+    ax.set_xticks(np.arange(len(names)), names, rotation=0 if few else 60, ha="center" if few else "right", fontsize=8)
+    ax.set_xlim(-0.6, len(names) - 0.4)
+    ax.set_xlabel("layer")

@@ -1,0 +1,265 @@
+"""What a user hands to a workflow, and where it can be found again: by name, by path, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from neuros_mechint.adapters.registry import adapt
+from neuros_mechint.core.errors import InputError, StorageError, near_names
+from neuros_mechint.core.fingerprint import fingerprint_array
+from neuros_mechint.core.provenance import summarize_argument
+from neuros_mechint.core.recordings.recording import Recording
+from neuros_mechint.datasets.embedded import embedded_models, load_model
+
+EMBEDDED, FOLDER, FILE, CODE, OBJECT = "embedded", "folder", "file", "code", "object"
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an input of a run came from.
+
+    Parameters
+    ----------
+    kind : {"embedded", "folder", "file", "code", "object"}
+        A model that ships with the package, by name; a folder or file, by path; ``file.py:function``; or an object that
+        was passed in Python, of which only the fingerprint tells whether another is the same.
+    name : str
+        Name, absolute path, or type.
+    fingerprint : str
+        Of the content.
+    """
+
+    kind: str
+    name: str
+    fingerprint: str
+
+
+class Given(NamedTuple, Generic[Value]):
+    """An input, opened, and where it came from. Whatever opens inputs returns one that is open already as it is."""
+
+    value: Value
+    source: Source
+
+
+def open_model(given: Any, make: Callable[[Any], Any] = adapt) -> Given[Any]:
+    """Open a model, adapted.
+
+    Parameters
+    ----------
+    given : str, pathlib.Path, torch.nn.Module, Adapter or whatever `adapt` takes
+        A string is the name of an embedded model, the folder of a HuggingFace model with its ``config.json``, or
+        ``file.py:function``: a function of the user's own Python file, which is run and called without arguments.
+    make : callable
+        What adapts objects; it returns one with a ``fingerprint()``.
+
+    Returns
+    -------
+    Given
+        ``value``, an adapter, and its ``source``.
+
+    Raises
+    ------
+    InputError
+        No such model.
+
+    Examples
+    --------
+    >>> open_model("flip_flop_rnn").source.kind
+    'embedded'
+    """
+    if isinstance(given, Given):
+        return given
+    if not isinstance(given, (str, Path)):
+        return _opened(make(given), OBJECT, _type_name(getattr(given, "module", given)))
+    name = str(given)
+    if name in embedded_models():
+        return _opened(adapt(load_model(name)), EMBEDDED, name)
+    if is_code(name):
+        return _opened(make(call_code(name)), CODE, absolute_code(name))
+    if (Path(name) / "config.json").is_file():
+        return _opened(_huggingface(name), FOLDER, str(Path(name).resolve()))
+    near = near_names(name, embedded_models())
+    raise InputError(
+        f"no model {name!r}",
+        expected="one of "
+        + ", ".join(embedded_models())
+        + "; the folder of a HuggingFace model with its config.json; or file.py:function, which builds one",
+        fix=f"did you mean {near[0]!r}?" if near else None,
+    )
+
+
+def open_array(given: Any) -> Given[Any]:
+    """Open an array of numbers.
+
+    Parameters
+    ----------
+    given : str, pathlib.Path, array_like, torch.Tensor, xarray.DataArray or Recording
+        Text is the path of a ``.npy`` file.
+
+    Returns
+    -------
+    Given
+        ``value`` as it came, or as it is in the file.
+
+    Raises
+    ------
+    InputError
+        No numbers.
+    StorageError
+        No such file, or none that NumPy wrote.
+
+    Examples
+    --------
+    >>> open_array([1.0, 2.0]).source.name
+    'list'
+    """
+    if isinstance(given, Given):
+        return given
+    if not isinstance(given, (str, Path)):
+        if isinstance(given, Recording):
+            return Given(given, Source(OBJECT, _type_name(given), fingerprint_array(given.data)))
+        return Given(given, Source(OBJECT, _type_name(given), fingerprint_array(_stacked(given))))
+    path = Path(given)
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        problem = f"{path} cannot be read" if path.exists() else f"there is no file {path}"
+        raise StorageError(problem, expected="numbers that numpy.save wrote (.npy)", got=error) from error
+    if not isinstance(values, np.ndarray):
+        raise StorageError(f"{path} holds several arrays", expected="one array (.npy)", got="an .npz file")
+    return Given(values, Source(FILE, str(path.resolve()), file_hash(path)))
+
+
+def is_code(name: str) -> bool:
+    """Return whether text names a function of a Python file.
+
+    Examples
+    --------
+    >>> is_code("models/mine.py:build"), is_code("flip_flop_rnn")
+    (True, False)
+    """
+    path, colon, function = name.rpartition(":")
+    return bool(colon) and path.endswith(".py") and function.isidentifier()
+
+
+def call_code(name: str) -> Any:
+    """Run the user's own Python file and return what its function returns, called without arguments.
+
+    Raises
+    ------
+    InputError
+        No such file or function.
+    """
+    return load_code(name)()
+
+
+def load_code(name: str) -> Callable[..., Any]:
+    """Run the user's own Python file and return its function.
+
+    Parameters
+    ----------
+    name : str
+        ``file.py:function``.
+
+    Raises
+    ------
+    InputError
+        No such file or function.
+    """
+    path, _, function = name.rpartition(":")
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"there is no file {path}", expected="file.py:function", got=name)
+    spec = importlib.util.spec_from_file_location(f"_neuros_mechint_user_{file.stem}", file)
+    assert spec is not None  # the suffix is .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    found = getattr(module, function, None)
+    if not callable(found):
+        raise InputError(f"{path} has no function {function!r}", expected="file.py:function", got=name)
+    return found
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def absolute_code(name: str) -> str:
+    """Return ``file.py:function`` with the absolute path of the file.
+
+    Examples
+    --------
+    >>> absolute_code("/models/mine.py:build")
+    '/models/mine.py:build'
+    """
+    path, _, function = name.rpartition(":")
+    return f"{Path(path).resolve()}:{function}"
+
+
+def fingerprint_function(function: Callable[..., Any]) -> str:
+    """Return a hash of the source text of a function and of all that it encloses, the same in every process.
+
+    Examples
+    --------
+    >>> def scaled(by):
+    ...     return lambda states: by * states
+    >>> fingerprint_function(scaled(2.0)) == fingerprint_function(scaled(3.0))
+    False
+    """
+    text = json.dumps(_described(function, depth=4), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _opened(adapter: Any, kind: str, name: str) -> Given[Any]:
+    return Given(adapter, Source(kind, name, adapter.fingerprint()))
+
+
+def _huggingface(folder: str) -> Any:
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    architecture = getattr(transformers, (config.architectures or ["AutoModel"])[0])
+    tokenizer = None
+    if any((Path(folder) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return adapt(architecture.from_pretrained(folder, local_files_only=True), tokenizer=tokenizer)
+
+
+def _stacked(given: Any) -> Any:
+    """Return one array, also of a list of trials of several lengths."""
+    if not isinstance(given, (list, tuple)):
+        return given
+    parts = [np.asarray(one) for one in given]
+    return np.concatenate([np.asarray([part.shape for part in parts]).ravel(), *(part.ravel() for part in parts)])
+
+
+def _type_name(value: Any) -> str:
+    return type(value).__name__
+
+
+def _described(value: Any, depth: int) -> Any:
+    if not depth or not callable(value):
+        return summarize_argument(value)
+    enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+    held = [*enclosed, *(getattr(value, "__defaults__", None) or ()), *getattr(value, "__dict__", {}).values()]
+    try:
+        text = inspect.getsource(value)
+    except (OSError, TypeError):  # typed at a prompt, or an object with __call__
+        code = getattr(value, "__code__", None)
+        text = "" if code is None else code.co_code.hex()
+    return [summarize_argument(value), text, [_described(one, depth - 1) for one in held]]

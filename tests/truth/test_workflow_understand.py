@@ -1,0 +1,341 @@
+"""Understanding a transformer: the induction heads and their joint effect, and nothing in an untrained copy."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import neuros_mechint as nm
+from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, SiteError, StorageError
+from neuros_mechint.datasets.networks import InductionTransformer
+from neuros_mechint.datasets.tasks import repeated_tokens
+from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
+from neuros_mechint.workflows.prompts import PromptPairs, open_prompts, repeated_token_pairs
+from neuros_mechint.workflows.understand import understand
+from neuros_mechint.workflows.understand_steps import (
+    behaviour_of,
+    effects_by_head,
+    fit_autoencoder,
+    judge_autoencoder,
+    together_and_alone,
+)
+from tests.slow import slow_case
+from tests.truth.hand_weighted import hand_weighted, partners
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The 'utils' module has been deprecated:DeprecationWarning"),
+]
+SETTINGS: dict[str, Any] = {"corpus": repeated_tokens(700, 64, seed=7).inputs, "n_prompts": 32}
+
+
+def untrained(seed):
+    with torch.random.fork_rng():
+        torch.random.manual_seed(seed)
+        return InductionTransformer().eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("understand") / "run"
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return understand("induction", **SETTINGS, folder=folder, progress=False)
+
+
+# -- the known answer ------------------------------------------------------------------------------------------------
+
+
+def test_the_answer_travels_from_the_earlier_token_to_the_next_position_and_to_the_end(found):
+    effects = found.results["positions"].normalized()
+    for site, position in (("blocks.0.resid_pre", 5), ("blocks.0.resid_post", 6), ("blocks.1.resid_post", 21)):
+        assert effects.sel(site=site).values.argmax() == position
+        assert effects.sel(site=site, position=position) == pytest.approx(1, abs=1e-3)
+
+
+def test_heads_do_little_alone_and_all_heads_of_a_layer_do_everything(found):
+    result = found.results["together"]
+    assert result.redundant == ["blocks.0.z", "blocks.1.z"]
+    assert result.data["largest_alone"].sel(site="blocks.1.z") < 0.05
+    assert result.data["largest_alone"].sel(site="blocks.0.z") > 0.1
+    assert result.data["head"].sel(site="blocks.0.z") == 0  # its previous-token head
+    assert (result.data["together"] > 0.95).all()
+
+
+def test_the_induction_heads_are_named(found):
+    sentence = found.results["in_short"].attributes["sentences"][1]
+    assert sentence.startswith("It does induction: heads 0.0, ")
+    assert "heads 1.0, 1.1, 1.2, 1.3 at what followed" in sentence
+
+
+def test_the_circuit_stands_on_prompts_it_was_not_found_on(found):
+    circuit, verdict = found.results["circuit"], found.results["faithfulness"]
+    assert {"a0.h0", "input"} <= set(circuit.nodes)
+    assert any(edge.startswith("a0.h0->a1.") and edge.endswith("<k>") for edge in circuit.edges)
+    assert verdict.accepted
+    assert verdict.sufficiency > 0.8
+    assert verdict.necessity > 0.8
+    assert verdict.attributes["n_samples_shared"] == 0
+
+
+def test_features_carry_what_the_model_needs(found):
+    evaluation, effects = found.results["autoencoder"], found.results["features"]
+    assert evaluation.attributes["site"] == "blocks.0.resid_post"
+    assert evaluation["explained_variance"] > 0.9
+    assert evaluation.data["loss_recovered"].min() > 0.9  # .99 with the default
+    assert effects.data["error_only"].mean() < -3 < effects.data["without_error"].mean()
+
+
+def test_the_last_token_has_occurred_before_and_in_the_partner_it_has_not():
+    pairs: Any = repeated_token_pairs(nm.adapt(nm.load_model("induction")), 5, seed=3)
+    earlier = pairs.clean.shape[1] - 1 - 16
+    assert torch.equal(pairs.clean[:, earlier], pairs.clean[:, -1])
+    assert torch.equal(pairs.clean[:, earlier + 1], pairs.metric.token)
+    changed = pairs.clean != pairs.corrupted
+    assert changed.sum(1).tolist() == [1] * 5
+    assert changed[:, earlier].all()
+
+
+def test_the_same_numbers_by_hand(found):
+    """All heads of layer 1 of the corrupted run in the clean one, by torch alone."""
+    model = nm.adapt(nm.load_model("induction"))
+    pairs, network = repeated_token_pairs(model, 6, seed=0), nm.load_model("induction")
+    heads = effects_by_head(model, pairs)
+    result = together_and_alone(model, pairs, heads)
+    kept = {}
+    with torch.no_grad():
+        into = network.blocks[1].attention.output
+        handle = into.register_forward_pre_hook(lambda _, args: kept.update(z=args[0]))
+        corrupted = network(pairs.corrupted)
+        handle.remove()
+        clean = network(pairs.clean)
+        handle = into.register_forward_pre_hook(lambda _, args: (kept["z"],))
+        patched = network(pairs.clean)
+        handle.remove()
+    value = [float(pairs.metric(output).mean()) for output in (patched, clean, corrupted)]
+    expected = (value[0] - value[1]) / (value[2] - value[1])
+    assert float(result.data["together"].sel(site="blocks.1.z")) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_default_finds_the_same(seed):
+    found = understand("induction", seed=seed, progress=False)
+    assert found.left_out == {}
+    assert found.results["together"].redundant == ["blocks.0.z", "blocks.1.z"]
+    assert found.results["induction"].is_induction
+    assert found.results["faithfulness"].accepted
+    assert found.results["autoencoder"].data["loss_recovered"].min() > 0.99
+
+
+# -- negative controls -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, *map(slow_case, (1, 2, 3))])
+def test_an_untrained_copy_shows_none_of_it_and_says_so(seed):
+    found = understand(
+        untrained(seed), corpus=SETTINGS["corpus"][:40], n_features=32, n_prompts=24, seed=seed, progress=False
+    )
+    words = " ".join(found.results["in_short"].findings)
+    assert "There is no induction here" in words
+    assert "no head attends to the token before" in words
+    assert not found.results["behaviour"].is_there
+    assert "there is no behaviour to explain" in found.left_out["circuit"]
+    assert "Effects of heads are not to be read" in words
+    assert "faithfulness" not in found.results
+
+
+def test_a_metric_that_has_nothing_to_do_with_the_corruption_has_no_behaviour():
+    model = nm.adapt(nm.load_model("induction"))
+    pairs = repeated_token_pairs(model, 48, seed=1)
+    answers = torch.randint(1, 64, (2, 48), generator=torch.Generator().manual_seed(5))
+    unrelated = PromptPairs(pairs.clean, pairs.corrupted, nm.logit_difference(*answers))
+    assert behaviour_of(model, pairs).is_there
+    assert not behaviour_of(model, unrelated).is_there
+
+
+def test_an_autoencoder_where_nothing_matters_is_judged_without_a_loss():
+    model = nm.adapt(nm.load_model("induction"))
+    pairs = repeated_token_pairs(model, 8)
+    site = "blocks.1.z[head=0, position=1]"  # what follows reads the last position only
+    training, tokens = SETTINGS["corpus"][:300], SETTINGS["corpus"][300:600]
+    with pytest.warns(UserWarning, match="which are few"):
+        sae = fit_autoencoder(model, site, training, 8, progress=False)
+    with pytest.warns(UserWarning, match="not known: ablating"):
+        evaluation = judge_autoencoder(sae, model, pairs, tokens)
+    assert "loss_recovered" not in evaluation.data
+
+
+# -- going on, and other models --------------------------------------------------------------------------------------
+
+
+def test_a_run_is_gone_on_with_and_gives_the_same_numbers(found, folder, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("this was done before")
+
+    (folder / "steps" / "together.nc").unlink()
+    monkeypatch.setattr(SparseAutoencoder, "fit", never)
+    monkeypatch.setattr("neuros_mechint.workflows.understand.effects_by_head", never)
+    with pytest.warns(UserWarning, match="'together'"):
+        again = understand("induction", **SETTINGS, folder=folder, progress=False)
+    assert list(again.results) == list(found.results)
+    for name, result in found.results.items():
+        assert again.results[name].data.identical(result.data), name
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for words in ("The behaviour", "they stand in for each other", "Faithfulness of a circuit", "In short"):
+        assert words in page
+
+
+def test_a_language_model_of_which_nothing_is_known_is_given_random_tokens(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        vocab_size=300, n_positions=80, n_embd=16, n_layer=2, n_head=2, bos_token_id=5, eos_token_id=5
+    )
+    with torch.random.fork_rng():
+        torch.random.manual_seed(0)
+        model = transformers.GPT2LMHeadModel(config).eval()
+    pairs = repeated_token_pairs(nm.adapt(model), 8)
+    assert (pairs.clean[:, 0] == 5).all()
+    assert int(pairs.clean.max()) > 63
+    found = understand(model, corpus=pairs.clean, n_prompts=6, n_features=8, progress=False)
+    assert "any language model can be given" in found.subtitle
+    assert set(found.results["together"].data["site"].values) >= {"blocks.0.z", "blocks.0.mlp_out", "blocks.1.mlp_out"}
+    assert (found.results["together"].data["head"].sel(site="blocks.0.mlp_out") == -1).all()
+    assert not found.results["induction"].is_induction
+
+
+def test_ones_own_prompts_from_python_and_from_a_file(tmp_path):
+    clean, corrupted, correct, wrong = partners(32, 1)
+    path = tmp_path / "prompts.json"
+    lists = zip(("clean", "corrupted", "correct", "wrong"), (clean, corrupted, correct, wrong), strict=True)
+    path.write_text(json.dumps({name: one.tolist() for name, one in lists}))
+    model = nm.adapt(hand_weighted(10.0, 0.02))
+    given: Any = open_prompts((clean, corrupted, nm.logit_difference(correct, wrong))).value
+    written: Any = open_prompts(path).value
+    read = written.of(model)
+    assert torch.equal(read.clean, given.clean)
+    assert torch.equal(read.corrupted, given.corrupted)
+    output = model.run(clean).output
+    assert torch.equal(read.metric(output), given.metric(output))
+    found = understand(model, path, n_features=8, progress=False)
+    assert "a1.h0" in found.results["circuit"].nodes
+    assert "induction" not in found.results
+    assert found.manifest.inputs["prompts"].kind == "file"
+    assert found.results["faithfulness"].accepted
+
+
+def test_texts_are_read_by_the_models_tokenizer(tmp_path):
+    """Padding stands on the right: the answer is read at the last token of each prompt."""
+    transformers = pytest.importorskip("transformers")
+
+    def tokenize(texts, return_tensors="pt", padding=True, add_special_tokens=True):
+        if isinstance(texts, str):
+            return {"input_ids": [1 + len(word) for word in texts.split()]}
+        rows = [[1 + len(word) for word in text.split()] for text in texts]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        return {"input_ids": ids, "attention_mask": mask}
+
+    config = transformers.GPT2Config(vocab_size=30, n_positions=16, n_embd=8, n_layer=1, n_head=2, eos_token_id=0)
+    model = nm.adapt(transformers.GPT2LMHeadModel(config).eval(), tokenizer=tokenize)
+    path = tmp_path / "prompts.json"
+    texts = ["a bb ccc", "dd e", "a a a a", "bb bb bb"]
+    content = {"clean": texts, "corrupted": [f"xxxx {text.partition(' ')[2]}" for text in texts], "correct": ["aa"] * 4}
+    path.write_text(json.dumps(content))
+    written: Any = open_prompts(path).value
+    pairs = written.of(model)
+    assert pairs.clean["input_ids"].tolist()[1] == [3, 2, 0, 0]
+    assert pairs.metric.position.tolist() == [2, 1, 3, 2]
+    assert pairs.metric.token.tolist() == [3] * 4
+    path.write_text(json.dumps(content | {"correct": ["aa bb"] * 4}))
+    written = open_prompts(path).value
+    with pytest.raises(InputError, match="not one token"):
+        written.of(model)
+
+
+# -- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_understood_is_refused_with_a_reason(tmp_path):
+    tokens = torch.arange(40).view(8, 5)
+    other = tokens + 1
+    metric = nm.log_probability(3)
+    cases = [
+        (CapabilityError, "no transformer", ("decision_rnn", (torch.zeros(8, 5, 4), torch.ones(8, 5, 4), torch.sum))),
+        (InputError, "cannot be tested with random tokens", ("decision_rnn",)),
+        (InputError, "no model 'inducton'", ("inducton",)),
+        (
+            InputError,
+            "does not depend on the model's output",
+            ("induction", (tokens, other, lambda o: torch.zeros(len(o)))),
+        ),
+        (InputError, "the same for every clean prompt", ("induction", (tokens, tokens, metric))),
+        (InputError, "too few prompts", ("induction", (tokens[:3], other[:3], metric))),
+        (InputError, "one value for each prompt", ("induction", (tokens, other, lambda o: o[:, -1, 3].mean()))),
+        (InputError, "are no pairs", ("induction", (tokens, other[:7], metric))),
+        (InputError, "nothing to measure by", ("induction", (tokens, other, 3))),
+        (InputError, "no pairs of prompts", ("induction", [tokens])),
+        (StorageError, "holds no prompts", ("induction", tmp_path / "none.json")),
+    ]
+    for kind, message, arguments in cases:
+        with pytest.raises(kind, match=message):
+            understand(*arguments, progress=False)
+    with pytest.raises(SiteError, match=r"blocks\.9"):
+        understand("induction", site="blocks.9.resid_post", progress=False)
+    for corpus in (tokens[:1], tokens.float(), tokens[0]):
+        with pytest.raises(InputError, match="no corpus"):
+            understand("induction", corpus=corpus, progress=False)
+    wrong: list[dict[str, Any]] = [{"n_prompts": 1}, {"n_random": 5}, {"n_features": 1}]
+    for options in wrong:
+        with pytest.raises(OptionError, match="out of range"):
+            understand("induction", progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{",
+        '{"clean": [[1]], "corrupted": [[2]]}',
+        '{"clean": [[1]], "corrupted": [[2], [3]], "correct": [1]}',
+        "3",
+    ],
+)
+def test_damaged_files_of_prompts_are_refused(tmp_path, content):
+    path = tmp_path / "prompts.json"
+    path.write_text(content)
+    with pytest.raises(StorageError, match="holds no prompts"):
+        open_prompts(path)
+
+
+def test_words_without_a_tokenizer_are_refused(tmp_path):
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"clean": [[1, 2]] * 4, "corrupted": [[1, 3]] * 4, "correct": [" Mary"] * 4}))
+    with pytest.raises(CapabilityError, match="need a tokenizer"):
+        understand("induction", path, progress=False)
+    path.write_text(json.dumps({"clean": [[1, 2], [1]] * 2, "corrupted": [[1, 3]] * 4, "correct": [4] * 4}))
+    with pytest.raises(InputError, match="different lengths"):
+        understand("induction", path, progress=False)
+
+
+def test_nothing_is_changed(found):
+    """The caller's model and random state are as they were."""
+    model = nm.load_model("induction")
+    before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.random.get_rng_state()
+    adapter = nm.adapt(model)
+    pairs = repeated_token_pairs(adapter, 8)
+    behaviour_of(adapter, pairs)
+    together_and_alone(adapter, pairs, effects_by_head(adapter, pairs))
+    with pytest.warns(UserWarning, match="176 observations, which are few"):
+        fit_autoencoder(adapter, "blocks.0.resid_post", pairs.clean, 8, progress=False)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert not any(module._forward_hooks for module in model.modules())
+    assert np.isfinite(found.results["in_short"].main).all()

@@ -1,0 +1,122 @@
+"""The workflows on the command line, run as a user runs them, on models and data of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from neuros_mechint import cli
+from neuros_mechint.core.result import load_result
+from neuros_mechint.workflows.manifest import read_manifest
+
+CODE = """
+import numpy as np, torch
+from neuros_mechint.datasets.tasks import flip_flop
+from neuros_mechint.neuro.biophysics.dale.recurrent import EIRecurrentNetwork
+
+def build():
+    layer = torch.nn.GRU(2, 4, batch_first=True)
+    for index, weight in enumerate(layer.parameters()):
+        weight.data = torch.linspace(-0.4, 0.4, weight.numel()).reshape(weight.shape) * (-1) ** index
+    return layer
+
+def network():
+    return EIRecurrentNetwork(1, 10, 1, alpha=0.5, seed=0)
+
+def draw(random):
+    return flip_flop(2, 64, 1, 0.4, seed=random)
+
+something = 3
+"""
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.setenv("NEUROS_MECHINT_NO_BROWSER", "1")
+
+    def invoke(*arguments):
+        return CliRunner().invoke(cli.app, [str(one) for one in arguments], catch_exceptions=True)
+
+    return invoke
+
+
+@pytest.fixture
+def code(tmp_path):
+    (tmp_path / "mine.py").write_text(CODE)
+    return f"{tmp_path / 'mine.py'}"
+
+
+def test_dynamics_of_a_network_of_ones_own_and_its_repetition(run, code, tmp_path):
+    np.save(tmp_path / "inputs.npy", np.random.default_rng(0).normal(size=(4, 40, 2)))
+    arguments = ("--inputs", tmp_path / "inputs.npy", "--output", tmp_path / "out")
+    told = run("dynamics", f"{code}:build", *arguments)
+    assert told.exit_code == 0, told.output
+    assert "1 fixed point of 4 units: 1 stable" in told.output
+    assert "index sum 1" in told.output
+    assert "left out: latent circuit: the network has no outputs" in told.output
+    assert "left out: energy landscape" in told.output
+    assert str(tmp_path / "out" / "report.html") in told.output.replace("\n", "")
+    assert read_manifest(tmp_path / "out").inputs["model"].kind == "code"
+    points = load_result(tmp_path / "out" / "steps" / "fixed_points.nc")
+    assert points.attributes["n_starts"] == 1024
+
+    refused = run("reproduce", tmp_path / "out")
+    assert refused.exit_code == 1
+    assert "a manifest never runs" in str(refused.exception)
+    again = run("reproduce", tmp_path / "out", "--input", f"model={code}:build")
+    assert again.exit_code == 0, again.output
+    assert "reproduced" in again.output
+    other = run("dynamics", f"{code}:build", *arguments, "--seed", "1")
+    assert "seed 0" in str(other.exception)
+
+
+def test_a_repetition_that_differs_has_exit_status_1(run, code, tmp_path, monkeypatch):
+    arguments = (f"{code}:draw", "--network", f"{code}:network", "--steps", "2", "--output", tmp_path / "out")
+    told = run("train-bio", *arguments)
+    assert told.exit_code == 0, told.output
+    assert "law and prior: 100% of weights keep their source's sign" in told.output
+    given = ("--input", f"draw={code}:draw", "--input", f"network={code}:network")
+    monkeypatch.setattr(
+        "neuros_mechint.workflows.biological_training.compliance_of", lambda network: 0.5, raising=False
+    )
+    monkeypatch.setattr("neuros_mechint.workflows.biological_measures.compliance_of", lambda network: 0.5)
+    again = run("reproduce", tmp_path / "out" / "manifest.json", *given)
+    assert again.exit_code == 1
+    assert "constraints.compliance is different by 0.5" in again.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["dynamics", "flip_flop_rn"], "did you mean 'flip_flop_rnn'?"),
+        (["dynamics", "no/such.py:build"], "there is no file no/such.py"),
+        (["dynamics", "{code}:nothing"], "has no function 'nothing'"),
+        (["dynamics", "{code}:something"], "has no function 'something'"),
+        (["dynamics", "flip_flop_rnn", "--inputs", "{code}"], "numpy.save"),
+        (["dynamics", "induction"], "step by step"),
+        (["train-bio", "unknown"], "there is no task 'unknown'"),
+        (["train-bio", "--network", "{code}:build"], "no excitatory and inhibitory units"),
+        (["train-bio", "--steps", "0"], "n_steps is out of range"),
+        (["reproduce", "nowhere"], "there is no manifest nowhere"),
+        (["reproduce", "nowhere", "--input", "model"], "NAME=VALUE"),
+        (["reproduce", "nowhere", "--input", "folder=/"], "NAME=VALUE"),
+    ],
+)
+def test_errors_teach_without_a_traceback(arguments, told, code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = [one.format(code=code) for one in arguments]
+    monkeypatch.setattr("sys.argv", ["neuros-mechint", *given])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("command", ["dynamics", "train-bio", "reproduce"])
+def test_help_says_what_is_done_and_with_what(run, command):
+    told = " ".join(run(command, "--help").output.split())
+    assert "file.py:function" in told.replace("│ │ ", "")
+    assert "--output" in told

@@ -1,0 +1,55 @@
+"""The page of the four workflows: its commands and calls are those that exist, and it is two clicks from the README."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+
+import neuros_mechint as nm
+from neuros_mechint.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "workflows.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^neuros-mechint (\S+)(.*)$", PAGE, flags=re.MULTILINE)
+
+
+def calls() -> Iterator[ast.Call]:
+    """Calls of this package in the Python snippets."""
+    for snippet in re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE):
+        for node in ast.walk(ast.parse(snippet)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("nm."):
+                yield node
+
+
+@pytest.mark.parametrize(("command", "arguments"), COMMANDS)
+def test_commands_exist_and_take_what_the_page_gives_them(command: str, arguments: str) -> None:
+    known = typer.main.get_group(app).commands
+    known[command].make_context(command, arguments.split())
+
+
+def test_all_four_are_there_as_command_and_as_function() -> None:
+    assert {command for command, _ in COMMANDS} == {"understand", "align", "train-bio", "dynamics", "reproduce"}
+    called = {ast.unparse(call.func) for call in calls()}
+    assert {"nm.understand", "nm.align", "nm.biological_training", "nm.analyze_dynamics"} <= called
+
+
+def test_calls_fit_the_signatures() -> None:
+    for call in calls():
+        function = getattr(nm, ast.unparse(call.func).removeprefix("nm."))
+        inspect.signature(function).bind(*call.args, **{str(one.arg): one.value for one in call.keywords})
+
+
+@pytest.mark.parametrize("heading", re.findall(r"^## (.+)$", PAGE, flags=re.MULTILINE)[:4])
+def test_the_table_leads_to_each(heading: str) -> None:
+    anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+    assert f"](#{anchor})" in PAGE
+
+
+def test_the_readme_leads_to_the_page() -> None:
+    assert "](docs/workflows.md" in (ROOT / "README.md").read_text(encoding="utf-8")

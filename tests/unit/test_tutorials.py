@@ -1,0 +1,82 @@
+"""The ten notebooks are one course: each has the same parts, is stored as it ran, and names the papers it stands on."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TUTORIALS = Path(__file__).resolve().parents[2] / "tutorials"
+NAMES = [
+    "01_introduction_and_quickstart",
+    "02_sparse_autoencoders",
+    "03_causal_interventions",
+    "04_fractal_analysis",
+    "05_brain_alignment",
+    "06_dynamical_systems",
+    "07_circuit_extraction",
+    "08_biophysical_modeling",
+    "09_information_theory",
+    "10_advanced_topics",
+]
+FOUNDING = {
+    "02": ["Towards Monosemanticity"],
+    "03": ["A Mathematical Framework for Transformer Circuits"],
+    "04": ["Higuchi 1988", "Peng et al. 1994"],
+    "05": ["Kriegeskorte, Mur & Bandettini 2008", "Hotelling 1936"],
+    "06": ["Sussillo & Barak 2013"],
+    "07": ["Langdon & Engel 2025"],
+    "08": ["Izhikevich 2003", "Hodgkin & Huxley 1952"],
+    "09": ["Tishby & Zaslavsky 2015"],
+}
+
+
+@cache
+def cells(name: str) -> list[dict[str, Any]]:
+    return json.loads((TUTORIALS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+
+
+def text_of(name: str, kind: str) -> str:
+    return "\n\n".join("".join(cell["source"]) for cell in cells(name) if cell["cell_type"] == kind)
+
+
+def test_all_ten_are_there() -> None:
+    assert sorted(path.stem for path in TUTORIALS.glob("*.ipynb")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_notebook_has_the_parts_of_the_course(name: str) -> None:
+    prose = text_of(name, "markdown")
+    for part in ("**What you will be able to do", "**You need**", "**Time**", "## Why", "$$", "## Exercises"):
+        assert part in prose, part
+    assert "real case" in prose
+    assert "<details><summary>Solution" in prose
+    assert "change me" in text_of(name, "code")
+    assert "## Change the code" in prose
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_text_states_is_asserted_and_drawn(name: str) -> None:
+    assert len(re.findall(r"^\s*assert ", text_of(name, "code"), re.MULTILINE)) >= 10
+    outputs = [output for cell in cells(name) if cell["cell_type"] == "code" for output in cell["outputs"]]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
+    assert not any(output["output_type"] == "error" for output in outputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_papers_are_named_and_can_be_opened(name: str) -> None:
+    references = text_of(name, "markdown").rpartition("## References")[2]
+    assert "](https://doi.org/10." in references
+    assert not re.search(r"(?<![\[/.])(doi:10\.|arXiv:)", references)
+    for paper in FOUNDING.get(name[:2], []):
+        assert paper in references
+
+
+def test_the_first_has_a_glossary() -> None:
+    glossary = text_of(NAMES[0], "markdown").partition("## Glossary")[2]
+    for term in ("site", "patching", "circuit", "noise ceiling", "fixed point", "Dale's law", "nat", "null"):
+        assert f"**{term}**" in glossary
