@@ -151,9 +151,7 @@ JOBS = {
 SLOW = ("loop", "permutation", "autoencoders")
 
 
-@pytest.mark.parametrize(
-    "job", [slow_case(JOBS[name]) if name in SLOW else JOBS[name] for name in JOBS], ids=list(JOBS)
-)
+@pytest.mark.parametrize("job", [slow_case(name) if name in SLOW else name for name in JOBS])
 @pytest.mark.filterwarnings("ignore:.*5 subjects:UserWarning")
 def test_the_cluster_gives_the_same_bits(job, on_cluster, tmp_path):
     for name in ("here", "there"):

@@ -277,9 +277,12 @@ def _without_noise(weakest: float) -> tuple[str, ...]:
 def _of_time(trials: tuple[Floats, ...], n_steps: float) -> tuple[str, ...]:
     """Return what to warn of where stretches are short against the memory, or the process is not stationary."""
     short = _short_stretches(trials, n_steps)
-    changes = () if short else changes_over_time(trials)  # what remembers for long always seems to change
-    if not changes:
+    if short:  # what remembers for long always seems to change
         return short
+    # wandering is a long memory, of which stretches have told
+    changes = [what for what in changes_over_time(trials) if what in ("mean", "variance")]
+    if not changes:
+        return ()
     return (
         f"the process is not alike all along ({' and '.join(changes)}): what drifts looks irreversible; take stretches "
         "that are, or take the drift out",
