@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-import resource
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -57,10 +57,12 @@ def one_of_each(model: Any, tokens: torch.Tensor, number: int) -> torch.Tensor:
 def grown(use: Any, n_uses: int) -> tuple[int, int]:
     """Return by how many tensors and bytes of the process many uses have grown, after some to warm up."""
 
+    process = psutil.Process()
+
     def measured() -> tuple[int, int]:
         gc.collect()
         tensors = sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
-        return tensors, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return tensors, process.memory_info().rss
 
     for number in range(70):
         use(number)

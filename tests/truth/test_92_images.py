@@ -136,6 +136,7 @@ def test_inference_on_real_data(data: xr.Dataset, subjects: xr.DataArray, layers
     assert result.data["p"].sel(model="shuffled").item() > 0.05
 
 
+@pytest.mark.slow
 def test_an_untrained_network_is_no_worse_in_early_layers(data: xr.Dataset, subjects: xr.DataArray) -> None:
     from efficientnet_lite_pytorch import EfficientNet
 

@@ -338,6 +338,7 @@ def test_growth_without_bounds_is_not_chaos():
     assert nm.largest_lyapunov_exponent(saddle, progress=False).verdict == "unbounded"
 
 
+@pytest.mark.slow
 def test_a_rhythm_whose_phase_diffuses_is_hardly_ever_called_chaos():
     """Slow growth is the hardest of the controls: 1 of 48 was called so (method card)."""
     claimed = 0

@@ -8,6 +8,7 @@ import pytest
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.datasets.systems import double_well
 from neuros_mechint.datasets.thermal import langevin
+from neuros_mechint.neuro.information.energy.landscape import EnergyLandscape
 from neuros_mechint.neuro.information.energy.results import DensityLandscape
 from neuros_mechint.neuro.information.energy.waits import observed_passage
 from tests.truth.test_energy_landscape import DT, KT, exact_time, quiet
@@ -123,3 +124,9 @@ def test_trials_of_two_times_are_refused():
         quiet(x=np.random.default_rng(0).normal(size=(300, 2, 1)))
     spins = np.random.default_rng(0).choice([-1.0, 1.0], size=(300, 2, 3))  # of binary states order does not matter
     assert quiet("ising", x=spins).couplings_.shape == (3, 3)
+
+
+def test_units_that_are_on_or_off_belong_to_the_other_method():
+    states = np.random.default_rng(0).choice([-1.0, 1.0], size=(2000, 6))
+    with pytest.raises(InputError, match="method='ising'"):
+        EnergyLandscape().fit(states)

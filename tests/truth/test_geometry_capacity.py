@@ -73,6 +73,7 @@ def test_capacity_of_points_is_two(seed):
     theory = manifold_capacity(points, seed=seed)
     assert theory.capacity == pytest.approx(2.0, abs=0.1)
     assert (theory.radius, theory.dimension) == (0.0, 0.0)
+    assert theory.interval[0] < theory.capacity <= theory.interval[1]
 
 
 def test_balls():

@@ -178,7 +178,7 @@ def test_behaviour_in_numbers_is_told_too():
 
 
 def test_components_come_from_one_half_and_dead_layers_are_told():
-    values = np.random.default_rng(0).normal(size=(400, 3))
+    values = np.random.default_rng(0).normal(size=(400, 2))
     assert reduced(np.ones((400, 3)), np.arange(200), np.arange(200, 400), 2) is None
     with pytest.warns(UserWarning, match="dead is constant"):
         found = InformationFlowAnalyzer(n_permutations=0).analyze(
@@ -189,6 +189,22 @@ def test_components_come_from_one_half_and_dead_layers_are_told():
     with pytest.warns(UserWarning, match="linear function|cannot show more"):
         copied = InformationFlowAnalyzer(n_permutations=0, noise=0.001).analyze({"copy": values}, values)
     assert copied.data["information"].sel(estimator="noise").item() == pytest.approx(np.log(200), rel=0.01)
+
+
+def test_what_two_components_do_not_see_and_what_noise_cannot_tell_is_said():
+    """Ten even directions: two hold a fifth of them; and noise that leaves all samples apart tells any label."""
+    random = np.random.default_rng(0)
+    layers = {"even": random.normal(size=(600, 10)), "flat": random.normal(size=(600, 2)) @ random.normal(size=(2, 10))}
+    labels = random.integers(2, size=600)
+    with pytest.warns(UserWarning, match="less than 80% of the variance of even:"):  # noqa: SIM117
+        with pytest.warns(UserWarning, match="all samples of even"):
+            found = InformationFlowAnalyzer().analyze(layers, labels=labels, progress=False)
+    assert found.data["share"].values[:, 0] == pytest.approx([0.2, 1.0], abs=0.06)
+    assert found.data["p"].sel(site="even", estimator="noise").item() > 0.5
+    assert "even about the label: neighbours" in found.summary()
+    assert "(p = " in found.summary()
+    coarse = quiet(InformationFlowAnalyzer(noise=2.0, n_permutations=0), layers, labels=labels)
+    assert not any("told apart" in text for text in coarse.warnings)
 
 
 def test_tokens_are_inputs_of_which_only_noise_tells():

@@ -249,6 +249,7 @@ def decision(seed, n_starts=4, n_trials=144):
         )
 
 
+@pytest.mark.slow
 def test_the_circuit_of_the_decision_network_predicts_what_changes_of_its_weights_do(tmp_path):
     found = decision(seed=2, n_starts=2)
     test: Any = found.parts["perturbation"]

@@ -45,6 +45,7 @@ def test_the_model_runs_once_per_batch_and_each_site_gets_its_own(model_and_inpu
         assert f"{site}.sae.features" in spliced.sites()
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(model_and_inputs, tmp_path):
     model, inputs = model_and_inputs
     alone, together = (

@@ -151,6 +151,7 @@ def planted_data(truth):
         return dictionary, synthetic.ActivationGenerator(num_features=N_TRUE, firing_probabilities=0.06)
 
 
+@pytest.mark.slow
 def test_matched_l0_trains_an_autoencoder_of_the_l0_asked_for():
     truth = planted(0)[0]
     rows = sparse_codes(20_000, N_TRUE, 0.06, seed=5) @ truth
@@ -248,6 +249,7 @@ def test_a_label_of_two_features_needs_two():
     assert two > 0.95
 
 
+@pytest.mark.slow
 def test_labels_that_no_feature_knows_are_at_chance_also_where_one_label_is_rare():
     p = []
     for seed in range(6):

@@ -239,9 +239,13 @@ def test_an_interruption_leaves_nothing_running(backend, progress, client, tmp_p
             time.sleep(0.01)
         signal.raise_signal(signal.SIGINT)
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    with joblib.parallel_config(backend=backend, n_jobs=2), pytest.raises(KeyboardInterrupt):
-        parallel_map(partial(linger, tmp_path), range(100), progress=progress)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start jobs in the background without one
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with joblib.parallel_config(backend=backend, n_jobs=2), pytest.raises(KeyboardInterrupt):
+            parallel_map(partial(linger, tmp_path), range(100), progress=progress)
+    finally:
+        signal.signal(signal.SIGINT, before)
     if backend == "dask":
         assert_idle(client)
     begun = len(list(tmp_path.iterdir()))

@@ -372,7 +372,7 @@ def test_every_result_says_what_it_found_through_the_same_hook():
     """Notebooks show the summary only where classes override `_summary_lines`, not `summary`."""
     package = Path(result_module.__file__).parents[1]
     for path in package.rglob("*.py"):
-        if path != Path(result_module.__file__):
+        if path != Path(result_module.__file__) and path.name != "run.py":  # the outcome of a workflow is no result
             assert "def summary(" not in path.read_text(encoding="utf-8"), path
 
     class Told(Result):

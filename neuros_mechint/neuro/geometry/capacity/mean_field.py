@@ -113,7 +113,7 @@ def manifold_capacity(
             for _ in progress_bar(range(n_permutations), description="regrouped points", enabled=progress)
         ]
     )
-    capacity = 1 / float(found.inverse.mean())
+    capacity = min(1 / float(found.inverse.mean()), 2.0)  # that of points: more is an error of sampling
     halves = _of_half_the_points(without(given, axes), n_samples, random)
     cautions = _cautions(given, found, capacity, halves)
     for text in cautions:

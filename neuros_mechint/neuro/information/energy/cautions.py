@@ -74,7 +74,9 @@ def of_fit(n_samples: int, n_units: int, inflated: float, check: Check) -> list[
     """
     found, n_parameters = [], comb(n_units, 2) + n_units
     if n_samples < _PER_PARAMETER * n_parameters:
-        found.append(f"{n_samples} samples are few for {n_parameters} parameters: couplings are mostly chance")
+        found.append(
+            f"{n_samples} samples are few for {n_parameters} parameters: see the standard errors of single couplings"
+        )
     if inflated > _LARGE_INFLATION:
         found.append(f"samples depend on each other: errors are those of {n_samples / inflated:,.0f} independent ones")
     if check.held_out_gain <= _CLEAR * check.gain_error:

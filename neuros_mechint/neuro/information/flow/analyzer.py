@@ -21,7 +21,14 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import p_of_draws
 from neuros_mechint.neuro.alignment.layer_region_data import site_names
 from neuros_mechint.neuro.information.estimate import n_draws
-from neuros_mechint.neuro.information.flow.estimates import ESTIMATORS, NEIGHBORS, Side, information, reduced
+from neuros_mechint.neuro.information.flow.estimates import (
+    ESTIMATORS,
+    NEIGHBORS,
+    Side,
+    all_apart,
+    information,
+    reduced,
+)
 from neuros_mechint.neuro.information.flow.results import InformationFlow, InformationPlane
 from neuros_mechint.neuro.information.split_error import HALF_PER_NEIGHBOR, split_error
 from neuros_mechint.neuro.information.variables import categories, is_text
@@ -29,6 +36,8 @@ from neuros_mechint.neuro.information.variables import categories, is_text
 _FEWEST_SAMPLES = 200
 _TIME_AXES = ("time", "position")
 _MOST_FEATURES = 3
+_LEAST_SHARE = 0.8
+_SHARE = {"long_name": "share of a site's variance that its components hold"}
 _CITATIONS = ("saxe2018", "kolchinsky2017", "kraskov2004", "ross2014")
 
 
@@ -63,7 +72,7 @@ class InformationFlowAnalyzer(Parameterised):
     --------
     >>> random = np.random.default_rng(0)
     >>> labels = random.integers(2, size=600)
-    >>> layers = {"first": labels[:, None] + random.normal(size=(600, 4)), "other": random.normal(size=(600, 4))}
+    >>> layers = {"first": labels[:, None] + random.normal(size=(600, 2)), "other": random.normal(size=(600, 2))}
     >>> found = InformationFlowAnalyzer(n_permutations=0).analyze(layers, labels=labels)
     >>> told = found.data["information"].sel(about="label", estimator="neighbours").values[:, 0]
     >>> bool(told[0] > 0.15), bool(abs(told[1]) < 0.05)
@@ -126,22 +135,26 @@ class InformationFlowAnalyzer(Parameterised):
         n_times = max(len(times) for times in found.values())
         shape = (len(about), len(ESTIMATORS), len(found), n_times)
         tables = {name: np.full(shape, np.nan) for name in ("information", "error", "null", "p")}
+        shares, apart = np.full(shape[2:], np.nan), np.zeros(shape[2:], bool)
         for place, (site, times) in enumerate(progress_bar(found.items(), description="sites", enabled=progress)):
             for time, values in enumerate(times):
                 layer = reduced(values, fitted_on, kept, n_components)
                 if layer is None:
                     cautions.append(f"{site} is constant, and tells nothing")
                     continue
+                shares[place, time] = layer.share
+                apart[place, time] = all_apart(layer, noise)
                 for which, other in enumerate(about.values()):
                     for row, estimator in enumerate(ESTIMATORS):
                         cell = _estimated(layer, other, estimator, noise, n_permutations, random)
                         for name, value in zip(tables, cell, strict=True):
                             tables[name][which, row, place, time] = value
         cautions += _cautions(tables["information"], about, len(kept))
+        cautions += _cautions_of_sites(list(found), shares, apart, about, n_components)
         for text in cautions:
             warnings.warn(text, UserWarning, stacklevel=2)
         return InformationFlow(
-            _labelled(tables, about, found, n_permutations),
+            _labelled(tables, about, found, n_permutations).assign(share=(("site", "time"), shares, _SHARE)),
             "Information of every site",
             attributes=self._settings()
             | {
@@ -383,6 +396,26 @@ def _cautions(found: Floats, about: dict[str, Side], n_samples: int) -> list[str
             )
         if np.isinf(values).any():
             texts.append("a site is a linear function of the inputs: what it tells of them is infinite")
+    return texts
+
+
+def _cautions_of_sites(
+    sites: list[str], shares: Floats, apart: np.ndarray, about: dict[str, Side], n_components: int
+) -> list[str]:
+    texts = []
+    small = [site for site, row in zip(sites, shares, strict=True) if (row < _LEAST_SHARE).any()]
+    small += ["the input"] if "input" in about and about["input"].share < _LEAST_SHARE else []
+    if small:
+        texts.append(
+            f"{n_components} principal components hold less than {_LEAST_SHARE:.0%} of the variance of "
+            f"{', '.join(small)}: neighbours and bins do not see the rest, and what they see may turn with training"
+        )
+    trivial = [site for site, row in zip(sites, apart, strict=True) if row.any()]
+    if trivial and "label" in about and about["label"].codes is not None:
+        texts.append(
+            f"with this noise all samples of {', '.join(trivial)} are told apart, so that noise says the whole label, "
+            "of random states as well: choose more noise"
+        )
     return texts
 
 

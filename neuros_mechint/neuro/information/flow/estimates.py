@@ -19,6 +19,7 @@ ESTIMATORS = ("neighbours", "binned", "gaussian", "noise")
 NEIGHBORS = 3
 _LEAST_VARIANCE, _LEAST_EIGENVALUE = 1e-6, 1e-10
 _SAMPLES_PER_COMPONENT = 5
+_APART = 0.95
 
 
 class Side(NamedTuple):
@@ -34,17 +35,20 @@ class Side(NamedTuple):
         Itself, centred, in units of the root mean square over samples and features.
     codes : numpy.ndarray of shape (n_samples,) or None
         Of categories.
+    share : float
+        Of its variance, that ``few`` hold; NaN of categories.
     """
 
     few: Floats | None = None
     many: Floats | None = None
     values: Floats | None = None
     codes: Whole | None = None
+    share: float = float("nan")
 
     def of(self, rows: Whole) -> Side:
         """Return some of its samples."""
-        parts: list[Any] = [None if part is None else part[rows] for part in self]
-        return Side(*parts)
+        parts: list[Any] = [None if part is None else part[rows] for part in self[:-1]]
+        return Side(*parts, share=self.share)
 
 
 def reduced(values: Floats, fitted_on: Whole, kept: Whole, n_components: int) -> Side | None:
@@ -79,7 +83,8 @@ def reduced(values: Floats, fitted_on: Whole, kept: Whole, n_components: int) ->
         return None
     components = components / spread
     own = centred[kept] - centred[kept].mean(0)
-    return Side(components[:, :n_components], components, own / np.sqrt((own**2).mean()))
+    share = float((spread[:n_components] ** 2).sum() / (own**2).sum(1).mean())
+    return Side(components[:, :n_components], components, own / np.sqrt((own**2).mean()), share=share)
 
 
 def information(layer: Side, about: Side, estimator: str, noise: float) -> float:
@@ -163,6 +168,21 @@ def _noisy(layer: Side, about: Side, noise: float) -> float:
         if share
     ]
     return whole - sum(within)
+
+
+def all_apart(layer: Side, noise: float) -> bool:
+    """Return whether noise leaves nearly all samples of a layer apart: then it says the whole of any label.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(0).normal(size=(100, 10))
+    >>> every = np.arange(100)
+    >>> layer = reduced(values, every, every, 2)
+    >>> all_apart(layer, 0.1), all_apart(layer, 1.0)
+    (True, False)
+    """
+    assert layer.values is not None
+    return bool(pairwise_information(layer.values, noise) > _APART * np.log(len(layer.values)))
 
 
 def pairwise_information(values: Floats, noise: float) -> float:

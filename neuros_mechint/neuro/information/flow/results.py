@@ -53,20 +53,23 @@ class InformationFlow(Result):
     def _summary_lines(self) -> list[str]:
         """Return the estimates of each site in words."""
         data, how = self.data, self.attributes
+        low, high = float(data["share"].min()), float(data["share"].max())
         lines = [
             f"{how['n_samples']} samples, principal components fitted on {how['n_fitted']} others; neighbours and bins "
-            f"see {how['n_components']}, the noise is {how['noise']:g} of a site's size"
+            f"see {how['n_components']} ({_percent(low, high)} of the variance of a site), the noise is "
+            f"{how['noise']:g} of a site's size"
         ]
+        at_last = " at the last of its times" if data.sizes["time"] > 1 else ""
         for about in data["about"].values:
             for site in data["site"].values:
                 one = data.sel(about=about, site=site)
                 texts = [
-                    f"{name} {_last(one['information'].sel(estimator=name).values):.3g}"
+                    f"{name} {_last(one['information'].sel(estimator=name).values):.3g}{_tested(one, str(name))}"
                     for name in one["estimator"].values
                     if np.isfinite(one["information"].sel(estimator=name).values).any()
                 ]
                 told = f"{', '.join(texts)} nats" if texts else "nothing that can be estimated"
-                lines.append(f"{site} about the {about}: {told}")
+                lines.append(f"{site} about the {about}{at_last}: {told}")
         return [*lines, *self._left_out()]
 
     def _left_out(self) -> list[str]:
@@ -132,6 +135,16 @@ class InformationPlane(Result):
                 ]
                 lines.append(f"{site} about the {about}: {', '.join(texts)} nats")
         return lines
+
+
+def _percent(low: float, high: float) -> str:
+    return f"{low:.0%}" if round(100 * low) == round(100 * high) else f"{low:.0%} to {high:.0%}"
+
+
+def _tested(one: Any, estimator: str) -> str:
+    """Return the p of an estimate, at its last time, where it was tested."""
+    p = _last(one["p"].sel(estimator=estimator).values) if "p" in one else float("nan")
+    return f" (p = {p:.2g})" if np.isfinite(p) else ""
 
 
 def _last(values: Any) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from neuros_mechint.core.errors import check_option
 from neuros_mechint.core.figures.plotting import interval_bars
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics import SIGNIFICANT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,10 +114,14 @@ class PartialInformation(Result):
         sizes = " x ".join(map(str, about["sizes"]))
         lines += [
             f"by {_NAMES[about['method']]}, from {about['n_samples']} samples of a table of {sizes} values",
-            f"p = {self.p_total:.3g} that the target is independent of both sources, p = {self.p_synergy:.3g} that "
-            f"there is no synergy ({about['n_resamples']} draws each)",
+            f"{_tested(self.p_total, 'information')} and {_tested(self.p_synergy, 'synergy')}, "
+            f"by {about['n_resamples']} draws each",
         ]
         return lines
+
+
+def _tested(p: float, part: str) -> str:
+    return f"{part if p <= SIGNIFICANT else f'no {part}'} is shown (p = {p:.3g})"
 
 
 def _shown(value: float) -> str:

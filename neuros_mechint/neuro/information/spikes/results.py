@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
+from neuros_mechint.core.statistics import SIGNIFICANT
 from neuros_mechint.neuro.information.estimate import InformationEstimate
 
 if TYPE_CHECKING:
@@ -92,10 +93,11 @@ class SpikeInformation(SpikeEntropy):
         if self.p is None:
             return [*super()._summary_lines(), "not tested: n_permutations=0"]
         shuffled = self.data["shuffled"]
+        told = "responses depend on the stimulus" if self.p <= SIGNIFICANT else "no dependence on the stimulus is shown"
         return [
             *super()._summary_lines(),
             f"with the stimuli rearranged {float(shuffled.mean()):.3g} nats on average ({shuffled.size} draws): "
-            f"p = {self.p:.3g} that responses do not depend on the stimulus",
+            f"{told} (p = {self.p:.3g})",
         ]
 
     def _sizes(self) -> str:
