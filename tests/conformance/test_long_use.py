@@ -86,7 +86,7 @@ def test_the_measure_of_growth_sees_what_is_kept() -> None:
     kept: list[torch.Tensor] = []
     tensors, memory = grown(lambda _: kept.append(torch.ones(50_000)), N_RUNS)
     assert tensors >= N_RUNS
-    assert memory > 100e6
+    assert memory > 40e6  # of 200, some from what was free
 
 
 def test_adapting_again_and_again_leaves_nothing(transformer: Any, tokens: torch.Tensor) -> None:

@@ -301,7 +301,7 @@ class EnergyLandscape(Parameterised):
                 expected=f"at least {_FEWEST_IN_A_TRIAL} times in the longest",
                 got=read_as(given.trials),
             )
-        if len(np.unique(np.concatenate(given.trials))) <= 2:
+        if len(np.unique(np.concatenate(given.trials))) == 2:
             raise InputError(
                 "these states take two values only",
                 expected=f"continuous states for method={self.method!r}",
