@@ -20,6 +20,7 @@ import numpy as np
 
 from neuros_mechint.core.errors import InputError, StorageError
 from neuros_mechint.core.fingerprint import fingerprint_array, fingerprint_module
+from neuros_mechint.core.json_text import parse_json
 from neuros_mechint.core.random import generator
 
 if TYPE_CHECKING:
@@ -162,8 +163,8 @@ class Provenance:
         3
         """
         try:
-            return cls(**json.loads(text))
-        except (TypeError, ValueError, RecursionError) as error:
+            return cls(**parse_json(text))
+        except (TypeError, ValueError) as error:
             raise StorageError(
                 "this text is not a provenance record",
                 expected="the JSON object that Provenance.to_json writes",

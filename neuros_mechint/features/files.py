@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neuros_mechint.core.errors import StorageError
+from neuros_mechint.core.json_text import parse_json
 
 _CHECKSUMS = "checksums.json"
 
@@ -70,9 +71,9 @@ def _changed_files(folder: Path) -> list[str]:
     if not record.exists():
         return []
     try:
-        known = json.loads(record.read_text(encoding="utf-8"))
+        known = parse_json(record.read_text(encoding="utf-8"))
         return [name for name, checksum in known.items() if _checksum(folder / name) != checksum]
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (OSError, ValueError, AttributeError):
         return [_CHECKSUMS]
 
 

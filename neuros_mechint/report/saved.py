@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, StorageError
+from neuros_mechint.core.json_text import parse_json
 from neuros_mechint.core.result import Result, load_result, result_from, result_metadata
 
 FORMAT, VERSION = "neuros-mechint report", 1
@@ -108,8 +109,8 @@ def read_run(path: str | Path) -> dict[str, Result]:
 
 def _read_report(path: Path) -> dict[str, Result]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        told = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise StorageError(f"cannot read {path}", got=error) from error
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise StorageError(f"{path} is not a report", expected="a file written by Report.save")

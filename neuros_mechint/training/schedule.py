@@ -52,7 +52,8 @@ def as_schedule(schedule: Any) -> Callable[[int], int]:
                 expected="steps that differ, at least one",
                 got=steps[:8],
             )
-        return lambda step: [-1, *steps][bisect_right(steps, step)]
+        latest = [-1, *steps]
+        return lambda step: latest[bisect_right(steps, step)]
     every = whole("schedule", schedule)
     return lambda step: step - step % every
 

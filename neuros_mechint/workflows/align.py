@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, check_option, number, whole
-from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
@@ -40,6 +39,7 @@ from neuros_mechint.workflows.brain_data import (
     open_stimuli,
     stimuli_as_taken,
 )
+from neuros_mechint.workflows.in_short import InShort, told_in_short
 from neuros_mechint.workflows.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.sources import open_model
 
@@ -59,13 +59,6 @@ CAPTIONS = {
 _RDMS = ("correlation", "euclidean")
 _K_MAX = 10
 _CITATIONS = ("kriegeskorte2008", "nili2014", "varma2006")
-
-
-class AlignmentInShort(Result):
-    """What was found, in words and on one scale: ``score`` over ``(measure,)``."""
-
-    def _summary_lines(self) -> Iterator[str]:
-        yield from self.attributes["sentences"]
 
 
 def align(
@@ -289,7 +282,7 @@ def _compare_complexity(
     return None
 
 
-def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerprint: str) -> AlignmentInShort:
+def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerprint: str) -> InShort:
     """Return what the steps found, in words and on one scale.
 
     Parameters
@@ -303,7 +296,7 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
 
     Returns
     -------
-    AlignmentInShort
+    InShort
     """
     chance, choice = results["chance"], results.get("choice")
     assert isinstance(chance, ChanceLevel)
@@ -328,13 +321,8 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
         scores |= {"lower ceiling": lower, "upper ceiling": upper} if np.isfinite(lower) else {}
     sentences += _on_responses(results.get("correlations"), left_out)
     sentences += _on_complexity(results.get("complexity"), left_out)
-    values = ("measure", list(scores.values()), {"long_name": chance.data["score"].attrs["long_name"]})
-    return AlignmentInShort(
-        xr.Dataset({"score": values}, {"measure": list(scores)}),
-        "In short",
-        attributes={"sentences": sentences},
-        provenance=Provenance.record(model=fingerprint),
-        citations=_CITATIONS,
+    return told_in_short(
+        "score", scores, {"long_name": chance.data["score"].attrs["long_name"]}, sentences, fingerprint, _CITATIONS
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from neuros_mechint.causal.metrics import PositionMetric, log_probability, logit
 from neuros_mechint.core.adapter import Metric
 from neuros_mechint.core.errors import CapabilityError, InputError, NeurosMechintError, StorageError
 from neuros_mechint.core.fingerprint import fingerprint_array
+from neuros_mechint.core.json_text import parse_json
 from neuros_mechint.core.outputs import logits_of
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.workflows.quickstart import PERIOD, induction_prompts
@@ -271,12 +271,12 @@ def _read(path: Path) -> WrittenPrompts:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise ValueError("it is too large for prompts")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         lists = [content[name] for name in ("clean", "corrupted", "correct")] + [content.get("wrong") or []]
         sizes = {name: len(one) for name, one in zip(_ENTRIES, lists, strict=True) if isinstance(one, list)}
         if len(sizes) < len(lists) or len({size for name, size in sizes.items() if size or name != "wrong"}) != 1:
             raise ValueError(f"lists of {sizes or 'nothing'}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{path} holds no prompts", expected=_FORM, got=repr(error)[:200]) from error
     clean, corrupted, correct, wrong = lists
     return WrittenPrompts(clean, corrupted, correct, wrong, f"{len(clean)} pairs of prompts from {path.name}")

@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
 
 from neuros_mechint.causal.circuits.discovery import discover_circuit
 from neuros_mechint.causal.circuits.judging import faithfulness
 from neuros_mechint.causal.circuits.results import Circuit
 from neuros_mechint.causal.circuits.verdict import Faithfulness
 from neuros_mechint.core.errors import InputError, whole
-from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
 from neuros_mechint.datasets.tasks import repeated_tokens
 from neuros_mechint.features.evaluation.evaluate import SAEEvaluation
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
+from neuros_mechint.workflows.in_short import InShort, told_in_short
 from neuros_mechint.workflows.induction import InductionCheck, induction_check
 from neuros_mechint.workflows.prompts import (
     PromptPairs,
@@ -68,13 +67,6 @@ _N_SEQUENCES, _N_TOKENS = 1000, 64
 _HELD_OUT = 0.1
 _ENOUGH_ATTENTION = 0.25
 _CITATIONS = ("heimersheim2024", "olsson2022", "gao2024", "mueller2025mib")
-
-
-class TransformerInShort(Result):
-    """What was found, in words and as fractions of a whole: ``fraction`` over ``(measure,)``."""
-
-    def _summary_lines(self) -> Iterator[str]:
-        yield from self.attributes["sentences"]
 
 
 def understand(
@@ -289,7 +281,7 @@ def _find_circuit(
     return None
 
 
-def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerprint: str) -> TransformerInShort:
+def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerprint: str) -> InShort:
     """Return what the steps found, in words and as fractions of a whole.
 
     Parameters
@@ -303,7 +295,7 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
 
     Returns
     -------
-    TransformerInShort
+    InShort
     """
     behaviour, together = results["behaviour"], results["together"]
     assert isinstance(behaviour, Behaviour)
@@ -338,13 +330,8 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
         f"{evaluation['l0']:.3g} of {evaluation.data.sizes['feature']} features at a time explain "
         f"{evaluation['explained_variance']:.0%} of the variance of {evaluation.attributes['site']} on other inputs."
     )
-    values = ("measure", list(fractions.values()), {"long_name": "fraction", "units": ""})
-    return TransformerInShort(
-        xr.Dataset({"fraction": values}, {"measure": list(fractions)}),
-        "In short",
-        attributes={"sentences": sentences},
-        provenance=Provenance.record(model=fingerprint),
-        citations=_CITATIONS,
+    return told_in_short(
+        "fraction", fractions, {"long_name": "fraction", "units": ""}, sentences, fingerprint, _CITATIONS
     )
 
 

@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 
 from neuros_mechint.core.errors import InputError, StorageError
+from neuros_mechint.core.json_text import parse_json
 from neuros_mechint.core.result_files import write_atomically
 
 if TYPE_CHECKING:
@@ -139,8 +140,8 @@ class CausalGraph:
         [['input', 'logits']]
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            content = parse_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise StorageError(f"cannot read {path}", got=error, fix="pass the path that to_json returned") from error
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise StorageError(f"{path} holds no causal graph", expected=f'"format": "{_FORMAT}"')

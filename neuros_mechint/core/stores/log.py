@@ -18,6 +18,7 @@ from zarr.codecs import Crc32cCodec
 
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.errors import InputError, StorageError
+from neuros_mechint.core.json_text import parse_json
 from neuros_mechint.core.labels import check_dims, counts_observations, dtype_name
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.stores.places import Folder, Location, folder_at
@@ -228,13 +229,13 @@ class StoreLog:
                 got=f"{state} without zarr.json" if "folder" in state else state,
             )
         try:
-            stored = json.loads(folder.read("zarr.json"))["attributes"][_ATTRIBUTE]
+            stored = parse_json(folder.read("zarr.json"))["attributes"][_ATTRIBUTE]
             version = stored.pop("version")
             if version == _VERSION:
                 layouts = {name: SiteLayout.from_json(name, one) for name, one in stored.pop("sites").items()}
                 origin = stored.pop("provenance")
                 return cls(folder, layouts, provenance=origin and Provenance.from_json(origin), **stored)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StorageError(
                 f"{path} is not an activation store, or its zarr.json is damaged",
                 expected=f"a zarr group of format 3 with the attribute {_ATTRIBUTE!r}",

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.errors import CapabilityError, StorageError
+from neuros_mechint.core.json_text import parse_json
 from neuros_mechint.core.result_files import write_atomically
 
 if TYPE_CHECKING:
@@ -219,8 +220,8 @@ def _batch(path: Path) -> dict[str, Any]:
         raise StorageError(f"{path} holds {name}, which JSON has not", fix="write the file again")
 
     try:
-        batch = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+        batch = parse_json(path.read_text(encoding="utf-8"), refuse)
+    except ValueError as error:
         raise StorageError(f"{path} is damaged or is no JSON", got=error, fix="restore it from a copy") from error
     except OSError as error:
         if isinstance(error, StorageError):

@@ -135,6 +135,7 @@ class InformationFlowAnalyzer(Parameterised):
         n_times = max(len(times) for times in found.values())
         shape = (len(about), len(ESTIMATORS), len(found), n_times)
         tables = {name: np.full(shape, np.nan) for name in ("information", "error", "null", "p")}
+        tells_labels = "label" in about and about["label"].codes is not None
         shares, apart = np.full(shape[2:], np.nan), np.zeros(shape[2:], bool)
         for place, (site, times) in enumerate(progress_bar(found.items(), description="sites", enabled=progress)):
             for time, values in enumerate(times):
@@ -143,7 +144,7 @@ class InformationFlowAnalyzer(Parameterised):
                     cautions.append(f"{site} is constant, and tells nothing")
                     continue
                 shares[place, time] = layer.share
-                apart[place, time] = all_apart(layer, noise)
+                apart[place, time] = tells_labels and all_apart(layer, noise)
                 for which, other in enumerate(about.values()):
                     for row, estimator in enumerate(ESTIMATORS):
                         cell = _estimated(layer, other, estimator, noise, n_permutations, random)
@@ -411,7 +412,7 @@ def _cautions_of_sites(
             f"{', '.join(small)}: neighbours and bins do not see the rest, and what they see may turn with training"
         )
     trivial = [site for site, row in zip(sites, apart, strict=True) if row.any()]
-    if trivial and "label" in about and about["label"].codes is not None:
+    if trivial:
         texts.append(
             f"with this noise all samples of {', '.join(trivial)} are told apart, so that noise says the whole label, "
             "of random states as well: choose more noise"
