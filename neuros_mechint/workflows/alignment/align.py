@@ -22,8 +22,16 @@ from neuros_mechint.neuro.alignment.samples import label_order
 from neuros_mechint.neuro.fractals.comparison.compare import compare_complexity
 from neuros_mechint.neuro.fractals.comparison.results import ComplexityComparison
 from neuros_mechint.neuro.fractals.dimensions.higuchi import HiguchiFractalDimension
-from neuros_mechint.workflows.align_results import ChanceLevel, LayerChoice, LayerCorrelations, LayerGeometry
-from neuros_mechint.workflows.align_steps import (
+from neuros_mechint.workflows.alignment.brain_data import (
+    IMAGES92,
+    BrainData,
+    brain_data,
+    open_recording,
+    open_stimuli,
+    stimuli_as_taken,
+)
+from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations, LayerGeometry
+from neuros_mechint.workflows.alignment.steps import (
     chance_level,
     choose_layer,
     correlate_layers,
@@ -32,16 +40,8 @@ from neuros_mechint.workflows.align_steps import (
     main_sites,
     sites_in_time,
 )
-from neuros_mechint.workflows.brain_data import (
-    IMAGES92,
-    BrainData,
-    brain_data,
-    open_recording,
-    open_stimuli,
-    stimuli_as_taken,
-)
-from neuros_mechint.workflows.run import WorkflowOutcome, WorkflowRun
-from neuros_mechint.workflows.sources import open_model
+from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
+from neuros_mechint.workflows.runs.sources import open_model
 
 CAPTIONS = {
     "layers": "Dissimilarities of all pairs of stimuli in each layer, by their rank.",
@@ -99,10 +99,11 @@ def align(
     model : str, pathlib.Path, torch.nn.Module or Adapter
         The name of an embedded model, the folder of a HuggingFace model, ``file.py:function``, or the model itself.
     recording : Recording, xarray.DataArray, array_like, str or pathlib.Path
-        Responses, or dissimilarities of several subjects, see `neuros_mechint.workflows.brain_data.open_recording`.
+        Responses, or dissimilarities of several subjects, see
+        `neuros_mechint.workflows.alignment.brain_data.open_recording`.
     stimuli : array_like, xarray.DataArray, sequence of str, str or pathlib.Path, optional
-        One for each stimulus of the recording, see `neuros_mechint.workflows.brain_data.open_stimuli`. Joined by label
-        where both have labels; only where neither has any, by position. By default those of ``"92images"``, if that is
+        One for each stimulus of the recording, see `neuros_mechint.workflows.alignment.brain_data.open_stimuli`. Joined
+        by label where both have labels; only where neither has any, by position. By default those of ``"92images"``, if that is
         the recording.
     labels : sequence, optional
         Of the stimuli, where they have none of their own.

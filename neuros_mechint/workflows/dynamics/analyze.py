@@ -20,10 +20,10 @@ from neuros_mechint.neuro.dynamics.fixed_points.finder import FixedPointFinder
 from neuros_mechint.neuro.dynamics.fixed_points.results import FixedPoints
 from neuros_mechint.neuro.dynamics.systems import as_system
 from neuros_mechint.neuro.information.energy.landscape import EnergyLandscape
-from neuros_mechint.workflows.driven import DrivenSystem, drive, open_system
-from neuros_mechint.workflows.network_circuit import NetworkCircuit, network_circuit
-from neuros_mechint.workflows.run import WorkflowOutcome, WorkflowRun
-from neuros_mechint.workflows.sources import open_array
+from neuros_mechint.workflows.dynamics.driven import DrivenSystem, drive, open_system
+from neuros_mechint.workflows.dynamics.network_circuit import NetworkCircuit, network_circuit
+from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
+from neuros_mechint.workflows.runs.sources import open_array
 
 _N_STARTS = 1024
 _N_LYAPUNOV = 500

@@ -26,7 +26,7 @@ from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
 from neuros_mechint.neuro.circuits.latent.perturbation import changed_run, latent_perturbation_test
 from neuros_mechint.neuro.circuits.latent.selection import numbers_of_nodes, select_latent_size
 from neuros_mechint.neuro.circuits.latent.validation import compare_with_pca
-from neuros_mechint.workflows.network_circuit import late
+from neuros_mechint.workflows.dynamics.network_circuit import late
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,16 +22,16 @@ from neuros_mechint.datasets.tasks import repeated_tokens
 from neuros_mechint.features.evaluation.evaluate import SAEEvaluation
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
 from neuros_mechint.workflows.induction import InductionCheck, induction_check
-from neuros_mechint.workflows.prompts import (
+from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
+from neuros_mechint.workflows.runs.sources import Given, open_array, open_model
+from neuros_mechint.workflows.understanding.prompts import (
     PromptPairs,
     WrittenPrompts,
     drawn_tokens,
     open_prompts,
     repeated_token_pairs,
 )
-from neuros_mechint.workflows.run import WorkflowOutcome, WorkflowRun
-from neuros_mechint.workflows.sources import Given, open_array, open_model
-from neuros_mechint.workflows.understand_steps import (
+from neuros_mechint.workflows.understanding.steps import (
     Behaviour,
     DrawnVocabulary,
     TogetherAndAlone,
@@ -104,7 +104,7 @@ def understand(
     model : str, pathlib.Path, torch.nn.Module, HookedTransformer or Adapter
         The name of an embedded model, the folder of a HuggingFace model, ``file.py:function``, or the model itself.
     prompts : PromptPairs, tuple, str or pathlib.Path, optional
-        ``(clean, corrupted, metric)``, see `neuros_mechint.workflows.prompts.PromptPairs`; a JSON file
+        ``(clean, corrupted, metric)``, see `neuros_mechint.workflows.understanding.prompts.PromptPairs`; a JSON file
         ``{"clean": [...], "corrupted": [...], "correct": [...], "wrong": [...]}``; or ``file.py:function``. Their order
         should be random: the circuit is found on the first half. By default random tokens that repeat, which any
         language model can be given; ``induction`` then says whether the model continues them by induction.
@@ -114,7 +114,7 @@ def understand(
         Token ids to train the sparse autoencoder on; the last tenth is held out. By default 1000 random sequences of 64
         tokens that repeat, or, with ``prompts``, one half of these.
     n_features : int, optional
-        Of the sparse autoencoder, see `neuros_mechint.workflows.understand_steps.fit_autoencoder`.
+        Of the sparse autoencoder, see `neuros_mechint.workflows.understanding.steps.fit_autoencoder`.
     n_prompts : int
         Pairs to draw for each half, without ``prompts``.
     n_random : int

@@ -23,7 +23,7 @@ from neuros_mechint.neuro.alignment.rsa.inference.result import RSAEvaluation
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
 from neuros_mechint.neuro.alignment.rsa.stack import rdm_stack, square, vectors
-from neuros_mechint.workflows.align_results import ChanceLevel, LayerChoice, LayerCorrelations, LayerGeometry
+from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations, LayerGeometry
 
 _BYTES_AT_ONCE = 2**30
 _FEWEST_SITES = 4

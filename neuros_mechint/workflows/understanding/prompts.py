@@ -18,7 +18,7 @@ from neuros_mechint.core.fingerprint import fingerprint_array
 from neuros_mechint.core.outputs import logits_of
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.workflows.quickstart import PERIOD, induction_prompts
-from neuros_mechint.workflows.sources import CODE, FILE, OBJECT, Given, Source, call_code, file_hash, is_code
+from neuros_mechint.workflows.runs.sources import CODE, FILE, OBJECT, Given, Source, call_code, file_hash, is_code
 
 DRAWN_TOKENS = 64
 """Different tokens in sequences that are drawn at random, the opening one included."""

@@ -21,7 +21,7 @@ from neuros_mechint.core.provenance import package_versions
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result, load_result
 from neuros_mechint.report.report import Report
-from neuros_mechint.workflows.manifest import (
+from neuros_mechint.workflows.runs.manifest import (
     MANIFEST,
     Manifest,
     StepRecord,
@@ -29,7 +29,7 @@ from neuros_mechint.workflows.manifest import (
     describe_numbers,
     read_manifest,
 )
-from neuros_mechint.workflows.sources import Source, file_hash
+from neuros_mechint.workflows.runs.sources import Source, file_hash
 
 REPORT, STEPS = "report.html", "steps"
 """Names of the page and of the results in the folder of a run."""
@@ -118,7 +118,7 @@ class WorkflowRun:
     Parameters
     ----------
     workflow : str
-        As `neuros_mechint.workflows.reproduce` knows it.
+        As `neuros_mechint.workflows.runs.reproduce` knows it.
     arguments : mapping
         All other arguments of the workflow, which JSON can hold.
     inputs : mapping of str to Source

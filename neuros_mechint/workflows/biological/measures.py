@@ -20,7 +20,7 @@ from neuros_mechint.neuro.fractals.priors.spectral import SpectralPrior
 from neuros_mechint.neuro.fractals.signals import varying
 from neuros_mechint.neuro.geometry.linear import participation_ratio, principal_variances
 from neuros_mechint.neuro.geometry.points import Points
-from neuros_mechint.workflows.biological_results import MEASURES
+from neuros_mechint.workflows.biological.results import MEASURES
 
 
 class FreeLinear(DaleModule):

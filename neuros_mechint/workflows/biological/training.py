@@ -25,8 +25,8 @@ from neuros_mechint.neuro.biophysics.dale.recurrent import EIRecurrentNetwork
 from neuros_mechint.neuro.biophysics.dale.training import TaskTrials, TrainedNetwork, train_biological
 from neuros_mechint.neuro.fractals.priors.loss import FractalRegularizationLoss
 from neuros_mechint.neuro.fractals.priors.spectral import SpectralPrior
-from neuros_mechint.workflows.biological_measures import activity_of, at_the_end, variance_of_answers, without_law
-from neuros_mechint.workflows.biological_results import (
+from neuros_mechint.workflows.biological.measures import activity_of, at_the_end, variance_of_answers, without_law
+from neuros_mechint.workflows.biological.results import (
     FULL,
     MEASURES,
     WITHOUT_LAW,
@@ -34,8 +34,8 @@ from neuros_mechint.workflows.biological_results import (
     BiologicalTraining,
     TrackedDynamics,
 )
-from neuros_mechint.workflows.run import WorkflowOutcome, WorkflowRun
-from neuros_mechint.workflows.sources import (
+from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
+from neuros_mechint.workflows.runs.sources import (
     CODE,
     EMBEDDED,
     OBJECT,
@@ -46,7 +46,7 @@ from neuros_mechint.workflows.sources import (
     is_code,
     load_code,
 )
-from neuros_mechint.workflows.weights import load_weights, save_weights
+from neuros_mechint.workflows.runs.weights import load_weights, save_weights
 
 Draw: TypeAlias = Callable[[np.random.Generator], TaskTrials]
 FLIP_FLOP = "flip_flop"

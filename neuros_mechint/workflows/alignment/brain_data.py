@@ -18,7 +18,7 @@ from neuros_mechint.datasets.images92 import load_92images
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.stack import CONDITION_AXES, rdm_array, rdm_stack
 from neuros_mechint.neuro.alignment.samples import samples
-from neuros_mechint.workflows.sources import EMBEDDED, FILE, FOLDER, OBJECT, Given, Source, file_hash, open_array
+from neuros_mechint.workflows.runs.sources import EMBEDDED, FILE, FOLDER, OBJECT, Given, Source, file_hash, open_array
 
 IMAGES92 = "92images"
 """Name of the recording that can be downloaded, see `load_92images`."""

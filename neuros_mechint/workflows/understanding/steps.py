@@ -22,7 +22,7 @@ from neuros_mechint.core.statistics import SIGNIFICANT, sign_flip_p
 from neuros_mechint.features.effects import FeatureEffects, feature_effects
 from neuros_mechint.features.evaluation.evaluate import SAEEvaluation, evaluate_sae
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
-from neuros_mechint.workflows.prompts import PromptPairs
+from neuros_mechint.workflows.understanding.prompts import PromptPairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,9 +15,9 @@ from neuros_mechint.core.errors import InputError, StorageError, number
 from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance, package_versions
 from neuros_mechint.core.result import Result, load_result
-from neuros_mechint.workflows.manifest import MANIFEST, Manifest, described, numbers_of, read_manifest
-from neuros_mechint.workflows.run import STEPS, WorkflowOutcome
-from neuros_mechint.workflows.sources import CODE, EMBEDDED, FILE, FOLDER, Given, is_code
+from neuros_mechint.workflows.runs.manifest import MANIFEST, Manifest, described, numbers_of, read_manifest
+from neuros_mechint.workflows.runs.run import STEPS, WorkflowOutcome
+from neuros_mechint.workflows.runs.sources import CODE, EMBEDDED, FILE, FOLDER, Given, is_code
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,38 +45,38 @@ class Known(NamedTuple):
 _HERE = "neuros_mechint.workflows"
 WORKFLOWS: Mapping[str, Known] = {
     "dynamics": Known(
-        f"{_HERE}.dynamics",
+        f"{_HERE}.dynamics.analyze",
         "analyze_dynamics",
         {
-            "model": f"{_HERE}.driven:open_system",
-            "inputs": f"{_HERE}.sources:open_array",
-            "trajectories": f"{_HERE}.sources:open_array",
+            "model": f"{_HERE}.dynamics.driven:open_system",
+            "inputs": f"{_HERE}.runs.sources:open_array",
+            "trajectories": f"{_HERE}.runs.sources:open_array",
         },
     ),
     "understand": Known(
-        f"{_HERE}.understand",
+        f"{_HERE}.understanding.understand",
         "understand",
         {
-            "model": f"{_HERE}.sources:open_model",
-            "prompts": f"{_HERE}.prompts:open_prompts",
-            "corpus": f"{_HERE}.sources:open_array",
+            "model": f"{_HERE}.runs.sources:open_model",
+            "prompts": f"{_HERE}.understanding.prompts:open_prompts",
+            "corpus": f"{_HERE}.runs.sources:open_array",
         },
     ),
     "align": Known(
-        f"{_HERE}.align",
+        f"{_HERE}.alignment.align",
         "align",
         {
-            "model": f"{_HERE}.sources:open_model",
-            "recording": f"{_HERE}.brain_data:open_recording",
-            "stimuli": f"{_HERE}.brain_data:open_stimuli",
+            "model": f"{_HERE}.runs.sources:open_model",
+            "recording": f"{_HERE}.alignment.brain_data:open_recording",
+            "stimuli": f"{_HERE}.alignment.brain_data:open_stimuli",
         },
     ),
     "biological_training": Known(
-        f"{_HERE}.biological_training",
+        f"{_HERE}.biological.training",
         "biological_training",
         {
-            "network": f"{_HERE}.biological_training:open_network",
-            "draw": f"{_HERE}.biological_training:open_task",
+            "network": f"{_HERE}.biological.training:open_network",
+            "draw": f"{_HERE}.biological.training:open_task",
         },
     ),
 }

@@ -18,7 +18,7 @@ from neuros_mechint.core.fingerprint import fingerprint_array
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.result_files import write_atomically
-from neuros_mechint.workflows.sources import Source
+from neuros_mechint.workflows.runs.sources import Source
 
 MANIFEST = "manifest.json"
 """Name of the file in the folder of a run."""
