@@ -248,12 +248,12 @@ from .neuro.information.dependence.mutual_information import mutual_information 
 from .neuro.information.dependence.results import ConditionalMutualInformation as ConditionalMutualInformation
 from .neuro.information.dependence.results import MutualInformation as MutualInformation
 from .neuro.information.dependence.results import TransferEntropy as TransferEntropy
-from .neuro.information.energy.action import minimum_action_path as minimum_action_path
 from .neuro.information.energy.hopfield import hopfield_energy as hopfield_energy
 from .neuro.information.energy.landscape import EnergyLandscape as EnergyLandscape
-from .neuro.information.energy.path_results import ActionPath as ActionPath
-from .neuro.information.energy.path_results import EnergyPath as EnergyPath
-from .neuro.information.energy.paths import minimum_energy_path as minimum_energy_path
+from .neuro.information.energy.paths.action import minimum_action_path as minimum_action_path
+from .neuro.information.energy.paths.energy import minimum_energy_path as minimum_energy_path
+from .neuro.information.energy.paths.results import ActionPath as ActionPath
+from .neuro.information.energy.paths.results import EnergyPath as EnergyPath
 from .neuro.information.energy.results import DensityLandscape as DensityLandscape
 from .neuro.information.energy.results import IsingLandscape as IsingLandscape
 from .neuro.information.entropy_production.estimate import entropy_production as entropy_production

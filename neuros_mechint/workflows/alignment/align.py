@@ -103,8 +103,8 @@ def align(
         `neuros_mechint.workflows.alignment.brain_data.open_recording`.
     stimuli : array_like, xarray.DataArray, sequence of str, str or pathlib.Path, optional
         One for each stimulus of the recording, see `neuros_mechint.workflows.alignment.brain_data.open_stimuli`. Joined
-        by label where both have labels; only where neither has any, by position. By default those of ``"92images"``, if that is
-        the recording.
+        by label where both have labels; only where neither has any, by position. By default those of ``"92images"``, if
+        that is the recording.
     labels : sequence, optional
         Of the stimuli, where they have none of their own.
     sites : str or sequence of str, optional

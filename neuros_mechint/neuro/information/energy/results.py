@@ -57,7 +57,7 @@ class Landscape(Result):
         matplotlib.axes.Axes
         """
         from neuros_mechint.core.figures.plotting import new_axes, style
-        from neuros_mechint.neuro.information.energy.trees import draw_tree
+        from neuros_mechint.neuro.information.energy.valleys.trees import draw_tree
 
         with style():
             axes = new_axes(ax)

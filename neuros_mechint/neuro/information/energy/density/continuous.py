@@ -11,7 +11,17 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.standard_errors import jackknife_error
-from neuros_mechint.neuro.information.energy.basins import (
+from neuros_mechint.neuro.information.energy.density.blocks import Blocks
+from neuros_mechint.neuro.information.energy.density.densities import Quasipotential
+from neuros_mechint.neuro.information.energy.passages.passage import (
+    Diffusion,
+    curvature_at,
+    kramers_time,
+    passage_time,
+    passage_times_on_grid,
+)
+from neuros_mechint.neuro.information.energy.passages.waits import Observed, observed_passage
+from neuros_mechint.neuro.information.energy.valleys.basins import (
     Basins,
     find_basins,
     keep_certain,
@@ -19,22 +29,12 @@ from neuros_mechint.neuro.information.energy.basins import (
     lowest_ways,
     merge_tree,
 )
-from neuros_mechint.neuro.information.energy.blocks import Blocks
-from neuros_mechint.neuro.information.energy.certainty import (
+from neuros_mechint.neuro.information.energy.valleys.certainty import (
     Certainty,
     HonestReach,
     difference_error,
     energy_errors,
 )
-from neuros_mechint.neuro.information.energy.densities import Quasipotential
-from neuros_mechint.neuro.information.energy.passage import (
-    Diffusion,
-    curvature_at,
-    kramers_time,
-    passage_time,
-    passage_times_on_grid,
-)
-from neuros_mechint.neuro.information.energy.waits import Observed, observed_passage
 
 Whole = npt.NDArray[np.intp]
 AXES = ("x", "y")

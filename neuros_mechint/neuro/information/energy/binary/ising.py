@@ -8,7 +8,7 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.neuro.information.energy.walsh import (
+from neuros_mechint.neuro.information.energy.binary.walsh import (
     as_matrix,
     pairwise_energies,
     pairwise_sets,

@@ -12,8 +12,8 @@ import xarray as xr
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.neuro.information.energy.path_results import ActionPath
-from neuros_mechint.neuro.information.energy.paths import described, first_guess, refuse_no_function
+from neuros_mechint.neuro.information.energy.paths.energy import described, first_guess, refuse_no_function
+from neuros_mechint.neuro.information.energy.paths.results import ActionPath
 
 _ROUNDS = 2
 _TINY = 1e-10

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.numbers import real_array
-from neuros_mechint.neuro.information.energy.blocks import Blocks
-from neuros_mechint.neuro.information.energy.grids import CELLS, Grid, counts_of_blocks, grid_around
+from neuros_mechint.neuro.information.energy.density.blocks import Blocks
+from neuros_mechint.neuro.information.energy.density.grids import CELLS, Grid, counts_of_blocks, grid_around
 
 _WIDTHS = tuple(float(width) for width in np.geomspace(0.01, 0.64, 13))
 _BINS = {1: (16, 24, 32, 48, 64, 96, 128), 2: (6, 8, 12, 16, 24, 32, 48)}
@@ -68,7 +68,7 @@ def kernel_quasipotential(samples: Floats, blocks: Blocks, bandwidth: Floats | N
 
     Examples
     --------
-    >>> from neuros_mechint.neuro.information.energy.blocks import make_blocks
+    >>> from neuros_mechint.neuro.information.energy.density.blocks import make_blocks
     >>> samples = np.random.default_rng(0).normal(size=(20_000, 1))
     >>> found = kernel_quasipotential(samples, make_blocks([samples]), None)
     >>> centre, one_off = (found.energy[found.grid.cells(np.array([[place]]))][0] for place in (0.0, 1.0))
@@ -185,7 +185,7 @@ def histogram_quasipotential(samples: Floats, blocks: Blocks, n_bins: int | None
 
     Examples
     --------
-    >>> from neuros_mechint.neuro.information.energy.blocks import make_blocks
+    >>> from neuros_mechint.neuro.information.energy.density.blocks import make_blocks
     >>> samples = np.random.default_rng(0).normal(size=(20_000, 1))
     >>> found = histogram_quasipotential(samples, make_blocks([samples]), 33)
     >>> found.energy.shape, bool(abs(np.exp(-found.energy).sum() * found.grid.volume - 1) < 1e-9)
@@ -230,7 +230,7 @@ def refuse_rounded(samples: Floats, quasi: Quasipotential) -> None:
 
     Examples
     --------
-    >>> from neuros_mechint.neuro.information.energy.blocks import make_blocks
+    >>> from neuros_mechint.neuro.information.energy.density.blocks import make_blocks
     >>> samples = np.random.default_rng(0).normal(size=(2000, 1))
     >>> refuse_rounded(samples, kernel_quasipotential(samples, make_blocks([samples]), None))
     """

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.statistics import SIGNIFICANT, p_of_draws
-from neuros_mechint.neuro.information.energy.blocks import Blocks
+from neuros_mechint.neuro.information.energy.density.blocks import Blocks
 from neuros_mechint.neuro.information.entropy_production.states import flow_divergence
 
 Whole = npt.NDArray[np.intp]

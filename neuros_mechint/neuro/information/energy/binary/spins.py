@@ -8,9 +8,9 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.neuro.information.energy.blocks import Blocks
-from neuros_mechint.neuro.information.energy.ising import IsingFit, exact_fit, pseudo_fit
-from neuros_mechint.neuro.information.energy.walsh import pairwise_energies, state_numbers, walsh_transform
+from neuros_mechint.neuro.information.energy.binary.ising import IsingFit, exact_fit, pseudo_fit
+from neuros_mechint.neuro.information.energy.binary.walsh import pairwise_energies, state_numbers, walsh_transform
+from neuros_mechint.neuro.information.energy.density.blocks import Blocks
 
 MOST_COUNTED = 20
 """Up to so many units all states are counted out."""

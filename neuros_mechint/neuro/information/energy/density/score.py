@@ -11,11 +11,11 @@ from numpy.polynomial import legendre
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.neuro.information.energy.blocks import Blocks
-from neuros_mechint.neuro.information.energy.certainty import difference_error
-from neuros_mechint.neuro.information.energy.continuous import Surface
-from neuros_mechint.neuro.information.energy.densities import Quasipotential, near_samples
-from neuros_mechint.neuro.information.energy.grids import CELLS, Grid, counts_of_blocks, grid_around
+from neuros_mechint.neuro.information.energy.density.blocks import Blocks
+from neuros_mechint.neuro.information.energy.density.continuous import Surface
+from neuros_mechint.neuro.information.energy.density.densities import Quasipotential, near_samples
+from neuros_mechint.neuro.information.energy.density.grids import CELLS, Grid, counts_of_blocks, grid_around
+from neuros_mechint.neuro.information.energy.valleys.certainty import difference_error
 
 _DEGREES = {1: (2, 4, 6, 8, 10, 12), 2: (2, 4, 6, 8)}
 _FOLDS = 5
@@ -53,7 +53,7 @@ def score_quasipotential(samples: Floats, blocks: Blocks) -> Quasipotential:
 
     Examples
     --------
-    >>> from neuros_mechint.neuro.information.energy.blocks import make_blocks
+    >>> from neuros_mechint.neuro.information.energy.density.blocks import make_blocks
     >>> samples = np.random.default_rng(0).normal(size=(20_000, 1))
     >>> found = score_quasipotential(samples, make_blocks([samples]))
     >>> centre, one_off = (found.energy[found.grid.cells(np.array([[place]]))][0] for place in (0.0, 1.0))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.neuro.information.energy.grids import Grid
+from neuros_mechint.neuro.information.energy.density.grids import Grid
 
 Whole = npt.NDArray[np.intp]
 _SMOOTH, _SEPARATE = 1.3, 0.6
@@ -154,7 +154,7 @@ def passage_times_on_grid(energy: Floats, grid: Grid, cores: Sequence[Whole], di
 
     Examples
     --------
-    >>> from neuros_mechint.neuro.information.energy.grids import grid_around
+    >>> from neuros_mechint.neuro.information.energy.density.grids import grid_around
     >>> grid = grid_around(np.array([[0.0], [1.0]]), 101, 0.0)
     >>> found = passage_times_on_grid(np.zeros(101), grid, [np.array([0]), np.array([100])], np.array([0.5]))
     >>> found.round(2).tolist()
@@ -256,7 +256,7 @@ def curvature_at(energy: Floats, grid: Grid, cell: int, reach: Floats) -> Floats
 
     Examples
     --------
-    >>> from neuros_mechint.neuro.information.energy.grids import grid_around
+    >>> from neuros_mechint.neuro.information.energy.density.grids import grid_around
     >>> grid = grid_around(np.array([[-2.0], [2.0]]), 101, 0.0)
     >>> curvature_at((grid.axes[0] ** 2 - 1) ** 2, grid, 50, np.array([0.5])).round(6).tolist()
     [[-4.0]]

@@ -13,7 +13,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.neuro.information.energy.path_results import EnergyPath
+from neuros_mechint.neuro.information.energy.paths.results import EnergyPath
 
 _CLOSE = 1e-5  # of its length a path moves in one round of steps
 _STEPS_PER_ROUND = 50

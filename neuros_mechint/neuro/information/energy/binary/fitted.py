@@ -9,7 +9,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.neuro.information.energy.basins import (
+from neuros_mechint.neuro.information.energy.binary.ising import IsingFit
+from neuros_mechint.neuro.information.energy.binary.walsh import pairwise_energies, state_numbers, states_of
+from neuros_mechint.neuro.information.energy.valleys.basins import (
     Basins,
     Merger,
     find_basins,
@@ -17,8 +19,6 @@ from neuros_mechint.neuro.information.energy.basins import (
     keep_certain,
     lowest_ways,
 )
-from neuros_mechint.neuro.information.energy.ising import IsingFit
-from neuros_mechint.neuro.information.energy.walsh import pairwise_energies, state_numbers, states_of
 
 _CERTAIN = 2.0
 """Standard errors that a barrier must exceed. The fit to independent units has barriers of .5 (median) and 1 (of 95 in
@@ -56,7 +56,7 @@ def counted_valleys(fit: IsingFit, spins: Floats, inflated: float) -> Valleys:
 
     Examples
     --------
-    >>> from neuros_mechint.neuro.information.energy.ising import exact_fit
+    >>> from neuros_mechint.neuro.information.energy.binary.ising import exact_fit
     >>> spins = np.repeat([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]], [300, 301, 100, 100], axis=0)
     >>> found = counted_valleys(exact_fit(spins), spins, 1.0)
     >>> found.states.tolist(), found.shares.round(2).tolist()
@@ -110,7 +110,7 @@ def descended_valleys(fit: IsingFit, spins: Floats) -> Valleys:
 
     Examples
     --------
-    >>> from neuros_mechint.neuro.information.energy.ising import exact_fit
+    >>> from neuros_mechint.neuro.information.energy.binary.ising import exact_fit
     >>> spins = np.repeat([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]], [300, 301, 100, 100], axis=0)
     >>> found = descended_valleys(exact_fit(spins), spins)
     >>> found.states.tolist(), bool(np.isclose(*found.passes[[0, 1], [1, 0]]))

@@ -8,7 +8,7 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.standard_errors import jackknife_error
-from neuros_mechint.neuro.information.energy.basins import Basins, Merger
+from neuros_mechint.neuro.information.energy.valleys.basins import Basins, Merger
 
 _LEVEL = 0.95
 _DRAWS = 4000

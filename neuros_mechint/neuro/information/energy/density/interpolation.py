@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.neuro.information.energy.grids import Grid
+from neuros_mechint.neuro.information.energy.density.grids import Grid
 
 
 def spline_of(grid: Grid, values: Floats) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -27,7 +27,7 @@ def spline_of(grid: Grid, values: Floats) -> Callable[[torch.Tensor], torch.Tens
 
     Examples
     --------
-    >>> from neuros_mechint.neuro.information.energy.grids import grid_around
+    >>> from neuros_mechint.neuro.information.energy.density.grids import grid_around
     >>> grid = grid_around(np.array([[-1.0], [1.0]]), 41, 0.0)
     >>> point = torch.tensor([[0.333]], dtype=torch.float64, requires_grad=True)
     >>> value = spline_of(grid, grid.axes[0] ** 2)(point)
