@@ -39,6 +39,7 @@ from neuros_mechint.neuro.information.energy.density.densities import (
     check_spread,
     histogram_quasipotential,
     kernel_quasipotential,
+    refuse_binary,
     refuse_rounded,
 )
 from neuros_mechint.neuro.information.energy.density.grids import CELLS
@@ -306,12 +307,7 @@ class EnergyLandscape(Parameterised):
                 expected=f"at least {_FEWEST_IN_A_TRIAL} times in the longest",
                 got=read_as(given.trials),
             )
-        if len(np.unique(np.concatenate(given.trials))) <= 2:
-            raise InputError(
-                "these states take two values only",
-                expected=f"continuous states for method={self.method!r}",
-                fix="EnergyLandscape(method='ising') for units that are on or off",
-            )
+        refuse_binary(given.trials)
         self._n_units = given.n_units
         self._centre, self._directions, coordinates = self._plane(given)
         trials = [self._projected(trial) for trial in given.trials]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -223,6 +223,21 @@ def _held_out(counts: Floats, grid: Grid, fit: Callable[[Floats], Floats]) -> fl
         floor = _SPARED / (density.size * grid.volume)
         score += float((held * np.log((1 - _SPARED) * density + floor)).sum())
     return score / total.sum()
+
+
+def refuse_binary(trials: Sequence[Floats]) -> None:
+    """Raise `InputError` where states take two values only.
+
+    Examples
+    --------
+    >>> refuse_binary([np.array([[0.0], [0.5], [1.0]])])
+    """
+    if len(np.unique(np.concatenate(trials))) <= 2:
+        raise InputError(
+            "these states take two values only",
+            expected="continuous states",
+            fix="EnergyLandscape(method='ising') for units that are on or off",
+        )
 
 
 def refuse_rounded(samples: Floats, quasi: Quasipotential) -> None:
