@@ -16,11 +16,11 @@ from scipy.optimize import minimize
 from scipy.stats import gaussian_kde
 
 from neuros_mechint.datasets.thermal import ising_states
-from neuros_mechint.neuro.information.energy.densities import kernel_density
-from neuros_mechint.neuro.information.energy.grids import counts_of_blocks, grid_around
-from neuros_mechint.neuro.information.energy.ising import exact_fit
+from neuros_mechint.neuro.information.energy.binary.ising import exact_fit
+from neuros_mechint.neuro.information.energy.binary.walsh import states_of
+from neuros_mechint.neuro.information.energy.density.densities import kernel_density
+from neuros_mechint.neuro.information.energy.density.grids import counts_of_blocks, grid_around
 from neuros_mechint.neuro.information.energy.landscape import EnergyLandscape
-from neuros_mechint.neuro.information.energy.walsh import states_of
 
 warnings.filterwarnings("ignore")
 ROUNDS, N_STATES, N_SAMPLES, N_PLACES = 7, 50_000, 1_000_000, 200

@@ -10,7 +10,7 @@ import typer
 from neuros_mechint.core.errors import InputError, NeurosMechintError
 
 if TYPE_CHECKING:
-    from neuros_mechint.workflows.run import WorkflowOutcome
+    from neuros_mechint.workflows.runs.run import WorkflowOutcome
 
 _MODEL = (
     "The name of a model that ships with the package (see info); the folder of a HuggingFace model; or "
@@ -81,7 +81,7 @@ def understand(
     MODEL takes tokens, such as induction, which ships with the package.
     """
     _say_loading()
-    from neuros_mechint.workflows.understand import understand as run
+    from neuros_mechint.workflows.understanding.understand import understand as run
 
     _tell_outcome(run(model, prompts, site=site, corpus=corpus, seed=seed, folder=output), show)
 
@@ -111,7 +111,7 @@ def align(
 ) -> None:
     """Compare the layers of a model with a brain recording of the same stimuli, in one report."""
     _say_loading()
-    from neuros_mechint.workflows.align import align as run
+    from neuros_mechint.workflows.alignment.align import align as run
 
     found = run(
         model, recording, stimuli, sites=sites or None, region=region, encoding=encoding, seed=seed, folder=output
@@ -137,7 +137,7 @@ def dynamics(
     MODEL has one recurrent layer, such as flip_flop_rnn, which ships with the package.
     """
     _say_loading()
-    from neuros_mechint.workflows.dynamics import analyze_dynamics
+    from neuros_mechint.workflows.dynamics.analyze import analyze_dynamics
 
     _tell_outcome(analyze_dynamics(model, inputs, trajectories, seed=seed, folder=output), show)
 
@@ -161,7 +161,7 @@ def train_bio(
 ) -> None:
     """Train a network with Dale's law and a prior on its spectrum, and controls without either, in one report."""
     _say_loading()
-    from neuros_mechint.workflows.biological_training import biological_training
+    from neuros_mechint.workflows.biological.training import biological_training
 
     _tell_outcome(biological_training(network, task, n_steps=steps, seed=seed, folder=output).outcome, show)
 
@@ -184,7 +184,7 @@ def reproduce(
 ) -> None:
     """Repeat a run from its manifest and compare all numbers: exit status 0 if they are the same, 1 if they are not."""
     _say_loading()
-    from neuros_mechint.workflows.reproduce import reproduce as repeat
+    from neuros_mechint.workflows.runs.reproduce import reproduce as repeat
 
     inputs: dict[str, Any] = dict(_named(one) for one in given or [])
     found = repeat(manifest, folder=output, tolerance=tolerance, **inputs)
@@ -218,7 +218,7 @@ def sites(
     pattern: Annotated[str | None, typer.Option(help="Names to list; * matches anything.")] = None,
 ) -> None:
     """List the sites of a model: their names, axes, native paths, and the identity that proves each."""
-    from neuros_mechint.workflows.sources import open_model
+    from neuros_mechint.workflows.runs.sources import open_model
 
     typer.echo(repr(open_model(model).value.sites(pattern)))
 
@@ -229,7 +229,7 @@ def check_adapter_command(
 ) -> None:
     """Run the conformance kit on a model's adapter."""
     from neuros_mechint.adapters.conformance import check_adapter
-    from neuros_mechint.workflows.sources import open_model
+    from neuros_mechint.workflows.runs.sources import open_model
 
     adapter = open_model(model).value
     report = check_adapter(adapter, _example_inputs(adapter))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 class Parameterised:
@@ -12,6 +12,15 @@ class Parameterised:
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name; ``deep`` is scikit-learn's and changes nothing here."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    if not TYPE_CHECKING:  # type checkers would take every name for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            """Say of what `fit` makes that it is not there yet."""
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name.endswith("_") and not name.startswith("_"):
+                text += ": it is made by fit(...), which was not called"
+            raise AttributeError(text, name=name, obj=self)
 
     def __repr__(self) -> str:
         """Return the class with the parameters that are not the default."""

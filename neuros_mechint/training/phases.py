@@ -193,6 +193,8 @@ def _curve(curve: Any, steps: Any) -> tuple[Floats, Floats, dict[str, str]]:
         steps = curve["step"].values if steps is None else steps
         name = curve.attrs.get("long_name", curve.name or "the curve")
         about = {"long_name": str(name), "units": str(curve.attrs.get("units", ""))}
+    if isinstance(curve, Result):
+        raise InputError("this is a whole result", expected="one curve", fix='one of its metrics: record["loss"]')
     y = real_array(curve, "the curve")
     x = real_array(np.arange(y.size) if steps is None else steps, "steps")
     if y.ndim != 1 or x.shape != y.shape or len(y) < _FEWEST:

@@ -21,6 +21,22 @@ if TYPE_CHECKING:
 
 _ABOUT_SIMILARITY = {"long_name": "debiased CKA", "units": ""}
 _TOO_COSTLY = 0.05
+_SIZE = 6.6, 3.6
+
+
+class TrainingCurve(Result):
+    """One metric of a training, by step."""
+
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches."""
+        return _SIZE
+
+    def _draw(self, ax: Axes) -> None:
+        _curve(self.main, ax)
+
+    def _summary_lines(self) -> Iterator[str]:
+        yield f"{self.main.name}: {_first_and_last(self.main)}"
 
 
 class TrainingRecord(Result):
@@ -111,8 +127,7 @@ class TrainingRecord(Result):
         check_option("metric", name, [str(one) for one in self.data.data_vars if one != SIMILARITY])
         with style():
             axes = new_axes(ax, self.figure_size)
-            line(self.data[name], axes, along="step")
-            self._scale_steps(axes)
+            _curve(self.data[name], axes)
             title = str(self.data[name].attrs.get("long_name", name))
             axes.set_title(title[:1].upper() + title[1:])
         return axes
@@ -146,20 +161,24 @@ class TrainingRecord(Result):
             axes.set_title("Way of the representations" + (f" at {site}" if site else ""))
         return axes
 
+    def report_sections(self) -> Iterator[tuple[Result, str, str]]:
+        """Yield each metric with its title and caption, for `neuros_mechint.report.Report.add`."""
+        for name, array in self.data.data_vars.items():
+            if name == SIMILARITY:
+                continue
+            title = str(array.attrs.get("long_name", name))
+            title = title[:1].upper() + title[1:]
+            over = "".join(f", one line for each {axis}" for axis in array.dims if axis != "step")
+            curve = TrainingCurve(array.to_dataset(name=name), title, provenance=self.provenance)
+            yield curve, title, f"By step{over}."
+
     @property
     def figure_size(self) -> tuple[float, float]:
         """Width and height in inches."""
-        return 6.6, 3.6
+        return _SIZE
 
     def _draw(self, ax: Axes) -> None:
-        line(self.main, ax, along="step")
-        self._scale_steps(ax)
-
-    def _scale_steps(self, ax: Axes) -> None:
-        steps = self.data["step"].values
-        if len(steps) > 2 and steps[-1] > 4 * np.median(steps):
-            ax.set_xscale("symlog", linthresh=max(1.0, float(steps[steps > 0].min())))
-        ax.set_xlabel("step of training")
+        _curve(self.main, ax)
 
     def _summary_lines(self) -> Iterator[str]:
         steps = self.steps
@@ -169,7 +188,15 @@ class TrainingRecord(Result):
                 continue
             yield f"{name}: {_first_and_last(array)}"
         if np.isfinite(self.overhead):
-            yield f"looking took {100 * self.overhead:.2g}% of the time of training"
+            yield f"looking took {100 * self.overhead:.3g}% of the time of training"
+
+
+def _curve(values: xr.DataArray, ax: Axes) -> None:
+    line(values, ax, along="step")
+    steps = values["step"].values
+    if len(steps) > 2 and steps[-1] > 4 * np.median(steps):
+        ax.set_xscale("symlog", linthresh=max(1.0, float(steps[steps > 0].min())))
+    ax.set_xlabel("step of training")
 
 
 def _first_and_last(array: xr.DataArray) -> str:

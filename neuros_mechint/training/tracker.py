@@ -226,11 +226,15 @@ class MetaDynamicsTracker:
         return self
 
     def huggingface_callback(self) -> Any:
-        """Return a callback for ``transformers.Trainer(callbacks=[...])``; see `huggingface_callback`."""
+        """Return a callback for ``transformers.Trainer(callbacks=[...])``.
+
+        It looks before the first step, after the last, and in between as the schedule says. The state is kept in each
+        checkpoint, as ``meta_dynamics.nc``: a training that goes on from one goes on with its record.
+        """
         return huggingface_callback(self)
 
     def lightning_callback(self) -> Any:
-        """Return a callback for loops like Lightning's; see `lightning_callback`."""
+        """Return a callback for loops like Lightning's, with its state in ``state_dict``."""
         return lightning_callback(self)
 
     def __repr__(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -61,6 +63,8 @@ def grown(use: Any, n_uses: int) -> tuple[int, int]:
 
     def measured() -> tuple[int, int]:
         gc.collect()
+        if sys.platform == "linux":  # what is free goes back, else new memory comes from it and shows no growth
+            ctypes.CDLL(None).malloc_trim(0)
         tensors = sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
         return tensors, process.memory_info().rss
 
@@ -86,7 +90,7 @@ def test_the_measure_of_growth_sees_what_is_kept() -> None:
     kept: list[torch.Tensor] = []
     tensors, memory = grown(lambda _: kept.append(torch.ones(50_000)), N_RUNS)
     assert tensors >= N_RUNS
-    assert memory > 40e6  # of 200, some from what was free
+    assert memory > 100e6  # of 200, some from what others left free between their own
 
 
 def test_adapting_again_and_again_leaves_nothing(transformer: Any, tokens: torch.Tensor) -> None:

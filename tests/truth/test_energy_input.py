@@ -9,8 +9,8 @@ from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.datasets.systems import double_well
 from neuros_mechint.datasets.thermal import langevin
 from neuros_mechint.neuro.information.energy.landscape import EnergyLandscape
+from neuros_mechint.neuro.information.energy.passages.waits import observed_passage
 from neuros_mechint.neuro.information.energy.results import DensityLandscape
-from neuros_mechint.neuro.information.energy.waits import observed_passage
 from tests.truth.test_energy_landscape import DT, KT, exact_time, quiet
 
 

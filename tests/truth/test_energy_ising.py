@@ -12,12 +12,12 @@ from scipy.optimize import minimize
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.result import load_result
 from neuros_mechint.datasets.thermal import ising_states
-from neuros_mechint.neuro.information.energy.basins import find_basins, hypercube, keep_certain
-from neuros_mechint.neuro.information.energy.binary import counted_valleys, descended_valleys
+from neuros_mechint.neuro.information.energy.binary.fitted import counted_valleys, descended_valleys
+from neuros_mechint.neuro.information.energy.binary.ising import exact_fit, pseudo_fit
+from neuros_mechint.neuro.information.energy.binary.walsh import pairwise_energies, states_of
 from neuros_mechint.neuro.information.energy.hopfield import asymmetry, hopfield_energy
-from neuros_mechint.neuro.information.energy.ising import exact_fit, pseudo_fit
 from neuros_mechint.neuro.information.energy.landscape import EnergyLandscape
-from neuros_mechint.neuro.information.energy.walsh import pairwise_energies, states_of
+from neuros_mechint.neuro.information.energy.valleys.basins import find_basins, hypercube, keep_certain
 from tests.slow import slow_case
 
 

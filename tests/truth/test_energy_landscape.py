@@ -13,13 +13,19 @@ from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.result import load_result
 from neuros_mechint.datasets.systems import double_well, duffing, rotating_decay
 from neuros_mechint.datasets.thermal import langevin
-from neuros_mechint.neuro.information.energy.balance import coarse_states, detailed_balance
-from neuros_mechint.neuro.information.energy.basins import find_basins, hypercube, lattice, lowest_ways, merge_tree
-from neuros_mechint.neuro.information.energy.blocks import make_blocks
-from neuros_mechint.neuro.information.energy.densities import kernel_density
-from neuros_mechint.neuro.information.energy.grids import counts_of_blocks, grid_around
+from neuros_mechint.neuro.information.energy.density.blocks import make_blocks
+from neuros_mechint.neuro.information.energy.density.densities import kernel_density
+from neuros_mechint.neuro.information.energy.density.grids import counts_of_blocks, grid_around
 from neuros_mechint.neuro.information.energy.landscape import EnergyLandscape
-from neuros_mechint.neuro.information.energy.passage import passage_time, passage_times_on_grid
+from neuros_mechint.neuro.information.energy.passages.balance import coarse_states, detailed_balance
+from neuros_mechint.neuro.information.energy.passages.passage import passage_time, passage_times_on_grid
+from neuros_mechint.neuro.information.energy.valleys.basins import (
+    find_basins,
+    hypercube,
+    lattice,
+    lowest_ways,
+    merge_tree,
+)
 from tests.slow import slow_case
 
 KT, DT = 0.35, 0.01

@@ -10,8 +10,8 @@ import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.result import load_result
 from neuros_mechint.datasets.systems import rotating_decay
-from neuros_mechint.neuro.information.energy.action import minimum_action_path
-from neuros_mechint.neuro.information.energy.paths import evenly_spaced, minimum_energy_path
+from neuros_mechint.neuro.information.energy.paths.action import minimum_action_path
+from neuros_mechint.neuro.information.energy.paths.energy import evenly_spaced, minimum_energy_path
 from tests.slow import slow_case
 
 

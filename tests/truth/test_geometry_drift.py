@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.result import load_result
 from neuros_mechint.neuro.geometry.drift.drift import representation_drift
+from neuros_mechint.neuro.geometry.drift.sessions import p_of_independent_repeats
 from tests.slow import slow_case
 
 N_CONDITIONS, N_UNITS = 24, 30
@@ -143,6 +144,24 @@ def test_lists_and_arrays_and_units_give_the_same():
     assert found.data.identical(quiet(given).data)
     assert quiet([1e6 * each for each in given]).total == pytest.approx(found.total)
     assert quiet([given[0], given[1][:7]]).attributes["fewest_repeats"] == 7
+
+
+@pytest.mark.parametrize("change", ["gain of a repeat", "shift of a repeat"])
+def test_repeats_that_change_as_a_whole_are_told_from_those_that_do_not(change):
+    """Of 20 sessions each: all with a gain or a shift of the whole repeat, and hardly one with a gain of each trial."""
+    together, alone = 0, 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        signal = random.normal(size=(16, 5)) @ random.normal(size=(5, 20))
+        noise = 0.8 * random.normal(size=(8, 16, 20))
+        gain, shift = random.normal(1, 0.3, size=(8, 1, 1)), 0.4 * random.normal(size=(8, 1, 20))
+        whole = signal * gain + noise if change == "gain of a repeat" else signal + shift + noise
+        together += p_of_independent_repeats(whole, random) <= 0.01
+        alone += p_of_independent_repeats(signal * random.normal(1, 0.3, size=(8, 16, 1)) + noise, random) <= 0.01
+    assert together == 20
+    assert alone <= 2
+    with pytest.warns(UserWarning, match="change as a whole"):
+        representation_drift([whole, whole[::-1] + 3], n_permutations=19, progress=False)
 
 
 def test_what_says_nothing_is_warned_of():

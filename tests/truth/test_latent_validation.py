@@ -19,7 +19,7 @@ from neuros_mechint.neuro.circuits.latent.perturbation import changed_run, laten
 from neuros_mechint.neuro.circuits.latent.scores import explained
 from neuros_mechint.neuro.circuits.latent.validation import compare_with_pca, linear_dynamics
 from neuros_mechint.report.report import Report
-from neuros_mechint.workflows.latent_circuit import CHANNELS, CHOICES, channels, decision_circuit, gating_test
+from neuros_mechint.workflows.dynamics.latent_circuit import CHANNELS, CHOICES, channels, decision_circuit, gating_test
 from tests.slow import slow_case
 
 

@@ -157,6 +157,13 @@ def test_the_trajectory_starts_at_one_end_and_is_drawn(record, tmp_path):
     assert nm.load_result(record.save(tmp_path / "record.nc")) == record
 
 
+def test_a_report_of_a_record_shows_every_metric(record):
+    titles = [section.title for section in nm.Report("Training").add(record).sections]
+    assert titles[0] == record.title
+    assert len(titles) == 1 + sum(name != "cka" for name in record.data.data_vars)
+    assert any("CKA" in title for title in titles)
+
+
 def test_metrics_of_the_library_can_be_followed():
     """Induction scores, the Lyapunov exponent of a recurrent network, fractal slopes and likeness to recorded data."""
     trials = repeated_tokens(8, 24, 16, seed=0)

@@ -14,16 +14,16 @@ import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError, SiteError, StorageError
 from neuros_mechint.datasets.tasks import context_decision, repeated_tokens
 from neuros_mechint.neuro.alignment.rsa.stack import square
-from neuros_mechint.workflows.align import align
-from neuros_mechint.workflows.align_steps import (
+from neuros_mechint.workflows.alignment.align import align
+from neuros_mechint.workflows.alignment.brain_data import brain_data, open_recording, open_stimuli, stimuli_as_taken
+from neuros_mechint.workflows.alignment.steps import (
     chance_level,
     choose_layer,
     layer_geometry,
     one_row_each,
     principal_components,
 )
-from neuros_mechint.workflows.brain_data import brain_data, open_recording, open_stimuli, stimuli_as_taken
-from neuros_mechint.workflows.reproduce import reproduce
+from neuros_mechint.workflows.runs.reproduce import reproduce
 from tests.slow import slow_case
 
 LAYERS = ["blocks.0.resid_pre", "blocks.0.resid_post", "blocks.1.resid_post"]
@@ -284,7 +284,9 @@ def test_signals_in_time_are_compared_in_complexity_and_a_run_is_gone_on_with(tm
     g = [abs(float(one.results["complexity"].data["hedges_g"][0])) for one in (found, other)]
     assert g[0] < 0.8 < 1.5 < g[1]
     assert found.results["choice"].attributes["counted"] == "part of the stimuli"
-    monkeypatch.setattr("neuros_mechint.workflows.align.layer_geometry", lambda *_, **__: pytest.fail("done before"))
+    monkeypatch.setattr(
+        "neuros_mechint.workflows.alignment.align.layer_geometry", lambda *_, **__: pytest.fail("done before")
+    )
     again = align("decision_rnn", own, trials.inputs, folder=tmp_path / "run", **options)
     for name, result in found.results.items():
         assert again.results[name].data.identical(result.data), name

@@ -18,10 +18,10 @@ from neuros_mechint.neuro.biophysics.dale.compliance import SignCompliance, sign
 from neuros_mechint.neuro.biophysics.dale.recurrent import EIRecurrentNetwork
 from neuros_mechint.neuro.fractals.spectrum.slope import SpectralSlope
 from neuros_mechint.report.report import Report
-from neuros_mechint.workflows import biological_training as workflow
-from neuros_mechint.workflows.biological_results import FULL, WITHOUT_LAW, WITHOUT_PRIOR
-from neuros_mechint.workflows.biological_training import BiologicalNetwork, biological_training
-from neuros_mechint.workflows.reproduce import reproduce
+from neuros_mechint.workflows.biological import training as workflow
+from neuros_mechint.workflows.biological.results import FULL, WITHOUT_LAW, WITHOUT_PRIOR
+from neuros_mechint.workflows.biological.training import BiologicalNetwork, biological_training
+from neuros_mechint.workflows.runs.reproduce import reproduce
 
 
 def _draw(random: np.random.Generator) -> Any:

@@ -22,12 +22,12 @@ from neuros_mechint.neuro.circuits.latent.result import LatentCircuit
 from neuros_mechint.neuro.circuits.latent.validation import PCAComparison
 from neuros_mechint.neuro.dynamics.integration import rk4
 from neuros_mechint.neuro.dynamics.simulation import simulate
-from neuros_mechint.workflows import dynamics as workflow
-from neuros_mechint.workflows.driven import drive, open_system
-from neuros_mechint.workflows.dynamics import analyze_dynamics
-from neuros_mechint.workflows.network_circuit import NetworkCircuit, channels_of, network_circuit
-from neuros_mechint.workflows.reproduce import reproduce
-from neuros_mechint.workflows.run import WorkflowRun
+from neuros_mechint.workflows.dynamics import analyze as workflow
+from neuros_mechint.workflows.dynamics.analyze import analyze_dynamics
+from neuros_mechint.workflows.dynamics.driven import drive, open_system
+from neuros_mechint.workflows.dynamics.network_circuit import NetworkCircuit, channels_of, network_circuit
+from neuros_mechint.workflows.runs.reproduce import reproduce
+from neuros_mechint.workflows.runs.run import WorkflowRun
 
 STEPS = ["fixed_points", "phase_portrait", "lyapunov_and_cycles", "latent_circuit", "energy_landscape"]
 

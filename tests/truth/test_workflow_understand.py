@@ -14,15 +14,15 @@ from neuros_mechint.core.errors import CapabilityError, InputError, OptionError,
 from neuros_mechint.datasets.networks import InductionTransformer
 from neuros_mechint.datasets.tasks import repeated_tokens
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
-from neuros_mechint.workflows.prompts import PromptPairs, open_prompts, repeated_token_pairs
-from neuros_mechint.workflows.understand import understand
-from neuros_mechint.workflows.understand_steps import (
+from neuros_mechint.workflows.understanding.prompts import PromptPairs, open_prompts, repeated_token_pairs
+from neuros_mechint.workflows.understanding.steps import (
     behaviour_of,
     effects_by_head,
     fit_autoencoder,
     judge_autoencoder,
     together_and_alone,
 )
+from neuros_mechint.workflows.understanding.understand import understand
 from tests.slow import slow_case
 from tests.truth.hand_weighted import hand_weighted, partners
 
@@ -181,7 +181,7 @@ def test_a_run_is_gone_on_with_and_gives_the_same_numbers(found, folder, monkeyp
 
     (folder / "steps" / "together.nc").unlink()
     monkeypatch.setattr(SparseAutoencoder, "fit", never)
-    monkeypatch.setattr("neuros_mechint.workflows.understand.effects_by_head", never)
+    monkeypatch.setattr("neuros_mechint.workflows.understanding.understand.effects_by_head", never)
     with pytest.warns(UserWarning, match="'together'"):
         again = understand("induction", **SETTINGS, folder=folder, progress=False)
     assert list(again.results) == list(found.results)

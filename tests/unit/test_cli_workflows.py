@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from neuros_mechint import cli
 from neuros_mechint.core.result import load_result
-from neuros_mechint.workflows.manifest import read_manifest
+from neuros_mechint.workflows.runs.manifest import read_manifest
 
 CODE = """
 import numpy as np, torch
@@ -78,9 +78,9 @@ def test_a_repetition_that_differs_has_exit_status_1(run, code, tmp_path, monkey
     assert "law and prior: 100% of weights keep their source's sign" in told.output
     given = ("--input", f"draw={code}:draw", "--input", f"network={code}:network")
     monkeypatch.setattr(
-        "neuros_mechint.workflows.biological_training.compliance_of", lambda network: 0.5, raising=False
+        "neuros_mechint.workflows.biological.training.compliance_of", lambda network: 0.5, raising=False
     )
-    monkeypatch.setattr("neuros_mechint.workflows.biological_measures.compliance_of", lambda network: 0.5)
+    monkeypatch.setattr("neuros_mechint.workflows.biological.measures.compliance_of", lambda network: 0.5)
     again = run("reproduce", tmp_path / "out" / "manifest.json", *given)
     assert again.exit_code == 1
     assert "constraints.compliance is different by 0.5" in again.output

@@ -13,12 +13,12 @@ import xarray as xr
 
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, StorageError
 from neuros_mechint.core.result import Result
-from neuros_mechint.workflows import manifest as manifests
-from neuros_mechint.workflows import reproduce as reproduction
-from neuros_mechint.workflows.manifest import MANIFEST, read_manifest
-from neuros_mechint.workflows.reproduce import Known, reproduce
-from neuros_mechint.workflows.run import WorkflowOutcome, WorkflowRun
-from neuros_mechint.workflows.sources import open_array
+from neuros_mechint.workflows.runs import manifest as manifests
+from neuros_mechint.workflows.runs import reproduce as reproduction
+from neuros_mechint.workflows.runs.manifest import MANIFEST, read_manifest
+from neuros_mechint.workflows.runs.reproduce import Known, reproduce
+from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
+from neuros_mechint.workflows.runs.sources import open_array
 from tests.unit.test_workflow_run import forged
 
 SHIFT = {"by": 0.0}  # what another machine, or another version, would compute otherwise
@@ -41,7 +41,7 @@ def scores(numbers: Any, power: float = 1.0, seed: int = 0, folder: Any = None, 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    openers = {"numbers": "neuros_mechint.workflows.sources:open_array"}
+    openers = {"numbers": "neuros_mechint.workflows.runs.sources:open_array"}
     monkeypatch.setattr(reproduction, "WORKFLOWS", {"scores": Known(__name__, "scores", openers)})
     monkeypatch.setitem(SHIFT, "by", 0.0)
     np.save(tmp_path / "numbers.npy", [1.0, 2.0, 3.0])

@@ -17,9 +17,9 @@ import xarray as xr
 
 from neuros_mechint.core.errors import CapabilityError, InputError, StorageError
 from neuros_mechint.core.result import Result
-from neuros_mechint.workflows.manifest import MANIFEST, read_manifest
-from neuros_mechint.workflows.run import WorkflowRun
-from neuros_mechint.workflows.sources import Source
+from neuros_mechint.workflows.runs.manifest import MANIFEST, read_manifest
+from neuros_mechint.workflows.runs.run import WorkflowRun
+from neuros_mechint.workflows.runs.sources import Source
 
 STEPS = ("first", "second", "third")
 KILLED = """

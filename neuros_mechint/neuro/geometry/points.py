@@ -120,7 +120,7 @@ def points(x: Any, window: int | None = None) -> Points:
     (150, 2)
     """
     given = None if window is None else whole("theiler", window, 0)
-    labelled = x.data if isinstance(x, Recording) else x
+    labelled = x.data if isinstance(x, Recording) else _only_site(x) if isinstance(x, LabelledTensors) else x
     if _are_trajectories(labelled):
         return _from_trajectories(trajectories(labelled, name="X"), given)
     values = _matrix(labelled)
@@ -160,13 +160,15 @@ def _are_trajectories(x: Any) -> bool:
     return is_list_of_trials(x) or getattr(x, "ndim", 0) == 3
 
 
+def _only_site(x: LabelledTensors) -> xr.DataArray:
+    if len(x) != 1:
+        raise InputError(
+            "it is not clear which site is meant", got=f"{len(x)} sites", fix="pass activations.xarray('the site')"
+        )
+    return x.xarray(next(iter(x)))
+
+
 def _matrix(x: Any) -> Floats:
-    if isinstance(x, LabelledTensors):
-        if len(x) != 1:
-            raise InputError(
-                "it is not clear which site is meant", got=f"{len(x)} sites", fix="pass activations.matrix('the site')"
-            )
-        x = x.matrix(next(iter(x)))
     values = _labelled_matrix(x) if isinstance(x, xr.DataArray) else plain_numbers(x, "X")
     if values.ndim != 2:
         raise InputError(

@@ -24,6 +24,7 @@ from neuros_mechint.neuro.geometry.drift.sessions import (
     checked_sessions,
     distance,
     noise_power,
+    p_of_independent_repeats,
     parts,
     shuffled_between,
     signal_power,
@@ -35,6 +36,8 @@ _FEWEST_PERMUTATIONS = 19
 _MOST_GROUPS = 10
 _WEAK = 0.5
 _SPLITS_IN_NULL = 3
+_SUSPECTED = 0.1  # of the sessions, by chance
+_CERTAIN = 0.01  # the smallest p that the draws of one session can show
 
 
 class _Pair(NamedTuple):
@@ -122,7 +125,7 @@ def representation_drift(
         _pair(given[one], given[other], groups, n_permutations, random)
         for one, other in progress_bar(pairs, len(pairs), "pairs of sessions", progress)
     ]
-    cautions = _cautions(signal, noise, found)
+    cautions = (*_cautions(signal, noise, found), *_of_repeats(given))
     for text in cautions:
         warnings.warn(text, UserWarning, stacklevel=2)
     arguments = {"sessions": sessions, "times": times, "same_units": same_units}
@@ -209,6 +212,17 @@ def _cautions(signal: Floats, noise: Floats, found: list[_Pair]) -> tuple[str, .
             f"{still} of {len(found)} pairs of sessions are no farther apart than noise: their parts say nothing"
         )
     return tuple(cautions)
+
+
+def _of_repeats(sessions: Sequence[Floats]) -> tuple[str, ...]:
+    random = generator(0)  # of its own: whether repeats are alike has no part in what is found
+    together = sum(p_of_independent_repeats(each, random) <= _CERTAIN for each in sessions)
+    if together <= _SUSPECTED * len(sessions):
+        return ()
+    return (
+        f"repeats of {together} sessions change as a whole, as by a gain or by fatigue: p and p_residual take them for "
+        "independent and are too small; divide it out of each repeat",
+    )
 
 
 def _dataset(

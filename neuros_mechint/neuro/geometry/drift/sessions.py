@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.statistics import p_of_draws
 from neuros_mechint.neuro.geometry.arguments import CONDITIONS, REPEATS, UNITS, by_axes
 
 _FEWEST_REPEATS = 4
@@ -185,6 +186,34 @@ def _parts(first: Floats, second: Floats, split: Any) -> Parts:
     turned = distance((x - middle_x) @ rotation + middle_y, y)
     scaled = distance(size * (x - middle_x) @ rotation + middle_y, y)
     return Parts(total, total - shifted, shifted - turned, turned - scaled, scaled)
+
+
+def p_of_independent_repeats(session: Floats, random: np.random.Generator, n_draws: int = 199) -> float:
+    """Return p of the hypothesis that what changes from repeat to repeat is not shared by the conditions.
+
+    Two sums over the conditions of a repeat are compared with those of repeats dealt anew within each condition: of
+    how far responses are from their mean, and of how much longer they are than it. The smaller p counts, twice.
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> alone = random.normal(size=(8, 10, 5)) + 3 * random.normal(size=(10, 5))
+    >>> p_of_independent_repeats(alone, random) > 0.05
+    True
+    >>> p_of_independent_repeats(alone * random.normal(1, 0.3, size=(8, 1, 1)), random) <= 0.01
+    True
+    """
+    errors = session - session.mean(0)
+    pattern = session.mean(0) - session.mean((0, 1))
+
+    def sizes(of: Floats) -> tuple[float, float]:
+        return float((of.sum(1) ** 2).sum()), float(((of * pattern).sum((1, 2)) ** 2).sum())
+
+    dealt = []
+    for _ in range(n_draws):
+        order = np.argsort(random.random(errors.shape[:2]), axis=0)
+        dealt.append(sizes(np.take_along_axis(errors, order[..., None], axis=0)))
+    return min(1.0, 2 * float(np.min(p_of_draws(np.array(sizes(errors)), np.array(dealt)))))
 
 
 def shuffled_between(first: Floats, second: Floats, random: np.random.Generator) -> tuple[Floats, Floats]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.statistics import SIGNIFICANT
-from neuros_mechint.neuro.information.energy.blocks import Blocks, drifts
-from neuros_mechint.neuro.information.energy.continuous import Surface
-from neuros_mechint.neuro.information.energy.spins import Check
+from neuros_mechint.neuro.information.energy.binary.spins import Check
+from neuros_mechint.neuro.information.energy.density.blocks import Blocks, drifts
+from neuros_mechint.neuro.information.energy.density.continuous import Surface
 
 _PER_PARAMETER = 10
 _MANY_TRIPLES, _ENOUGH_TRIPLES = 0.2, 20
@@ -24,7 +24,7 @@ def of_time(trials: Sequence[Floats], blocks: Blocks) -> list[str]:
 
     Examples
     --------
-    >>> from neuros_mechint.neuro.information.energy.blocks import make_blocks
+    >>> from neuros_mechint.neuro.information.energy.density.blocks import make_blocks
     >>> noise = np.random.default_rng(0).normal(size=(1000, 1))
     >>> of_time([noise], make_blocks([noise]))
     []

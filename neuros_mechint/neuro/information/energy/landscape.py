@@ -15,12 +15,24 @@ from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories, trajectories
-from neuros_mechint.neuro.information.energy.balance import coarse_states, coarse_words, detailed_balance
-from neuros_mechint.neuro.information.energy.binary import binary_data, counted_valleys, descended_valleys, energies_of
-from neuros_mechint.neuro.information.energy.blocks import Blocks, make_blocks
+from neuros_mechint.neuro.information.energy.binary.fitted import (
+    binary_data,
+    counted_valleys,
+    descended_valleys,
+    energies_of,
+)
+from neuros_mechint.neuro.information.energy.binary.ising import exact_fit, pseudo_fit
+from neuros_mechint.neuro.information.energy.binary.spins import (
+    MOST_COUNTED,
+    as_spins,
+    check_fit,
+    inflation,
+    refuse_missing_pairs,
+)
 from neuros_mechint.neuro.information.energy.cautions import of_fit, of_time, unseen
-from neuros_mechint.neuro.information.energy.continuous import landscape_data, make_surface
-from neuros_mechint.neuro.information.energy.densities import (
+from neuros_mechint.neuro.information.energy.density.blocks import Blocks, make_blocks
+from neuros_mechint.neuro.information.energy.density.continuous import landscape_data, make_surface
+from neuros_mechint.neuro.information.energy.density.densities import (
     ON_A_LINE,
     Quasipotential,
     check_bandwidth,
@@ -30,20 +42,13 @@ from neuros_mechint.neuro.information.energy.densities import (
     refuse_binary,
     refuse_rounded,
 )
-from neuros_mechint.neuro.information.energy.grids import CELLS
-from neuros_mechint.neuro.information.energy.interpolation import spline_of
-from neuros_mechint.neuro.information.energy.ising import exact_fit, pseudo_fit
-from neuros_mechint.neuro.information.energy.passage import diffusion_of, uneven_diffusion
-from neuros_mechint.neuro.information.energy.paths import EnergyPath, minimum_energy_path
+from neuros_mechint.neuro.information.energy.density.grids import CELLS
+from neuros_mechint.neuro.information.energy.density.interpolation import spline_of
+from neuros_mechint.neuro.information.energy.density.score import refuse_other_barriers, score_quasipotential
+from neuros_mechint.neuro.information.energy.passages.balance import coarse_states, coarse_words, detailed_balance
+from neuros_mechint.neuro.information.energy.passages.passage import diffusion_of, uneven_diffusion
+from neuros_mechint.neuro.information.energy.paths.energy import EnergyPath, minimum_energy_path
 from neuros_mechint.neuro.information.energy.results import DensityLandscape, IsingLandscape, Landscape
-from neuros_mechint.neuro.information.energy.score import refuse_other_barriers, score_quasipotential
-from neuros_mechint.neuro.information.energy.spins import (
-    MOST_COUNTED,
-    as_spins,
-    check_fit,
-    inflation,
-    refuse_missing_pairs,
-)
 from neuros_mechint.neuro.information.recorded import more_units_than_times, read_as, refuse_few
 
 CONTINUOUS, BINARY = ("density", "histogram", "score"), ("ising", "pseudolikelihood")

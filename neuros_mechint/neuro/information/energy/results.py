@@ -57,7 +57,7 @@ class Landscape(Result):
         matplotlib.axes.Axes
         """
         from neuros_mechint.core.figures.plotting import new_axes, style
-        from neuros_mechint.neuro.information.energy.trees import draw_tree
+        from neuros_mechint.neuro.information.energy.valleys.trees import draw_tree
 
         with style():
             axes = new_axes(ax)
@@ -129,7 +129,7 @@ class DensityLandscape(Landscape):
             low, high = float(np.nanmin(energy)), self._interesting
             ax.set_ylim(low - 0.16 * (high - low), high)  # room for the numbers
             ax.set_xlabel(axis_label(self.data["x"]))
-            ax.set_ylabel(axis_label(self.main))
+            ax.set_ylabel(self._height_label())
             ax.grid(axis="y")
             ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
         else:
@@ -140,6 +140,12 @@ class DensityLandscape(Landscape):
             for number, place in enumerate(self.minima):
                 ax.annotate(str(number), tuple(place), (6, 5), textcoords="offset points", fontsize=10, color="white")
             ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16), borderaxespad=0, ncols=2)
+
+    def _height_label(self) -> str:
+        from neuros_mechint.core.figures.plotting import axis_label
+
+        broken = self.attributes["balance_broken"]
+        return axis_label(self.main).replace("energy", "quasi-potential", 1) if broken else axis_label(self.main)
 
     @property
     def _interesting(self) -> float:
@@ -158,7 +164,7 @@ class DensityLandscape(Landscape):
         image = ax.pcolormesh(x, y, shown.T, cmap=SEQUENTIAL.reversed(), shading="nearest", rasterized=True)
         ax.contour(x, y, shown.T, levels=8, colors=MUTED_INK, linewidths=0.5)
         bar = ax.figure.colorbar(image, ax=ax)
-        bar.set_label(axis_label(self.main))
+        bar.set_label(self._height_label())
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
         ax.set_xlabel(axis_label(self.data["x"]))
         ax.set_ylabel(axis_label(self.data["y"]))

@@ -16,7 +16,7 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.standard_errors import t_reach
 from neuros_mechint.core.statistics import coverage
 from neuros_mechint.neuro.dynamics.trajectories import trajectories
-from neuros_mechint.neuro.information.energy.blocks import correlation_time
+from neuros_mechint.neuro.information.energy.density.blocks import correlation_time
 from neuros_mechint.neuro.information.entropy_production import gaussian, states
 from neuros_mechint.neuro.information.entropy_production.results import NAMES, EntropyProduction
 from neuros_mechint.neuro.information.entropy_production.stretches import Judged, Sums, cut, judge

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -21,6 +21,7 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics import p_of_draws
 from neuros_mechint.neuro.alignment.layer_region_data import site_names
 from neuros_mechint.neuro.information.estimate import n_draws
+from neuros_mechint.neuro.information.flow.cautions import of_inputs, of_sites
 from neuros_mechint.neuro.information.flow.estimates import (
     ESTIMATORS,
     NEIGHBORS,
@@ -36,7 +37,6 @@ from neuros_mechint.neuro.information.variables import categories, is_text
 _FEWEST_SAMPLES = 200
 _TIME_AXES = ("time", "position")
 _MOST_FEATURES = 3
-_LEAST_SHARE = 0.8
 _SHARE = {"long_name": "share of a site's variance that its components hold"}
 _CITATIONS = ("saxe2018", "kolchinsky2017", "kraskov2004", "ross2014")
 
@@ -150,8 +150,8 @@ class InformationFlowAnalyzer(Parameterised):
                         cell = _estimated(layer, other, estimator, noise, n_permutations, random)
                         for name, value in zip(tables, cell, strict=True):
                             tables[name][which, row, place, time] = value
-        cautions += _cautions(tables["information"], about, len(kept))
-        cautions += _cautions_of_sites(list(found), shares, apart, about, n_components)
+        cautions += of_inputs(tables["information"], about, len(kept))
+        cautions += of_sites(list(found), shares, apart, about, n_components)
         for text in cautions:
             warnings.warn(text, UserWarning, stacklevel=2)
         return InformationFlow(
@@ -198,13 +198,7 @@ class InformationFlowAnalyzer(Parameterised):
         """
         if inputs is None or labels is None:
             raise InputError("the plane has two axes", expected="inputs and labels", got="one of them")
-        pairs = checkpoints.items() if isinstance(checkpoints, Mapping) else checkpoints
-        if not isinstance(pairs, Iterable):
-            raise InputError(
-                "these are no checkpoints",
-                expected="a mapping of step to source, or pairs of these",
-                got=type(checkpoints).__name__,
-            )
+        pairs = _pairs(checkpoints)
         analyzer = InformationFlowAnalyzer(self.n_components, self.noise, 0, self.seed)
         steps, found = [], []
         for step, source in progress_bar(pairs, description="checkpoints", enabled=progress):
@@ -233,6 +227,29 @@ class InformationFlowAnalyzer(Parameterised):
 
     def _settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("n_components", "noise", "n_permutations")}
+
+
+def _pairs(checkpoints: Any) -> Iterable[tuple[int, Any]]:
+    """Return steps with their sources, of a mapping at once and of an iterator one after the other."""
+
+    def refuse(got: Any) -> InputError:
+        return InputError(
+            "these are no checkpoints",
+            expected="a mapping of step to source, or pairs (step, source)",
+            got=type(got).__name__,
+        )
+
+    def checked() -> Iterator[tuple[int, Any]]:
+        for pair in checkpoints:
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise refuse(pair)
+            yield pair[0], pair[1]
+
+    if isinstance(checkpoints, Mapping):
+        return checkpoints.items()
+    if not isinstance(checkpoints, Iterable):
+        raise refuse(checkpoints)
+    return checked()
 
 
 def _check_steps(steps: list[int], found: list[InformationFlow]) -> None:
@@ -383,41 +400,6 @@ def _estimated(
 def _kind(side: Side) -> str:
     """Return what was asked about: categories, numbers or tokens."""
     return "categories" if side.codes is not None else "numbers" if side.few is not None else "tokens"
-
-
-def _cautions(found: Floats, about: dict[str, Side], n_samples: int) -> list[str]:
-    texts = []
-    if "input" in about:
-        values = found[list(about).index("input")]
-        noisy = values[ESTIMATORS.index("noise")]
-        if np.nanmax(noisy, initial=0.0) > 0.8 * np.log(n_samples):
-            texts.append(
-                f"{n_samples} inputs cannot show more than {np.log(n_samples):.3g} nats: with more noise they are told "
-                "apart less well"
-            )
-        if np.isinf(values).any():
-            texts.append("a site is a linear function of the inputs: what it tells of them is infinite")
-    return texts
-
-
-def _cautions_of_sites(
-    sites: list[str], shares: Floats, apart: np.ndarray, about: dict[str, Side], n_components: int
-) -> list[str]:
-    texts = []
-    small = [site for site, row in zip(sites, shares, strict=True) if (row < _LEAST_SHARE).any()]
-    small += ["the input"] if "input" in about and about["input"].share < _LEAST_SHARE else []
-    if small:
-        texts.append(
-            f"{n_components} principal components hold less than {_LEAST_SHARE:.0%} of the variance of "
-            f"{', '.join(small)}: neighbours and bins do not see the rest, and what they see may turn with training"
-        )
-    trivial = [site for site, row in zip(sites, apart, strict=True) if row.any()]
-    if trivial:
-        texts.append(
-            f"with this noise all samples of {', '.join(trivial)} are told apart, so that noise says the whole label, "
-            "of random states as well: choose more noise"
-        )
-    return texts
 
 
 def _labelled(

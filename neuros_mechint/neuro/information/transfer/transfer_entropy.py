@@ -62,7 +62,8 @@ def transfer_entropy(
     delay : int
         Samples from the source to the target, :math:`d`.
     condition : like source, optional
-        Other series whose past is known too: what drives both.
+        Other series whose past is known too: what drives both. Two drivers of one trial are two of its units:
+        ``np.stack([first, second], axis=-1)[None]``.
     condition_history : int
         Samples of it, :math:`c`.
     method : {"ksg", "gaussian", "binned", "mixed"}

@@ -1,0 +1,1 @@
+"""Energies of trajectories: densities on a grid, their smoothing and their errors."""

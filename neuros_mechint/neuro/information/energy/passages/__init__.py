@@ -1,0 +1,1 @@
+"""How states move over a landscape: balance, and times from valley to valley."""

@@ -1,0 +1,1 @@
+"""Ways from valley to valley: of least energy, and of least action."""

@@ -1,0 +1,1 @@
+"""Minima, their basins, and which of them are certain."""

@@ -1,0 +1,1 @@
+"""A network trained under the constraints of a brain."""

@@ -1,0 +1,1 @@
+"""What a trained transformer does, and by which parts."""

@@ -1,0 +1,375 @@
+"""Understand a trained transformer: what it does, which parts it needs, which circuit and which features do it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neuros_mechint.causal.circuits.discovery import discover_circuit
+from neuros_mechint.causal.circuits.judging import faithfulness
+from neuros_mechint.causal.circuits.results import Circuit
+from neuros_mechint.causal.circuits.verdict import Faithfulness
+from neuros_mechint.core.errors import InputError, whole
+from neuros_mechint.core.random import SeedLike
+from neuros_mechint.core.result import Result
+from neuros_mechint.datasets.tasks import repeated_tokens
+from neuros_mechint.features.evaluation.evaluate import SAEEvaluation
+from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
+from neuros_mechint.workflows.induction import InductionCheck, induction_check
+from neuros_mechint.workflows.runs.in_short import InShort, told_in_short
+from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
+from neuros_mechint.workflows.runs.sources import Given, open_array, open_model
+from neuros_mechint.workflows.understanding.prompts import (
+    PromptPairs,
+    WrittenPrompts,
+    drawn_tokens,
+    open_prompts,
+    repeated_token_pairs,
+)
+from neuros_mechint.workflows.understanding.steps import (
+    Behaviour,
+    DrawnVocabulary,
+    TogetherAndAlone,
+    behaviour_of,
+    effects_by_head,
+    effects_by_position,
+    effects_of_features,
+    fit_autoencoder,
+    judge_autoencoder,
+    middle_site,
+    together_and_alone,
+)
+
+CAPTIONS = {
+    "behaviour": "The metric of every clean prompt, and of its corrupted partner, in which one thing is changed.",
+    "induction": "Whether the model continues random tokens that repeat, at distances seen and not seen in training; "
+    "the dashed line is what the verdict asks for.",
+    "positions": "One position of the residual stream at a time is put from the clean run into the corrupted one. "
+    "1 means that this place holds all that the answer needs: read from top to bottom, how it travels.",
+    "heads": "The other way round: one head of the corrupted run is put into the clean run. 1 means that without it "
+    "the answer is lost. Heads that stand in for each other do not show here.",
+    "together": "All heads of a layer, and its MLP, at once, beside the largest effect of one head. Where the blue bar "
+    "is long and the other short, heads stand in for each other.",
+    "autoencoder": "How often each feature of the sparse autoencoder is active on inputs that it was not trained on.",
+    "features": "What the metric loses without one feature, the rest of the activation kept.",
+    "circuit": "The edges that were found on the first half of the prompts.",
+    "faithfulness": "The circuit on the other half of the prompts: how much of the behaviour the best edges restore, "
+    "and random circuits of the same size.",
+    "in_short": "On one scale: the largest effect of one head and of all heads of a layer at once; how far the circuit "
+    "is enough, and needed (sufficiency and necessity); how much variance, and how much of the loss of an ablation, "
+    "the features of the autoencoder explain.",
+}
+_N_SEQUENCES, _N_TOKENS = 1000, 64
+_HELD_OUT = 0.1
+_ENOUGH_ATTENTION = 0.25
+_CITATIONS = ("heimersheim2024", "olsson2022", "gao2024", "mueller2025mib")
+
+
+def understand(
+    model: Any,
+    prompts: Any = None,
+    *,
+    site: str | None = None,
+    corpus: Any = None,
+    n_features: int | None = None,
+    n_prompts: int = 48,
+    n_random: int = 39,
+    batch_size: int | None = None,
+    seed: SeedLike = 0,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> WorkflowOutcome:
+    """Find out how a transformer does what it does: activation patching, a sparse autoencoder, and a circuit.
+
+    Steps: what the metric is of clean and corrupted prompts (``behaviour``); where the answer travels (``positions``);
+    which heads are needed, alone (``heads``) and all of a layer together (``together``); a sparse autoencoder on one
+    site, judged on other inputs (``autoencoder``), and what its features do (``features``); a circuit found on one half
+    of the prompts (``circuit``) and judged on the other, against random circuits (``faithfulness``); and all of it in
+    words (``in_short``). Without a behaviour that is more than chance no circuit is looked for.
+
+    Parameters
+    ----------
+    model : str, pathlib.Path, torch.nn.Module, HookedTransformer or Adapter
+        The name of an embedded model, the folder of a HuggingFace model, ``file.py:function``, or the model itself.
+    prompts : PromptPairs, tuple, str or pathlib.Path, optional
+        ``(clean, corrupted, metric)``, see `neuros_mechint.workflows.understanding.prompts.PromptPairs`; a JSON file
+        ``{"clean": [...], "corrupted": [...], "correct": [...], "wrong": [...]}``; or ``file.py:function``. Their order
+        should be random: the circuit is found on the first half. By default random tokens that repeat, which any
+        language model can be given; ``induction`` then says whether the model continues them by induction.
+    site : str, optional
+        Where to train the sparse autoencoder; the residual stream after the middle layer by default.
+    corpus : array_like of shape (n_sequences, n_positions), or the path of a .npy file, optional
+        Token ids to train the sparse autoencoder on; the last tenth is held out. By default 1000 random sequences of 64
+        tokens that repeat, or, with ``prompts``, one half of these.
+    n_features : int, optional
+        Of the sparse autoencoder, see `neuros_mechint.workflows.understanding.steps.fit_autoencoder`.
+    n_prompts : int
+        Pairs to draw for each half, without ``prompts``.
+    n_random : int
+        Random circuits to compare with, at least 19.
+    batch_size : int, optional
+        Samples per call of the model.
+    seed : int or numpy.random.Generator
+        An integer where there is a folder.
+    folder : str or pathlib.Path, optional
+        Where to keep steps, report and manifest: a run that was cut off goes on there.
+    progress : bool
+
+    Returns
+    -------
+    WorkflowOutcome
+
+    Raises
+    ------
+    CapabilityError, SiteError
+        The model is no transformer, or what makes it one could not be proven.
+    InputError
+        Prompts that are no pairs, too few, or a metric that is the same for all.
+    OptionError
+        Numbers out of range.
+
+    References
+    ----------
+    Heimersheim and Nanda 2024, How to use and interpret activation patching, doi:10.48550/arXiv.2404.15255; Olsson et
+    al. 2022, In-context learning and induction heads, doi:10.48550/arXiv.2209.11895; Gao et al. 2024, Scaling and
+    evaluating sparse autoencoders, doi:10.48550/arXiv.2406.04093; Mueller et al. 2025, MIB: A mechanistic
+    interpretability benchmark, doi:10.48550/arXiv.2504.13151
+
+    Examples
+    --------
+    Very few prompts, for a first look; ``understand("induction")`` draws enough:
+
+    >>> import neuros_mechint as nm
+    >>> prompts = repeated_token_pairs(nm.adapt(nm.load_model("induction")), 16)
+    >>> found = understand("induction", prompts, n_features=8, n_random=19, progress=False)
+    >>> found.results["together"].redundant
+    ['blocks.0.z', 'blocks.1.z']
+    """
+    numbers = {"n_prompts": whole("n_prompts", n_prompts, 4), "n_random": whole("n_random", n_random, 19)}
+    n_features = None if n_features is None else whole("n_features", n_features, 2)
+    adapter, source = open_model(model)
+    given = None if prompts is None else open_prompts(prompts)
+    texts = None if corpus is None else _tokens_of(open_array(corpus))
+    _run_once(adapter, given)
+    site = middle_site(adapter) if site is None else next(iter(adapter.sites(site)))
+    arguments = {"site": site, "n_features": n_features, **numbers, "batch_size": batch_size}
+    inputs = {"model": source} | {
+        name: one.source for name, one in (("prompts", given), ("corpus", texts)) if one is not None
+    }
+    run = WorkflowRun("understand", arguments, inputs, seed, folder, progress)
+    pairs = _pairs(adapter, given, n_prompts, run)
+    found_on, judged_on = pairs.halves()
+    behaviour = run.step("behaviour", lambda: behaviour_of(adapter, pairs, run.seed("behaviour"), batch_size))
+    if given is None:
+        run.attempt("induction", lambda: _induction(adapter, run))
+    _patch(run, adapter, found_on, batch_size)
+    _learn_features(run, adapter, site, texts, (found_on, judged_on), n_features, batch_size)
+    _find_circuit(run, adapter, behaviour, (found_on, judged_on), n_random)
+    short = run.step("in_short", lambda: in_short(run.results, run.left_out, source.fingerprint))
+    subtitle = f"{source.name}, on {pairs.told}. " + " ".join(short.attributes["sentences"][:2])
+    return run.finish("What a transformer does, and how", subtitle, CAPTIONS)
+
+
+def _tokens_of(corpus: Given[Any]) -> Given[torch.Tensor]:
+    """Return a corpus as token ids, several sequences of them."""
+    values = np.asarray(corpus.value)
+    if values.ndim != 2 or values.dtype.kind not in "iu" or len(values) < 2:
+        raise InputError(
+            "this is no corpus",
+            expected="whole numbers, (sequence, position), of at least 2 sequences",
+            got=f"{values.dtype}, shape {values.shape}",
+        )
+    return Given(torch.from_numpy(values.astype(np.int64)), corpus.source)
+
+
+def _run_once(model: Any, given: Given[PromptPairs | WrittenPrompts] | None) -> None:
+    """Run the model, which says what is wrong with its inputs before a folder is made; sites are proven by it too."""
+    if given is None:
+        drawn_tokens(model)
+    else:
+        model.run(_as_taken(given, model).rows(0, 2).clean)
+
+
+def _as_taken(given: Given[PromptPairs | WrittenPrompts], model: Any) -> PromptPairs:
+    return given.value.of(model) if isinstance(given.value, WrittenPrompts) else given.value
+
+
+def _pairs(
+    model: Any, given: Given[PromptPairs | WrittenPrompts] | None, n_prompts: int, run: WorkflowRun
+) -> PromptPairs:
+    if given is None:
+        return repeated_token_pairs(model, 2 * n_prompts, run.seed("prompts"))
+    return _as_taken(given, model)
+
+
+def _induction(model: Any, run: WorkflowRun) -> InductionCheck:
+    seed = run.seed("induction")
+    few_tokens: Any = DrawnVocabulary(model, drawn_tokens(model, run.seed("prompts")))
+    return induction_check(few_tokens, seed=seed)
+
+
+def _patch(run: WorkflowRun, model: Any, pairs: PromptPairs, batch_size: int | None) -> None:
+    run.step("positions", lambda: effects_by_position(model, pairs, batch_size))
+    heads: Any = run.step("heads", lambda: effects_by_head(model, pairs, batch_size))
+    run.step("together", lambda: together_and_alone(model, pairs, heads, batch_size))
+
+
+def _learn_features(
+    run: WorkflowRun,
+    model: Any,
+    site: str,
+    texts: Given[torch.Tensor] | None,
+    halves: tuple[PromptPairs, PromptPairs],
+    n_features: int | None,
+    batch_size: int | None,
+) -> None:
+    """Train a sparse autoencoder, judge it on inputs that were held out, and measure what its features do."""
+    judged_on = halves[1]
+
+    def fitted() -> tuple[SAEEvaluation, SparseAutoencoder]:
+        training, held_out = _training(run, model, texts, halves)
+        seed = run.seed("autoencoder")
+        sae = fit_autoencoder(model, site, training, n_features, seed, batch_size, run.progress)
+        return judge_autoencoder(sae, model, judged_on, held_out, batch_size), sae
+
+    _, sae = run.keeping_step(
+        "autoencoder",
+        fitted,
+        save=lambda sae, folder: sae.save(folder / "sae"),
+        load=lambda folder: SparseAutoencoder.load(folder / "sae"),
+    )
+    run.attempt("features", lambda: effects_of_features(sae, model, judged_on, run.seed("features"), batch_size))
+
+
+def _training(
+    run: WorkflowRun, model: Any, texts: Given[torch.Tensor] | None, halves: tuple[PromptPairs, PromptPairs]
+) -> tuple[Any, Any]:
+    """Return inputs to train features on, and others to judge them on."""
+    if texts is not None:
+        n_held_out = max(1, round(_HELD_OUT * len(texts.value)))
+        return texts.value[:-n_held_out], texts.value[-n_held_out:]
+    if "prompts" in run.manifest.inputs:
+        return halves[0].clean, halves[1].clean
+    ids = drawn_tokens(model, run.seed("prompts"))
+    tokens = ids[repeated_tokens(_N_SEQUENCES, _N_TOKENS, len(ids), seed=run.seed("corpus")).inputs]
+    n_held_out = round(_HELD_OUT * _N_SEQUENCES)
+    return tokens[:-n_held_out], tokens[-n_held_out:]
+
+
+def _find_circuit(
+    run: WorkflowRun, model: Any, behaviour: Any, halves: tuple[PromptPairs, PromptPairs], n_random: int
+) -> None:
+    if not behaviour.is_there:
+        reason = f"there is no behaviour to explain (p = {behaviour.attributes['p']:.2g})"
+        run.leave_out("circuit", reason)
+        return run.leave_out("faithfulness", reason)
+    one, other = halves
+    circuit = run.attempt(
+        "circuit", lambda: discover_circuit(model, one.metric, one.clean, one.corrupted, seed=run.seed("circuit"))
+    )
+    if not isinstance(circuit, Circuit):
+        return run.leave_out("faithfulness", "there is no circuit to judge")
+    seed = run.seed("faithfulness")
+    run.attempt(
+        "faithfulness",
+        lambda: faithfulness(circuit, model, other.metric, other.clean, other.corrupted, n_random=n_random, seed=seed),
+    )
+    return None
+
+
+def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerprint: str) -> InShort:
+    """Return what the steps found, in words and as fractions of a whole.
+
+    Parameters
+    ----------
+    results : mapping of str to Result
+        The steps of `understand`.
+    left_out : mapping of str to str
+        Steps that do not apply, and why.
+    fingerprint : str
+        Of the model.
+
+    Returns
+    -------
+    InShort
+    """
+    behaviour, together = results["behaviour"], results["together"]
+    assert isinstance(behaviour, Behaviour)
+    assert isinstance(together, TogetherAndAlone)
+    there = behaviour.is_there
+    sentences = [
+        f"Clean and corrupted prompts {'differ' if there else 'do not differ'} in the metric by more than chance "
+        f"(difference {behaviour.attributes['difference']:.3g}, p = {behaviour.attributes['p']:.2g})."
+    ]
+    fractions: dict[str, float] = {}
+    sentences += _on_induction(results.get("induction"))
+    if there and together.attributes["normalized"]:
+        sentences += _on_heads(together)
+        fractions |= {
+            "one head": float(together.data["largest_alone"].max()),
+            "all heads of a layer": float(together.data["together"].max()),
+        }
+    else:
+        sentences.append("Effects of heads are not to be read: there is no behaviour that they could change.")
+    verdict = results.get("faithfulness")
+    if isinstance(verdict, Faithfulness):
+        fractions |= {"circuit enough": verdict.sufficiency, "circuit needed": verdict.necessity}
+        sentences.append(_on_circuit(verdict))
+    else:
+        sentences.append(f"No circuit: {left_out.get('faithfulness', '')}.")
+    evaluation = results["autoencoder"]
+    assert isinstance(evaluation, SAEEvaluation)
+    fractions["variance explained"] = evaluation["explained_variance"]
+    if "loss_recovered" in evaluation.data:
+        fractions["loss recovered"] = float(evaluation.data["loss_recovered"].sel(ablation="mean"))
+    sentences.append(
+        f"{evaluation['l0']:.3g} of {evaluation.data.sizes['feature']} features at a time explain "
+        f"{evaluation['explained_variance']:.0%} of the variance of {evaluation.attributes['site']} on other inputs."
+    )
+    return told_in_short(
+        "fraction", fractions, {"long_name": "fraction", "units": ""}, sentences, fingerprint, _CITATIONS
+    )
+
+
+def _on_induction(check: Result | None) -> Iterator[str]:
+    if not isinstance(check, InductionCheck):
+        return
+    if not check.is_induction:
+        yield f"There is no induction here: {'; '.join(check.reasons)}."
+        return
+    looks = {name: check.data[name].values for name in ("previous_token", "induction")}
+    named = {
+        name: ", ".join(str(head) for head in check.data["head"].values[values > _ENOUGH_ATTENTION])
+        for name, values in looks.items()
+    }
+    yield (
+        f"It does induction: heads {named['previous_token']} look at the token before, and heads {named['induction']} "
+        "at what followed the present token when it came first."
+    )
+
+
+def _on_heads(together: TogetherAndAlone) -> Iterator[str]:
+    data = together.data
+    for site in together.redundant:
+        one = data.sel(site=site)
+        yield (
+            f"All heads of {site} exchanged at once lose {float(one['together']):.1%} of the behaviour, one at a time "
+            f"at most {float(one['largest_alone']):.1%} (head {int(one['head'])}): they stand in for each other."
+        )
+    if not together.redundant:
+        most = int(np.abs(data["together"].values).argmax())
+        one = data.isel(site=most)
+        yield f"Most is lost without {one['site'].item()}: {float(one['together']):.1%} of the behaviour."
+
+
+def _on_circuit(verdict: Faithfulness) -> str:
+    size = f"{verdict.attributes['n_kept']} of {verdict.attributes['n_total']} {verdict.attributes['level']}s"
+    numbers = f"restores {verdict.sufficiency:.0%} of the behaviour, and without it {verdict.necessity:.0%} is lost"
+    if verdict.accepted:
+        return f"A circuit of {size} {numbers}, on prompts that it was not found on (p = {verdict.p:.2g})."
+    reasons = [text.removeprefix("rejected: ") for text in verdict.warnings if text.startswith("rejected: ")]
+    return f"The circuit of {size} that was found is rejected: {'; '.join(reasons)}."
