@@ -12,7 +12,6 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.certainty import with_statistics
 from neuros_mechint.core.dictionary import Dictionary, as_taken_by, check_dictionary, site_of, taken_apart
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label, heat_map, interval_bars
@@ -21,7 +20,8 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import CORRECTIONS, SIGNIFICANT, adjust_p
+from neuros_mechint.core.statistics.certainty import with_statistics
+from neuros_mechint.core.statistics.p_values import CORRECTIONS, SIGNIFICANT, adjust_p
 from neuros_mechint.features.effects import checked_features
 from neuros_mechint.neuro.alignment.layer_region_data import site_blocks
 from neuros_mechint.neuro.alignment.linear.estimator import with_fixed_seed

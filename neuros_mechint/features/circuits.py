@@ -12,7 +12,6 @@ import xarray as xr
 from neuros_mechint.causal.interventions import Measurements, measure
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.certainty import with_statistics
 from neuros_mechint.core.dictionary import Dictionary
 from neuros_mechint.core.edits import Edit, Replace, Scale
 from neuros_mechint.core.errors import InputError, check_option, whole
@@ -21,7 +20,8 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.site_names import dictionary_site
-from neuros_mechint.core.statistics import CORRECTIONS
+from neuros_mechint.core.statistics.certainty import with_statistics
+from neuros_mechint.core.statistics.p_values import CORRECTIONS
 from neuros_mechint.features.effects import feature_effects, own_site
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ import xarray as xr
 from neuros_mechint.causal.ablation.results import AblationEffects
 from neuros_mechint.causal.interventions import Measurements, check_can_intervene, measure
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.certainty import ROUNDING, with_statistics
 from neuros_mechint.core.dictionary import Dictionary, as_taken_by, check_dictionary, site_of
 from neuros_mechint.core.edits import Edit, Scale, Zero
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, check_option, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.site_names import dictionary_site
-from neuros_mechint.core.statistics import CORRECTIONS, p_of_draws
+from neuros_mechint.core.statistics.certainty import ROUNDING, with_statistics
+from neuros_mechint.core.statistics.p_values import CORRECTIONS, p_of_draws
 
 CITATIONS = ("marks2024sparse", "heimersheim2024")
 

@@ -23,7 +23,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, p_of_draws
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
 from neuros_mechint.features.evaluation.measures import decoder_of, unit_rows
 from neuros_mechint.features.observations import only_site, row_batches
 

@@ -15,8 +15,8 @@ from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator, torch_generator
-from neuros_mechint.core.standard_errors import t_reach
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.training.noise_scale import part_edges
 from neuros_mechint.training.objective import Loss, Objective, differentiable
 from neuros_mechint.training.results import LearningCoefficient

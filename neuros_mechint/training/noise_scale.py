@@ -12,8 +12,8 @@ import xarray as xr
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.core.standard_errors import jackknife_error, t_reach
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.standard_errors import jackknife_error, t_reach
 from neuros_mechint.training.norms import squared_lengths
 from neuros_mechint.training.objective import Loss, Objective, differentiable
 from neuros_mechint.training.results import NoiseScale

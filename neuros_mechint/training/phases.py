@@ -19,7 +19,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, p_of_draws
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
 from neuros_mechint.training.trend import OneBend
 
 if TYPE_CHECKING:

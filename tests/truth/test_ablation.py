@@ -10,7 +10,7 @@ from torch import nn
 
 import neuros_mechint as nm
 from neuros_mechint.causal.ablation.results import AblationCurve, AblationEffects
-from neuros_mechint.core.certainty import with_statistics
+from neuros_mechint.core.statistics.certainty import with_statistics
 
 WEIGHTS = torch.tensor([2.0, -1.0, 0.5, 0.0])
 

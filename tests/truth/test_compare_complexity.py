@@ -9,7 +9,7 @@ from scipy.signal import firwin, resample_poly
 from scipy.stats import kstest, mannwhitneyu
 
 import neuros_mechint as nm
-from neuros_mechint.core.surrogates import phase_randomised
+from neuros_mechint.core.statistics.surrogates import phase_randomised
 from neuros_mechint.neuro.fractals.comparison.effect_sizes import effect_intervals, effect_sizes
 from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from tests.truth.lag_variance import LagVariance

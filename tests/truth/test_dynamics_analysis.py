@@ -13,7 +13,7 @@ import neuros_mechint as nm
 from neuros_mechint.core.composite import pack, unpack
 from neuros_mechint.core.errors import InputError, OptionError, StorageError
 from neuros_mechint.core.result import load_result
-from neuros_mechint.core.surrogates import phase_randomised
+from neuros_mechint.core.statistics.surrogates import phase_randomised
 from neuros_mechint.datasets.tasks import flip_flop
 from neuros_mechint.neuro.dynamics.analysis.plan import PLANS
 from neuros_mechint.neuro.dynamics.analysis.result import CAPTIONS, PORTRAIT

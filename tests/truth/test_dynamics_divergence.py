@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
-from neuros_mechint.core.surrogates import phase_randomised
+from neuros_mechint.core.statistics.surrogates import phase_randomised
 from neuros_mechint.neuro.dynamics.embedding.choices import choose_embedding
 from neuros_mechint.neuro.dynamics.embedding.delays import embed
 from neuros_mechint.neuro.dynamics.embedding.neighbours import nearest

@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
-from neuros_mechint.core.surrogates import phase_randomised
+from neuros_mechint.core.statistics.surrogates import phase_randomised
 
 PERIOD, N_TIMES = 25, 500
 

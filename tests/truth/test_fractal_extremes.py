@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import neuros_mechint as nm
-from neuros_mechint.core.certainty import many_sign_flip_p
 from neuros_mechint.core.errors import InputError, OptionError
+from neuros_mechint.core.statistics.certainty import many_sign_flip_p
 from neuros_mechint.neuro.criticality.crackling import _judge
 
 METRICS = (

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
-from neuros_mechint.core.statistics import adjust_p
+from neuros_mechint.core.statistics.p_values import adjust_p
 from neuros_mechint.neuro.alignment.rsa.inference.bootstrap import bootstrap
 from neuros_mechint.neuro.alignment.rsa.inference.permutation import n_permutations, null_scores, permutation_p
 from neuros_mechint.neuro.alignment.rsa.inference.tables import variance

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neuros_mechint.core.correlations import column_correlations, constant_columns
+from neuros_mechint.core.statistics.correlations import column_correlations, constant_columns
 
 
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])

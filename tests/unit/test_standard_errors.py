@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
-from neuros_mechint.core.standard_errors import jackknife_error, t_reach
+from neuros_mechint.core.statistics.standard_errors import jackknife_error, t_reach
 
 
 def without_each(values: np.ndarray, statistic) -> np.ndarray:

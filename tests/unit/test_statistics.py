@@ -10,17 +10,12 @@ import scipy.stats
 import xarray as xr
 
 import neuros_mechint as nm
-from neuros_mechint.core.certainty import control_p, with_statistics
 from neuros_mechint.core.errors import check_option
-from neuros_mechint.core.permutation import permutation_test
-from neuros_mechint.core.statistics import (
-    SIGNIFICANT,
-    adjust_p,
-    bootstrap_ci,
-    interval_warning,
-    p_of_draws,
-    sign_flip_p,
-)
+from neuros_mechint.core.statistics.bootstrap import bootstrap_ci, interval_warning
+from neuros_mechint.core.statistics.certainty import control_p, with_statistics
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, adjust_p, p_of_draws
+from neuros_mechint.core.statistics.permutation import permutation_test
+from neuros_mechint.core.statistics.sign_flips import sign_flip_p
 
 
 def test_intervals_cover_the_mean_as_often_as_they_say():

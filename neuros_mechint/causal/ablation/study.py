@@ -14,13 +14,14 @@ from neuros_mechint.causal.places import Place, as_array, places_at
 from neuros_mechint.core.ablations import Mean, Resample
 from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.certainty import with_statistics
 from neuros_mechint.core.edits import Edit, Zero
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.sites import SiteReference
-from neuros_mechint.core.statistics import CORRECTIONS, bootstrap_ci
+from neuros_mechint.core.statistics.bootstrap import bootstrap_ci
+from neuros_mechint.core.statistics.certainty import with_statistics
+from neuros_mechint.core.statistics.p_values import CORRECTIONS
 
 METHODS = ("zero", "mean", "position_mean", "resample")
 CITATIONS = ("wang2022ioi", "heimersheim2024")

@@ -14,14 +14,14 @@ from neuros_mechint.causal.alignment.scoring import Scorer, jackknife_interval, 
 from neuros_mechint.causal.interventions import check_editable
 from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.certainty import control_p
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import InputError, check_option, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.sites import SiteReference
-from neuros_mechint.core.statistics import CORRECTIONS, SIGNIFICANT, adjust_p
+from neuros_mechint.core.statistics.certainty import control_p
+from neuros_mechint.core.statistics.p_values import CORRECTIONS, SIGNIFICANT, adjust_p
 from neuros_mechint.neuro.alignment.layer_region_data import Region, in_order_of, regions_of, site_blocks
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel
 from neuros_mechint.neuro.alignment.linear.estimator import with_fixed_seed

@@ -10,7 +10,7 @@ import xarray as xr
 
 from neuros_mechint.core.figures.plotting import PALETTE, axis_label, heat_map, interval_bars
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

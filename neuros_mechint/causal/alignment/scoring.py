@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.standard_errors import jackknife_error, t_reach
+from neuros_mechint.core.statistics.standard_errors import jackknife_error, t_reach
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel, mean_correlation, pooled_r2
 from neuros_mechint.neuro.alignment.linear.estimator import check_method
 from neuros_mechint.neuro.alignment.linear.held_out import Indices, Splits, folds

@@ -20,7 +20,8 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, number, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import p_of_draws, times_drawn
+from neuros_mechint.core.statistics.bootstrap import times_drawn
+from neuros_mechint.core.statistics.p_values import p_of_draws
 
 MIB_FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of the Mechanistic Interpretability Benchmark."""

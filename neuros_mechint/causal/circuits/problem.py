@@ -20,7 +20,7 @@ from neuros_mechint.causal.paths.wiring import Wiring, find_wiring
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.statistics import sign_flip_p
+from neuros_mechint.core.statistics.sign_flips import sign_flip_p
 
 _SMALLEST_RELATIVE_DENOMINATOR = 1e-4
 

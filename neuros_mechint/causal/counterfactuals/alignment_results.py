@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from neuros_mechint.core.certainty import control_p
 from neuros_mechint.core.figures.colours import PALE
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import bootstrap_ci
+from neuros_mechint.core.statistics.bootstrap import bootstrap_ci
+from neuros_mechint.core.statistics.certainty import control_p
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

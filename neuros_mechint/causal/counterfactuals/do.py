@@ -11,7 +11,6 @@ import xarray as xr
 
 from neuros_mechint.causal.interventions import Measurements, measure
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.certainty import with_statistics
 from neuros_mechint.core.edits import Edit, Replace
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.figures.colours import PALE
@@ -19,6 +18,7 @@ from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics.certainty import with_statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

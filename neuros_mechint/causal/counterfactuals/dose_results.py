@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuros_mechint.core.certainty import ROUNDING, without_rounding
 from neuros_mechint.core.figures.colours import PALE
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.random import generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, bootstrap_ci, sign_flip_p, times_drawn
+from neuros_mechint.core.statistics.bootstrap import bootstrap_ci, times_drawn
+from neuros_mechint.core.statistics.certainty import ROUNDING, without_rounding
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
+from neuros_mechint.core.statistics.sign_flips import sign_flip_p
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -12,12 +12,12 @@ from neuros_mechint.causal.counterfactuals.do import as_list
 from neuros_mechint.causal.counterfactuals.dose_results import DoseResponse, curve_summary
 from neuros_mechint.causal.interventions import measure
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.certainty import control_p, with_statistics
 from neuros_mechint.core.edits import Edit, Scale
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import bootstrap_ci
+from neuros_mechint.core.statistics.bootstrap import bootstrap_ci
+from neuros_mechint.core.statistics.certainty import control_p, with_statistics
 
 EditsAtDose = Callable[[float], Edit | Sequence[Edit]]
 """``edits(dose)``: what is done to the model at that dose; ``()`` for nothing."""

@@ -15,7 +15,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.edits import Add
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import bootstrap_ci
+from neuros_mechint.core.statistics.bootstrap import bootstrap_ci
 from neuros_mechint.neuro.biophysics.spike_trains import firing_rates, inter_spike_intervals, spike_array
 
 CITATIONS = ("gerstner2014",)

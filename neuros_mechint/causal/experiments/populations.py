@@ -27,13 +27,13 @@ from neuros_mechint.causal.experiments.results import PopulationEffects
 from neuros_mechint.causal.experiments.times import Amounts, amounts
 from neuros_mechint.causal.experiments.units import Population
 from neuros_mechint.core.adapter import Adapter
-from neuros_mechint.core.certainty import control_p, out_of_reach, with_statistics
 from neuros_mechint.core.edits import Add, Zero
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.sites import SiteReference
-from neuros_mechint.core.statistics import adjust_p
+from neuros_mechint.core.statistics.certainty import control_p, out_of_reach, with_statistics
+from neuros_mechint.core.statistics.p_values import adjust_p
 
 CITATIONS = ("boyden2005", "otchy2015")
 

@@ -13,7 +13,7 @@ from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.figures.plotting import heat_map
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import bootstrap_ci
+from neuros_mechint.core.statistics.bootstrap import bootstrap_ci
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

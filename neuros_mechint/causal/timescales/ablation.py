@@ -15,13 +15,13 @@ from neuros_mechint.causal.timescales.bands import METHODS, Band, checked_bands,
 from neuros_mechint.causal.timescales.controls import part_of_energy
 from neuros_mechint.causal.timescales.results import ScaleAblation
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.certainty import control_p, with_statistics
 from neuros_mechint.core.edits import Replace
 from neuros_mechint.core.errors import check_option, number, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import CORRECTIONS, SIGNIFICANT
+from neuros_mechint.core.statistics.certainty import control_p, with_statistics
+from neuros_mechint.core.statistics.p_values import CORRECTIONS, SIGNIFICANT
 from neuros_mechint.neuro.fractals.probes.sequences import SiteSequences
 
 _CITATIONS = {"fourier": ("tamkin2020",), "causal": ("tamkin2020", "shensa1992")}

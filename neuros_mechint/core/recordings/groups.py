@@ -13,7 +13,7 @@ from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.joining import codes_of, label_array, label_list
 from neuros_mechint.core.recordings.conditions import fulfils, parse
 from neuros_mechint.core.recordings.labels import no_such_labels, without_false_rate
-from neuros_mechint.core.statistics import mean_of_defined
+from neuros_mechint.core.statistics.means import mean_of_defined
 
 
 def query_labels(array: xr.DataArray, condition: str) -> xr.DataArray:

@@ -14,7 +14,6 @@ from matplotlib.ticker import MaxNLocator
 from neuros_mechint.adapters.splice import spliced
 from neuros_mechint.causal.interventions import check_can_intervene, measure
 from neuros_mechint.core.adapter import Adapter, Metric
-from neuros_mechint.core.certainty import ROUNDING
 from neuros_mechint.core.dictionary import fingerprint_dictionary, site_of
 from neuros_mechint.core.edits import Replace, Zero
 from neuros_mechint.core.errors import InputError
@@ -23,6 +22,7 @@ from neuros_mechint.core.labels import LabelledTensors, counts_observations
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics.certainty import ROUNDING
 from neuros_mechint.features.evaluation.measures import (
     Counts,
     against_truth,

@@ -11,12 +11,12 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.correlations import constant_columns
 from neuros_mechint.core.dictionary import Dictionary
 from neuros_mechint.core.errors import InputError, number
 from neuros_mechint.core.figures.colours import PALE
 from neuros_mechint.core.figures.plotting import PALETTE
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics.correlations import constant_columns
 from neuros_mechint.features.evaluation.measures import decoder_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, number, whole
-from neuros_mechint.core.statistics import adjust_p
+from neuros_mechint.core.statistics.p_values import adjust_p
 from neuros_mechint.features.hierarchy.tree import FeatureTree
 
 Counts = npt.NDArray[np.int64]
@@ -159,7 +159,7 @@ def feature_tree(
     alpha : float
         Largest p of an edge, after correction for the number of pairs.
     correction : {"holm", "fdr", "none"}
-        See `neuros_mechint.core.statistics.adjust_p`.
+        See `neuros_mechint.core.statistics.p_values.adjust_p`.
     minimum_active : int
         Features that are active in fewer observations are not tested.
     **described

@@ -92,7 +92,7 @@ class HierarchicalSAE(SparseAutoencoder):
         alpha : float
             Largest p of an edge, after correction.
         correction : {"holm", "fdr", "none"}
-            See `neuros_mechint.core.statistics.adjust_p`.
+            See `neuros_mechint.core.statistics.p_values.adjust_p`.
         minimum_active : int
             Features active in fewer observations are not tested.
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, number
-from neuros_mechint.core.statistics import share_as_far
+from neuros_mechint.core.statistics.p_values import share_as_far
 
 
 @dataclass(frozen=True)

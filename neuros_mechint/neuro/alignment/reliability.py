@@ -12,7 +12,6 @@ import numpy.typing as npt
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.correlations import column_correlations, constant_columns
 from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label, histogram, line
 from neuros_mechint.core.numbers import as_array
@@ -20,7 +19,8 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import mean_of_defined
+from neuros_mechint.core.statistics.correlations import column_correlations, constant_columns
+from neuros_mechint.core.statistics.means import mean_of_defined
 from neuros_mechint.neuro.alignment.samples import same_kind
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from neuros_mechint.core.parallel import parallel_map
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, adjust_p
 from neuros_mechint.neuro.alignment.rsa.compare import check_varied, without_variance
 from neuros_mechint.neuro.alignment.rsa.inference.entrants import Entrant, entrants
 from neuros_mechint.neuro.alignment.rsa.inference.permutation import null_scores, permutation_p

@@ -13,7 +13,8 @@ from neuros_mechint.core.errors import InputError, check_option, whole
 from neuros_mechint.core.parallel import parallel_map
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import SIGNIFICANT, sign_patterns
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
+from neuros_mechint.core.statistics.sign_flips import sign_patterns
 from neuros_mechint.neuro.alignment.clusters import ClusterTest, cluster_test
 from neuros_mechint.neuro.alignment.rsa.compare import check_varied, similarities
 from neuros_mechint.neuro.alignment.rsa.inference.permutation import null_scores

@@ -9,7 +9,7 @@ import pandas as pd
 
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, axis_label
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import interval_warning, times_drawn
+from neuros_mechint.core.statistics.bootstrap import interval_warning, times_drawn
 from neuros_mechint.neuro.alignment.linear.banded_ridge import BandedRidge
 from neuros_mechint.neuro.alignment.linear.encoding import EncodingModel, judged
 from neuros_mechint.neuro.alignment.linear.estimator import check_method, with_fixed_seed

@@ -13,7 +13,7 @@ from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import coverage, expanded_percentiles, times_drawn
+from neuros_mechint.core.statistics.bootstrap import coverage, expanded_percentiles, times_drawn
 from neuros_mechint.neuro.criticality.population import population
 from neuros_mechint.neuro.criticality.regressions import (
     BlockSums,

@@ -15,7 +15,7 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
 from neuros_mechint.neuro.criticality.avalanches import Avalanches
 from neuros_mechint.neuro.criticality.power_law import PowerLawFit, fit_power_law
 from neuros_mechint.neuro.criticality.tails import fit_tail

@@ -15,7 +15,8 @@ from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, coverage, p_of_draws
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
 from neuros_mechint.neuro.criticality.alternatives import ALTERNATIVES, Comparison, compare
 from neuros_mechint.neuro.criticality.tails import TailFit, draw, fit_tail, standard_error, survival
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.core.statistics import p_of_draws
+from neuros_mechint.core.statistics.p_values import p_of_draws
 
 # coarse where autocorrelation times hardly differ, fine towards 1, where they grow without bound
 _GRID = np.concatenate([np.linspace(0.01, 0.95, 95), 1 - np.geomspace(0.05, 1e-4, 60)[1:], [1.0]])

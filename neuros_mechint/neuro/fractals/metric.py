@@ -11,7 +11,7 @@ import torch
 from neuros_mechint.core.errors import whole
 from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
 from neuros_mechint.neuro.fractals.results import MetricEstimate, metric_estimate
 from neuros_mechint.neuro.fractals.scaling import LineFit
 from neuros_mechint.neuro.fractals.signals import Signals, signals

@@ -14,7 +14,7 @@ from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, histogram, 
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.standard_errors import t_reach
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.fractals.signals import Signals
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.standard_errors import t_reach
+from neuros_mechint.core.statistics.standard_errors import t_reach
 
 if TYPE_CHECKING:
     from neuros_mechint.neuro.fractals.metric import SignalMetric

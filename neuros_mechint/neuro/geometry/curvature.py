@@ -14,8 +14,9 @@ from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.standard_errors import jackknife_error, t_reach
-from neuros_mechint.core.statistics import coverage, p_of_draws
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.p_values import p_of_draws
+from neuros_mechint.core.statistics.standard_errors import jackknife_error, t_reach
 from neuros_mechint.neuro.dynamics.trajectories import trajectories
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
 from neuros_mechint.neuro.geometry.correlation import correlation_dimension
 from neuros_mechint.neuro.geometry.linear import explained_components, participation_ratio, principal_variances
 from neuros_mechint.neuro.geometry.local import (

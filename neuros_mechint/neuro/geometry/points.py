@@ -216,11 +216,11 @@ def _from_trajectories(found: Trajectories, window: int | None) -> Points:
     trial = np.repeat(np.arange(len(found.trials)), found.lengths)
     time = np.concatenate([np.arange(length) for length in found.lengths])
     if window is None:
-        window = correlation_time(np.split(scaled.values, np.cumsum(found.lengths)[:-1]))
+        window = decorrelation_lag(np.split(scaled.values, np.cumsum(found.lengths)[:-1]))
     return scaled._replace(trial=trial, time=time, window=window)
 
 
-def correlation_time(trials: list[Floats]) -> int:
+def decorrelation_lag(trials: list[Floats]) -> int:
     """Return after how many samples the autocorrelation of trajectories, summed over units, is below 1/e.
 
     Parameters
@@ -231,7 +231,7 @@ def correlation_time(trials: list[Floats]) -> int:
     Examples
     --------
     >>> angle = 2 * np.pi * np.arange(1000) / 100
-    >>> correlation_time([np.stack([np.cos(angle), np.sin(angle)], axis=1)])
+    >>> decorrelation_lag([np.stack([np.cos(angle), np.sin(angle)], axis=1)])
     20
     """
     most = max(1, max(map(len, trials)) // 10)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.standard_errors import t_reach
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.geometry.points import Points
 
 

@@ -13,7 +13,7 @@ from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.neuro.alignment.layer_region import layer_region_map
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.rsa.compare import METHODS

@@ -11,7 +11,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.figures.colours import SEQUENTIAL
 from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.neuro.alignment.rsa.stack import square
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from neuros_mechint.core.errors import InputError, SiteError
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import adjust_p, p_of_draws
+from neuros_mechint.core.statistics.p_values import adjust_p, p_of_draws
 from neuros_mechint.neuro.alignment.linear.cca import CCA
 from neuros_mechint.neuro.alignment.linear.held_out import folds
 from neuros_mechint.neuro.alignment.rsa.ceilings import noise_ceiling

@@ -18,7 +18,8 @@ from neuros_mechint.core.outputs import logits_of
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, sign_flip_p
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
+from neuros_mechint.core.statistics.sign_flips import sign_flip_p
 from neuros_mechint.features.effects import FeatureEffects, feature_effects
 from neuros_mechint.features.evaluation.evaluate import SAEEvaluation, evaluate_sae
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder

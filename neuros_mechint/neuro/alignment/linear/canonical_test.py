@@ -16,7 +16,7 @@ from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, TIE
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, TIE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

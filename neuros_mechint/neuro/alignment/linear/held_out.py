@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.correlations import column_correlations, constant_columns
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.joining import codes_of
 from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.statistics.correlations import column_correlations, constant_columns
 
 Indices = npt.NDArray[np.intp]
 Splits: TypeAlias = list[tuple[Indices, Indices]]

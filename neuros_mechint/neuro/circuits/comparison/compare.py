@@ -10,14 +10,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.correlations import column_correlations
 from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.figures.colours import MUTED_INK, PALE, PALETTE
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import p_of_draws
+from neuros_mechint.core.statistics.correlations import column_correlations
+from neuros_mechint.core.statistics.p_values import p_of_draws
 from neuros_mechint.neuro.alignment.linear.cka import CKA
 from neuros_mechint.neuro.circuits.comparison.matching import best_matching
 from neuros_mechint.neuro.circuits.comparison.roles import roles

@@ -12,11 +12,11 @@ import xarray as xr
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.numbers import real_array
-from neuros_mechint.core.permutation import permutation_test
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, adjust_p
+from neuros_mechint.core.statistics.permutation import permutation_test
 from neuros_mechint.neuro.alignment.linear.encoding import pooled_r2
 from neuros_mechint.neuro.alignment.linear.held_out import folds
 

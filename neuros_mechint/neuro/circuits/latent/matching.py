@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.correlations import column_correlations
+from neuros_mechint.core.statistics.correlations import column_correlations
 
 
 def order_of_nodes(embedding: Floats, reference: Floats) -> npt.NDArray[np.int64]:

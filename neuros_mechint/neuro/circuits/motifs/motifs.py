@@ -15,7 +15,7 @@ from neuros_mechint.core.figures.colours import MUTED_INK, PALE, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT, adjust_p, share_as_far
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, adjust_p, share_as_far
 from neuros_mechint.neuro.circuits.motifs.counts import MEANINGS, triad_classes, triad_counts
 from neuros_mechint.neuro.circuits.motifs.nulls import switched
 from neuros_mechint.neuro.circuits.wiring import as_wiring, refuse_in_parts

@@ -15,7 +15,7 @@ from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.standard_errors import t_reach
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.dynamics.koopman.forecast import folds, squared_errors
 from neuros_mechint.neuro.dynamics.koopman.pydmd_methods import ONE_TRIAL
 from neuros_mechint.neuro.dynamics.koopman.uncertainty import FEWEST_TRIALS, standard_errors

@@ -10,7 +10,7 @@ import numpy as np
 from neuros_mechint.core.arrays import Complexes, Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.core.standard_errors import jackknife_error
+from neuros_mechint.core.statistics.standard_errors import jackknife_error
 
 if TYPE_CHECKING:
     from neuros_mechint.neuro.dynamics.koopman.operator import KoopmanOperator

@@ -13,7 +13,8 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import OptionError, check_option, number, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import SIGNIFICANT, coverage, expanded_percentiles, times_drawn
+from neuros_mechint.core.statistics.bootstrap import coverage, expanded_percentiles, times_drawn
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.neuro.dynamics.embedding.choices import EmbeddingChoice, choose_embedding
 from neuros_mechint.neuro.dynamics.embedding.delays import States, embed
 from neuros_mechint.neuro.dynamics.lyapunov.divergence_curves import (

@@ -9,8 +9,8 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.core.statistics import p_of_draws
-from neuros_mechint.core.surrogates import phase_randomised
+from neuros_mechint.core.statistics.p_values import p_of_draws
+from neuros_mechint.core.statistics.surrogates import phase_randomised
 from neuros_mechint.neuro.dynamics.embedding.choices import EmbeddingChoice
 from neuros_mechint.neuro.dynamics.embedding.delays import embed
 from neuros_mechint.neuro.dynamics.lyapunov.divergence_curves import (

@@ -11,7 +11,7 @@ import xarray as xr
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, torch_generator
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
 from neuros_mechint.neuro.dynamics.lyapunov.orthonormal import householder
 from neuros_mechint.neuro.dynamics.lyapunov.spectrum_results import LyapunovSpectrum
 from neuros_mechint.neuro.dynamics.lyapunov.spectrum_statistics import (

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.standard_errors import t_reach
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.dynamics.lyapunov.tangent_growth import Growth
 
 N_BLOCKS = 100

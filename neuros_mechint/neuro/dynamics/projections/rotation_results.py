@@ -8,7 +8,7 @@ import numpy as np
 
 from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE, SEQUENTIAL, histogram
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.neuro.dynamics.projections.directions import draw_start_and_direction, key_of_starts
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import p_of_draws
+from neuros_mechint.core.statistics.p_values import p_of_draws
 from neuros_mechint.neuro.dynamics.projections.rotation_results import Rotations, RotationTest
 from neuros_mechint.neuro.dynamics.projections.skew import (
     fit_free,

@@ -10,12 +10,14 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option, number, whole
-from neuros_mechint.core.permutation import permutation_test
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import adjust_p, coverage, interval_warning, mean_of_defined
-from neuros_mechint.core.surrogates import phase_randomised
+from neuros_mechint.core.statistics.bootstrap import coverage, interval_warning
+from neuros_mechint.core.statistics.means import mean_of_defined
+from neuros_mechint.core.statistics.p_values import adjust_p
+from neuros_mechint.core.statistics.permutation import permutation_test
+from neuros_mechint.core.statistics.surrogates import phase_randomised
 from neuros_mechint.neuro.fractals.comparison.effect_sizes import EffectSizes, effect_intervals, effect_sizes
 from neuros_mechint.neuro.fractals.comparison.matching import (
     MATCHES,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import times_drawn
+from neuros_mechint.core.statistics.bootstrap import times_drawn
 
 
 class EffectSizes(NamedTuple):

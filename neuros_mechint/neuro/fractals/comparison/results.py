@@ -9,7 +9,7 @@ import numpy as np
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, interval_bars
 from neuros_mechint.core.formatting import format_value
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 
 if TYPE_CHECKING:
     import xarray as xr

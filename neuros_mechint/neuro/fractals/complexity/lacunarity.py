@@ -16,8 +16,8 @@ from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.standard_errors import jackknife_error, t_reach
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.standard_errors import jackknife_error, t_reach
 from neuros_mechint.neuro.fractals.signals import Signals, real_tensor, signals
 
 if TYPE_CHECKING:

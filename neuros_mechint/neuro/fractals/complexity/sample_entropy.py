@@ -12,7 +12,7 @@ import torch
 from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.core.standard_errors import jackknife_error, t_reach
+from neuros_mechint.core.statistics.standard_errors import jackknife_error, t_reach
 from neuros_mechint.neuro.fractals.metric import Fit, SignalMetric
 from neuros_mechint.neuro.fractals.uncertainty import Uncertainty, counted
 

@@ -15,7 +15,7 @@ from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
 from neuros_mechint.neuro.fractals.graphs.adjacency import (
     LENGTHS,
     Sparse,

@@ -12,7 +12,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, label_logarithmic
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.standard_errors import t_reach
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.fractals.scaling import FEWEST_SCALES, LineFit
 
 if TYPE_CHECKING:

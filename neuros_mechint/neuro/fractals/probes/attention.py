@@ -10,13 +10,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.certainty import many_sign_flip_p, out_of_reach
 from neuros_mechint.core.errors import InputError, SiteError, number, whole
 from neuros_mechint.core.labels import LabelledTensors, rows_kept
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import adjust_p, bootstrap_ci, coverage, mean_of_defined
+from neuros_mechint.core.statistics.bootstrap import bootstrap_ci, coverage
+from neuros_mechint.core.statistics.certainty import many_sign_flip_p, out_of_reach
+from neuros_mechint.core.statistics.means import mean_of_defined
+from neuros_mechint.core.statistics.p_values import adjust_p
 from neuros_mechint.neuro.fractals.graphs.dimension import GraphFractalDimension
 from neuros_mechint.neuro.fractals.probes.attention_results import AttentionFractality
 from neuros_mechint.neuro.fractals.probes.site_values import sites_of

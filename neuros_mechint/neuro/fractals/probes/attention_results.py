@@ -8,7 +8,7 @@ import numpy as np
 
 from neuros_mechint.core.figures.plotting import INK, heat_map
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 
 if TYPE_CHECKING:
     import xarray as xr

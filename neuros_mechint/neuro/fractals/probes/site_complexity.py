@@ -11,18 +11,14 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.certainty import many_sign_flip_p, out_of_reach, without_rounding
 from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import (
-    adjust_p,
-    bootstrap_ci,
-    coverage,
-    interval_warning,
-    mean_of_defined,
-)
+from neuros_mechint.core.statistics.bootstrap import bootstrap_ci, coverage, interval_warning
+from neuros_mechint.core.statistics.certainty import many_sign_flip_p, out_of_reach, without_rounding
+from neuros_mechint.core.statistics.means import mean_of_defined
+from neuros_mechint.core.statistics.p_values import adjust_p
 from neuros_mechint.neuro.fractals.metric import SignalMetric
 from neuros_mechint.neuro.fractals.probes.sequences import SiteSequences
 from neuros_mechint.neuro.fractals.probes.site_results import SiteComplexity

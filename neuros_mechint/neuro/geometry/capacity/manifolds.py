@@ -11,7 +11,7 @@ import numpy.typing as npt
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, whole
 from neuros_mechint.core.joining import codes_of, label_list
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.neuro.alignment.samples import samples
 from neuros_mechint.neuro.geometry.arguments import CONDITIONS, REPEATS, UNITS, by_axes, refuse_extremes
 

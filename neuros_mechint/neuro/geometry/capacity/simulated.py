@@ -14,7 +14,7 @@ from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
 from neuros_mechint.neuro.geometry.capacity.cones import separator
 from neuros_mechint.neuro.geometry.capacity.manifolds import Manifolds, manifolds
 from neuros_mechint.neuro.geometry.capacity.results import SimulatedCapacity

@@ -16,8 +16,9 @@ from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.standard_errors import jackknife_error, t_reach
-from neuros_mechint.core.statistics import SIGNIFICANT, coverage, p_of_draws
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
+from neuros_mechint.core.statistics.standard_errors import jackknife_error, t_reach
 from neuros_mechint.neuro.geometry.drift.results import PARTS, RepresentationDrift
 from neuros_mechint.neuro.geometry.drift.sessions import (
     N_SPLITS,

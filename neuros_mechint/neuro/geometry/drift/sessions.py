@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.statistics import p_of_draws
+from neuros_mechint.core.statistics.p_values import p_of_draws
 from neuros_mechint.neuro.geometry.arguments import CONDITIONS, REPEATS, UNITS, by_axes
 
 _FEWEST_REPEATS = 4

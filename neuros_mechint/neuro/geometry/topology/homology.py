@@ -13,7 +13,7 @@ from neuros_mechint.core.errors import check_option, whole
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import SIGNIFICANT, p_of_draws
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
 from neuros_mechint.neuro.geometry.points import FEWEST_POINTS
 from neuros_mechint.neuro.geometry.spaces import NULLS, SUBSETS, Space, chosen_rows, noise_like, space
 from neuros_mechint.neuro.geometry.topology.persistence import bars, betti_curves, finite_lifetimes

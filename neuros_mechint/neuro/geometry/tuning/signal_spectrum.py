@@ -14,8 +14,9 @@ from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.standard_errors import jackknife_error, t_reach
-from neuros_mechint.core.statistics import SIGNIFICANT, coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
+from neuros_mechint.core.statistics.standard_errors import jackknife_error, t_reach
 from neuros_mechint.neuro.geometry.arguments import CONDITIONS, UNITS, by_axes
 from neuros_mechint.neuro.geometry.linear import participation
 

@@ -12,8 +12,8 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import OptionError, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.standard_errors import t_reach
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.alignment.samples import joined
 from neuros_mechint.neuro.information.dependence.local_permutation import permuted_locally, permuted_within
 from neuros_mechint.neuro.information.dependence.methods import (

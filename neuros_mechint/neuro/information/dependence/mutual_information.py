@@ -14,8 +14,8 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.standard_errors import t_reach
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.information.dependence.results import MutualInformation, as_variables
 from neuros_mechint.neuro.information.estimators.binned import bins_by_rank, bins_that_fit, counts_information
 from neuros_mechint.neuro.information.estimators.gaussian import SAMPLES_PER_VARIABLE, gaussian_information

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE, histogram
-from neuros_mechint.core.statistics import SIGNIFICANT, p_of_draws
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
 from neuros_mechint.neuro.information.estimate import InformationEstimate
 
 if TYPE_CHECKING:

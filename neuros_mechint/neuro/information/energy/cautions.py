@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.neuro.information.energy.binary.spins import Check
 from neuros_mechint.neuro.information.energy.density.blocks import Blocks, drifts
 from neuros_mechint.neuro.information.energy.density.continuous import Surface

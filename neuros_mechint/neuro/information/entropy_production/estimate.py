@@ -13,10 +13,10 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option, number
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.standard_errors import t_reach
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.dynamics.trajectories import trajectories
-from neuros_mechint.neuro.information.energy.density.blocks import correlation_time
+from neuros_mechint.neuro.information.energy.density.blocks import integrated_correlation_time
 from neuros_mechint.neuro.information.entropy_production import gaussian, states
 from neuros_mechint.neuro.information.entropy_production.results import NAMES, EntropyProduction
 from neuros_mechint.neuro.information.entropy_production.stretches import Judged, Sums, cut, judge
@@ -292,7 +292,7 @@ def _of_time(trials: tuple[Floats, ...], n_steps: float) -> tuple[str, ...]:
 def _short_stretches(trials: tuple[Floats, ...], n_steps: float) -> tuple[str, ...]:
     # samples that are a thousandth of a stretch apart tell as well whether it is longer than the memory
     apart = max(1, int(n_steps) // _SAMPLES_OF_MEMORY)
-    memory = apart * correlation_time([trial[::apart] for trial in trials])
+    memory = apart * integrated_correlation_time([trial[::apart] for trial in trials])
     if n_steps >= _MEMORIES * memory:
         return ()
     return (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.neuro.information.estimate import InformationEstimate
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.standard_errors import jackknife_error
-from neuros_mechint.core.statistics import p_of_draws
+from neuros_mechint.core.statistics.p_values import p_of_draws
+from neuros_mechint.core.statistics.standard_errors import jackknife_error
 
 N_STRETCHES = 40
 

@@ -18,7 +18,7 @@ from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import p_of_draws
+from neuros_mechint.core.statistics.p_values import p_of_draws
 from neuros_mechint.neuro.alignment.layer_region_data import site_names
 from neuros_mechint.neuro.information.estimate import n_draws
 from neuros_mechint.neuro.information.flow.cautions import of_inputs, of_sites

@@ -14,8 +14,9 @@ from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.standard_errors import t_reach
-from neuros_mechint.core.statistics import coverage, p_of_draws
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.p_values import p_of_draws
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.alignment.samples import joined
 from neuros_mechint.neuro.information.partial.minimum import least_information
 from neuros_mechint.neuro.information.partial.results import PartialInformation

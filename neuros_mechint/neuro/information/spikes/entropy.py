@@ -11,8 +11,8 @@ import xarray as xr
 
 from neuros_mechint.core.errors import InputError, OptionError, check_option, number
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.core.standard_errors import t_reach
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.information.spikes.estimators import (
     Entropy,
     nemenman_shafee_bialek,

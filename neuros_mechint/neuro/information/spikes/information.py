@@ -12,7 +12,8 @@ from neuros_mechint.core.errors import InputError, check_option
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import coverage, p_of_draws
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.p_values import p_of_draws
 from neuros_mechint.neuro.information.estimate import n_draws
 from neuros_mechint.neuro.information.spikes.entropy import (
     CITATIONS,

@@ -11,8 +11,8 @@ import xarray as xr
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.standard_errors import t_reach
-from neuros_mechint.core.statistics import coverage
+from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories
 from neuros_mechint.neuro.information.dependence.conditional import bins_of_tables
 from neuros_mechint.neuro.information.dependence.methods import CITATIONS, Question, check_method, combined

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neuros_mechint.core.statistics import SIGNIFICANT, smallest_sign_flip_p
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
+from neuros_mechint.core.statistics.sign_flips import smallest_sign_flip_p
 from neuros_mechint.neuro.alignment.rsa.inference.permutation import n_permutations
 from neuros_mechint.neuro.alignment.rsa.stack import RDMStack
 

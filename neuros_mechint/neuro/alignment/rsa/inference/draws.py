@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.statistics import times_drawn
+from neuros_mechint.core.statistics.bootstrap import times_drawn
 
 Counts = npt.NDArray[np.int64]
 

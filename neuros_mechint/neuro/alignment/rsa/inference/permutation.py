@@ -11,7 +11,7 @@ import numpy as np
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.parallel import parallel_map
-from neuros_mechint.core.statistics import share_as_far
+from neuros_mechint.core.statistics.p_values import share_as_far
 from neuros_mechint.neuro.alignment.rsa.compare import directions, similarities
 from neuros_mechint.neuro.alignment.rsa.inference.draws import Counts
 from neuros_mechint.neuro.alignment.rsa.inference.general import LINEAR

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE, axis_label, bars
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics import SIGNIFICANT
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

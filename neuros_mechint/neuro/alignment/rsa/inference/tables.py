@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.standard_errors import t_reach
-from neuros_mechint.core.statistics import adjust_p, sign_flip_p
+from neuros_mechint.core.statistics.p_values import adjust_p
+from neuros_mechint.core.statistics.sign_flips import sign_flip_p
+from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.alignment.rsa.inference.bootstrap import KINDS, Evaluations
 
 LEVEL = 0.95

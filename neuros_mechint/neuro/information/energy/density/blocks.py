@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.permutation import permutation_test
-from neuros_mechint.core.statistics import sign_flip_p
+from neuros_mechint.core.statistics.permutation import permutation_test
+from neuros_mechint.core.statistics.sign_flips import sign_flip_p
 from neuros_mechint.neuro.dynamics.embedding.mutual_information import autocorrelation
 
 Whole = npt.NDArray[np.intp]
@@ -51,12 +51,12 @@ def make_blocks(trials: Sequence[Floats]) -> Blocks:
     (40, True, True)
     """
     n_samples = sum(len(trial) for trial in trials)
-    memory = correlation_time(trials)
+    memory = integrated_correlation_time(trials)
     n_blocks = min(int(np.clip(n_samples / (_MEMORIES * memory), FEWEST, MOST)), n_samples)
     return Blocks(np.arange(n_samples) * n_blocks // n_samples, n_blocks, memory)
 
 
-def correlation_time(trials: Sequence[Floats]) -> float:
+def integrated_correlation_time(trials: Sequence[Floats]) -> float:
     """Return how many samples count as one independent one: 1 + 2 sum of the autocorrelation, of the slowest column.
 
     The sum ends where the lag is five times what it has come to, as in Sokal's rule.
@@ -64,7 +64,7 @@ def correlation_time(trials: Sequence[Floats]) -> float:
     Examples
     --------
     >>> held = np.repeat(np.random.default_rng(0).normal(size=2000), 10)  # each value ten times
-    >>> round(correlation_time([held[:, None]]))
+    >>> round(integrated_correlation_time([held[:, None]]))
     10
     """
     n_lags = max(len(trial) for trial in trials) - 1

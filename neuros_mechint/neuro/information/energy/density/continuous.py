@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.standard_errors import jackknife_error
+from neuros_mechint.core.statistics.standard_errors import jackknife_error
 from neuros_mechint.neuro.information.energy.density.blocks import Blocks
 from neuros_mechint.neuro.information.energy.density.densities import Quasipotential
 from neuros_mechint.neuro.information.energy.passages.passage import (

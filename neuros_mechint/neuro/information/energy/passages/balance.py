@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.statistics import SIGNIFICANT, p_of_draws
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
 from neuros_mechint.neuro.information.energy.density.blocks import Blocks
 from neuros_mechint.neuro.information.entropy_production.states import flow_divergence
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.standard_errors import jackknife_error
+from neuros_mechint.core.statistics.standard_errors import jackknife_error
 from neuros_mechint.neuro.information.energy.valleys.basins import Basins, Merger
 
 _LEVEL = 0.95

@@ -6,15 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neuros_mechint.core.statistics import (
-    SIGNIFICANT,
-    adjust_p,
-    bootstrap_ci,
-    interval_warning,
-    p_of_draws,
-    sign_flip_p,
-    smallest_sign_flip_p,
-)
+from neuros_mechint.core.statistics.bootstrap import bootstrap_ci, interval_warning
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, adjust_p, p_of_draws
+from neuros_mechint.core.statistics.sign_flips import sign_flip_p, smallest_sign_flip_p
 
 ROUNDING = 1e-6
 """Of the largest metric: activations are in single precision."""

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.correlations import constant_columns
 from neuros_mechint.core.errors import InputError, OptionError, check_option, whole
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics import examples, share_as_far, sign_flip_p
+from neuros_mechint.core.statistics.correlations import constant_columns
+from neuros_mechint.core.statistics.means import examples
+from neuros_mechint.core.statistics.p_values import share_as_far
+from neuros_mechint.core.statistics.sign_flips import sign_flip_p
 
 _KINDS = ("paired", "independent", "correlation")
 _NUMBERS_AT_ONCE = 4_000_000

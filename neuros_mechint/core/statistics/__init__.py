@@ -1,0 +1,1 @@
+"""Uncertainty: intervals, tests, chance levels and what is left by it."""
