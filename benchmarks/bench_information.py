@@ -125,7 +125,7 @@ def of_series(n_times: int, kind: str) -> Iterator[str]:
     size = f"N = {n_times:,}, " + (f"k = {NEIGHBORS}, " if kind == "ksg" else "") + f"{N_SURROGATES} surrogates"
 
     def ours(n_surrogates: int = N_SURROGATES) -> float:
-        return transfer_entropy(source, target, **ours_options, n_surrogates=n_surrogates, progress=False).value
+        return transfer_entropy(source, target, **ours_options, n_permutations=n_surrogates, progress=False).value
 
     def theirs() -> float:
         return float(infomeasure.transfer_entropy(source, target, **about))

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, SiteError
-from neuros_mechint.core.labels import LabelledTensors, as_numpy, check_dims, describe_origin
+from neuros_mechint.core.labels import LabelledTensors, as_numpy, check_dims, describe_activation
 from neuros_mechint.core.site_names import canonical_name, transformer_lens_name
 from neuros_mechint.core.sites import SiteReference
 
@@ -272,7 +272,7 @@ class Activations(LabelledTensors):
         name = self.resolve(name)
         tensor, dims = self._tensors[name], self._dims[name]
         coords = {axis: labels for axis, labels in self.coords.items() if axis in dims}
-        attributes = describe_origin(tensor.dtype, self.provenance)
+        attributes = describe_activation(name, tensor.dtype, self.provenance)
         return xr.DataArray(as_numpy(tensor), coords=coords, dims=dims, name=name, attrs=attributes)
 
     def _load(self, name: str) -> torch.Tensor:

@@ -22,6 +22,7 @@ _DIGITS = 32
 _SAMPLE = 4096
 _FULL_TENSOR_BYTES = 2**20
 _FULL_ARRAY_BYTES = 2**24
+_PLAIN = (bool, int, float, str, type(None))
 # What may differ between two copies of the same model without a difference in what it computes.
 _INCIDENTAL = frozenset({"transformers_version", "_name_or_path", "name_or_path", "device"})
 
@@ -148,8 +149,8 @@ def _plain_settings(part: Any) -> str:
     for name, value in vars(part).items():
         if name[0] == "_" or name == "training":
             continue
-        items = value if isinstance(value, (tuple, list)) else (value,)
-        if all(isinstance(item, (bool, int, float, str, type(None))) for item in items):
+        several = isinstance(value, (tuple, list)) and all(isinstance(item, _PLAIN) for item in value)
+        if several or isinstance(value, _PLAIN):
             settings.append(f"{name}={value!r}")
         elif callable(value) and hasattr(value, "__qualname__"):
             settings.append(f"{name}={_stable_text(value)}")
@@ -198,7 +199,7 @@ def _update_with_tensor(digest: Any, tensor: Any, full_bytes: int) -> None:
     values = tensor.detach()
     if values.layout is not torch.strided:
         values = values.to_dense()
-    if values.numel() * values.element_size() > full_bytes:
+    if values.numel() > _SAMPLE and values.nbytes > full_bytes:  # of so few, evenly spaced ones are all of them
         values = _evenly_spaced(values)
     if values.is_conj() or values.is_neg() or values.dtype is torch.bfloat16 or not values.is_contiguous():
         values = values.resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.errors import InputError
+from neuros_mechint.core.numbers import as_array
 
 
 def label_places(first: Sequence[Any], second: Sequence[Any], names: tuple[str, str], axis: str) -> list[int]:
@@ -76,14 +77,22 @@ def label_list(values: Any, what: str) -> list[Any]:
     Raises
     ------
     InputError
-        A label is missing: None, NaN or no time.
+        These are no labels along one axis, or one is missing: None, NaN or no time.
 
     Examples
     --------
-    >>> label_list(np.array(["face", 1], dtype=object), "stimulus")
+    >>> label_list(["face", 1], "stimulus")
     ['face', 1]
     """
-    array = np.asarray(values)
+    given = values if isinstance(values, list | tuple) else as_array(values, what)
+    if not _are_labels(given):
+        raise InputError(
+            f"{what}: these are no labels",
+            expected="one label each, along one axis",
+            got=" ".join(f"{values!r:.60}".split()),
+            fix="make one text of a label that has several parts",
+        )
+    array = given if isinstance(given, np.ndarray) else label_array(given)
     dates = array.dtype.kind == "M"
     labels = list(array.astype("datetime64[ns]")) if dates else array.tolist()
     missing = [place for place, label in enumerate(labels) if label is None or label != label]
@@ -95,6 +104,15 @@ def label_list(values: Any, what: str) -> list[Any]:
             fix="leave these out with .query or .isel, or label them",
         )
     return labels
+
+
+def _are_labels(values: Any) -> bool:
+    """Return whether each entry can be looked up: rows of a matrix, or lists, cannot."""
+    try:
+        hash(tuple(values))
+    except TypeError:
+        return False
+    return True
 
 
 def label_array(labels: Sequence[Any]) -> npt.NDArray[Any]:

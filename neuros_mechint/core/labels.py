@@ -99,15 +99,17 @@ def as_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
     return (tensor.float() if tensor.dtype in HALF_PRECISION else tensor).numpy()
 
 
-def describe_origin(dtype: torch.dtype, provenance: Provenance | None) -> dict[str, str]:
-    """Return the attributes of a labelled array: a note where half precision was widened, and its provenance.
+def describe_activation(name: str, dtype: torch.dtype, provenance: Provenance | None) -> dict[str, str]:
+    """Return the attributes of the labelled array of a site: what it is, whether it was widened, its provenance.
+
+    There are no units: a site may hold volts, probabilities or nothing that has a unit.
 
     Examples
     --------
-    >>> describe_origin(torch.bfloat16, None)
-    {'note': 'converted from bfloat16 to float32'}
+    >>> describe_activation("embed", torch.bfloat16, None)
+    {'long_name': 'activation at embed', 'note': 'converted from bfloat16 to float32'}
     """
-    attributes: dict[str, str] = {}
+    attributes = {"long_name": f"activation at {name}"}
     if dtype in HALF_PRECISION:
         attributes["note"] = f"converted from {dtype_name(dtype)} to float32"
     if provenance is not None:

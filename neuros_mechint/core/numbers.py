@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,13 +74,14 @@ def plain_numbers(values: Any, name: str) -> npt.NDArray[Any]:
 
 
 def as_array(values: Any, name: str) -> npt.NDArray[Any]:
-    """Return values as an array, or say why they are none: a mask, a unit, or rows of different lengths.
+    """Return values as an array, or say why they are none: named arrays, a mask, a unit, rows of different lengths.
 
     Examples
     --------
     >>> as_array(["left", "right"], "conditions").shape
     (2,)
     """
+    _refuse_named(values, name)
     refuse_masked(values, name)
     refuse_units(values, name)
     try:
@@ -142,6 +144,18 @@ def graph_tensor(values: Any, name: str) -> torch.Tensor:
             got=f"dtype {values.dtype}, layout {values.layout}",
         )
     return values if values.is_floating_point() else values.double()
+
+
+def _refuse_named(values: Any, name: str) -> None:
+    """Raise `InputError` for arrays by name, of which NumPy would take the names."""
+    if isinstance(values, Mapping):
+        names = list(map(str, values))
+        raise InputError(
+            f"{name}: these are arrays by name",
+            expected="one array",
+            got=f"{type(values).__name__} of {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}",
+            fix=f"pass one of them, such as values[{names[0]!r}]" if names else None,
+        )
 
 
 def refuse_masked(values: Any, name: str) -> None:

@@ -156,7 +156,8 @@ class Result:
         Raises
         ------
         InputError
-            If the main variable has more than two dimensions and the class has no drawing of its own.
+            If the main variable has more than two dimensions and the class has no drawing of its own, or ``ax`` is
+            something else than axes.
 
         Examples
         --------
@@ -165,11 +166,9 @@ class Result:
         >>> result.plot(matplotlib.figure.Figure().subplots()).get_title(loc="left")
         'Scores'
         """
-        from neuros_mechint.core.figures.plotting import new_axes, style
+        from neuros_mechint.core.figures.style import drawing
 
-        with style():
-            axes = new_axes(ax, self.figure_size)
-            axes.set_axisbelow(True)  # also where the caller made the axes
+        with drawing(ax, self.figure_size) as axes:
             self._draw(axes)
             if not axes.get_title() and not axes.get_title(loc="left"):
                 axes.set_title(self.title)
@@ -255,7 +254,11 @@ class Result:
             yield f"warning: {text}"
 
     def _summary_lines(self) -> Iterable[str]:
-        """Yield what was found, without title and warnings. Subclasses that say it in words override this."""
+        """Yield what was found, without title and warnings. Subclasses that say it in words override this.
+
+        A report shows ``name: value`` in two columns where the name holds no comma and no number of its own; all else
+        is a sentence.
+        """
         for name, array in self.data.data_vars.items():
             yield f"{name}: {describe_array(array)}"
         for name, value in self.attributes.items():

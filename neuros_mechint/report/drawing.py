@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from neuros_mechint.core.errors import CapabilityError, FigureError
-from neuros_mechint.core.figures.plotting import style
+from neuros_mechint.core.figures.style import drawing, style
 from neuros_mechint.core.result import Result
 from neuros_mechint.report.bodies import Blocks, Body, Chart, Grid, Picture, Raw, SideBySide, Words
 from neuros_mechint.report.comparison import share_scales
@@ -125,7 +125,9 @@ def _block_body(item: Any, identifier: str, heading: str) -> Body:
         return Grid(item)
     with style():
         figure = Figure(figsize=_BLOCK_SIZE, layout="constrained")
-        item(figure.subplots())
+        axes = figure.subplots()
+    with drawing(axes):
+        item(axes)
     return Picture([(figure_drawing(figure, identifier), None)], heading, in_page_colours=True)
 
 

@@ -17,7 +17,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from neuros_mechint.core.figures.colours import colour_scale
-from neuros_mechint.core.figures.plotting import axis_label, drawable, heat_map, is_text, style
+from neuros_mechint.core.figures.labels import axis_label
+from neuros_mechint.core.figures.plotting import drawable, figure_size, heat_map
+from neuros_mechint.core.figures.style import FIGURE_WIDTH, drawing, style
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _MATRIX = 2
 _N_COLOURS = 128
+_GREATEST_HEIGHT = 6.0  # inches
 _MOST_VALUES = 1_000_000  # four bytes each
 _ATTENTION = ("query", "key")
 
@@ -126,14 +129,14 @@ def matrices_of(result: Result) -> xr.DataArray | None:
 def draw_matrices(matrices: xr.DataArray) -> Figure:
     """Draw the first of many matrices in colours that fit all of them."""
     first = _first(matrices)
+    height = min(figure_size(first.to_dataset(name="value"))[1], _GREATEST_HEIGHT)
     with style():
-        figure = Figure(figsize=(6.6, float(np.clip(1.4 + 0.27 * first.shape[0], 2.4, 6.0))), layout="constrained")
-        image = heat_map(first, axes := figure.subplots())
+        figure = Figure(figsize=(FIGURE_WIDTH, height), layout="constrained")
+        axes = figure.subplots()
+    with drawing(axes):
+        image = heat_map(first, axes)
         colours, norm = colour_scale(drawable(matrices).values)
         image.set(cmap=colours, norm=norm)
-        if is_text(first[first.dims[1]]):  # words are wider than the columns of most sentences
-            for label in axes.get_xticklabels():
-                label.set(rotation=50, ha="right", rotation_mode="anchor")
     return figure
 
 

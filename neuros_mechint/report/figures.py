@@ -14,7 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from neuros_mechint.core.figures.colours import GRID, INK, MUTED_INK
-from neuros_mechint.core.figures.plotting import style
+from neuros_mechint.core.figures.style import style
 
 if TYPE_CHECKING:
     from neuros_mechint.core.result import Result
@@ -99,7 +99,8 @@ def draw_result(result: Result) -> Figure:
         figure = Figure(figsize=result.figure_size, layout="constrained")
         axes = result.plot(figure.subplots())
         for location in ("left", "center", "right"):
-            if axes.get_title(loc=location) == result.title:
+            # some add a word of the findings
+            if result.title and axes.get_title(loc=location).startswith(result.title):
                 axes.set_title("", loc=location)
         for drawn in figure.axes:
             drawn.set(xlabel=_shortened(drawn.get_xlabel()), ylabel=_shortened(drawn.get_ylabel()))

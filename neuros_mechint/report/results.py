@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ from neuros_mechint.core.result import Result
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_NAME = 48
+# A comma, or a number that is no part of a name such as blocks.0.z[head=3]: then the words found something already.
+_FINDING = re.compile(r"[,;]|(?<![\w.=-])[-+−]?\d")
 Told = TypeVar("Told")
 
 
@@ -100,6 +103,7 @@ def _readable(name: str) -> str:
 
 
 def _parted(line: str) -> tuple[str, str]:
-    """Part a line that a class wrote at its colon, where a short name stands before it."""
-    name, colon, value = line.partition(": ")
-    return (_readable(name), value) if colon and len(name) <= _LONGEST_NAME else ("", line)
+    """Part a line that a class wrote at its colon, where the name of something stands before it."""
+    name, colon, value = line.strip().partition(": ")
+    is_name = bool(colon) and len(name) <= _LONGEST_NAME and not _FINDING.search(name)
+    return (_readable(name), value) if is_name else ("", line)

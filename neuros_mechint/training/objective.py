@@ -267,7 +267,9 @@ def _as_batch(targets: Any, batch: Batch) -> Batch:
     else:
         args, kwargs = tuple(on_device(one, device) for one in _in_tuple(targets)), {}
     first = next(iter((*args, *kwargs.values())), None)
-    axis = batch.sample_axis if getattr(first, "ndim", 0) > batch.sample_axis else 0
+    shape = tuple(getattr(first, "shape", ()))
+    # with time first in the inputs (batch_first=False), targets for each time have it first, too; others have none
+    axis = batch.sample_axis if shape[batch.sample_axis : batch.sample_axis + 1] == (batch.n_samples,) else 0
     try:
         found = Batch.of(args, kwargs, axis)
     except InputError as error:
@@ -280,7 +282,11 @@ def _as_batch(targets: Any, batch: Batch) -> Batch:
         raise InputError(
             "targets and inputs of the probe do not fit",
             expected=f"{batch.n_samples} targets, one per sample",
-            got=found.n_samples,
+            got=f"{found.n_samples}, of shape {shape}",
+            fix=None
+            if batch.sample_axis == 0
+            else f"the inputs have their samples along axis {batch.sample_axis} (batch_first=False): give targets the same "
+            "axes, or the samples first",
         )
     return found
 

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import StorageError
 from neuros_mechint.core.labels import as_numpy
 from neuros_mechint.core.result_files import read_dataset, write_dataset
+from neuros_mechint.training.continuation import weight_sample
 from neuros_mechint.training.metrics import SIMILARITY
 
 _KIND = "state of a MetaDynamicsTracker"
@@ -37,6 +39,8 @@ class State:
     looking, training : float
         Seconds.
     warnings : list of str
+    sample : numpy.ndarray of shape (n_sampled,), optional
+        Some of the weights when this was saved, until training goes on: see `weight_sample`.
 
     Examples
     --------
@@ -52,6 +56,7 @@ class State:
     looking: float = 0.0
     training: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    sample: Floats | None = None
 
     @classmethod
     def empty(cls, seed: int, names: Sequence[str]) -> State:
@@ -59,7 +64,9 @@ class State:
         return cls(seed, {name: [] for name in names})
 
 
-def write_state(path: Path, state: State, description: dict[str, Any], seen: int | None) -> Path:
+def write_state(
+    path: Path, state: State, description: dict[str, Any], seen: int | None, weights: Sequence[torch.Tensor]
+) -> Path:
     """Write a state in one step.
 
     Parameters
@@ -70,8 +77,11 @@ def write_state(path: Path, state: State, description: dict[str, Any], seen: int
         Of the tracker: what must be the same where the state is read.
     seen : int or None
         Last step that the tracker was told of.
+    weights : sequence of torch.Tensor
+        The model's, as they are now.
     """
     variables: dict[str, Any] = {"step": ("step", np.array(state.steps, np.int64))}
+    variables["sample"] = ("of the weights", weight_sample(weights))
     for name, measured in state.values.items():
         if measured:
             array = np.array(measured, float)
@@ -109,6 +119,8 @@ def read_state(path: Path, description: dict[str, Any], weights: Sequence[torch.
     StorageError
         The file is missing or damaged, is no state, or is one of another tracker.
     """
+    if not path.is_file():
+        raise StorageError(f"no such file: {path}", fix="pass the path that the tracker's save() returned")
     data, metadata = read_dataset(path)
     if metadata.get("kind") != _KIND:
         raise StorageError(f"{path} holds no state of a tracker", expected="a file that its save() wrote")
@@ -165,7 +177,8 @@ def _state_of(
     if steps:
         values |= {name: list(data[f"metric {name}"].values) for name in names if name != SIMILARITY}
     kernels = list(data["kernels"].values) if steps and SIMILARITY in names else []
+    told, sample = list(metadata["warnings"]), data["sample"].values
     return (
-        State(int(metadata["seed"]), values, steps, kernels, copies, looking, training, list(metadata["warnings"])),
+        State(int(metadata["seed"]), values, steps, kernels, copies, looking, training, told, sample),
         None if seen is None else int(seen),
     )

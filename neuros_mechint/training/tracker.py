@@ -19,6 +19,7 @@ from neuros_mechint.core.labels import as_numpy
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.training.callbacks import huggingface_callback, lightning_callback
+from neuros_mechint.training.continuation import doubt_of_continuation
 from neuros_mechint.training.metrics import METRICS, SIMILARITY, Before, Look, as_number, chosen
 from neuros_mechint.training.norms import by_layer
 from neuros_mechint.training.objective import Loss, Objective, own_loss
@@ -51,7 +52,8 @@ class MetaDynamicsTracker:
         own field ``loss`` where it has one (HuggingFace models, given ``labels``); else no metric of the loss is
         measured.
     sites : str or sequence of str, optional
-        Where activations are read; by default the residual stream after each block, or else each layer's output.
+        Where activations are read; by default the residual stream after each block, or else each layer's output, or
+        the states of a bare recurrent module.
     metrics : sequence of str, optional
         Of ``loss``, ``gradient_norm``, ``noise_scale``, ``weight_norm``, ``learning_speed``, ``activation_norm``,
         ``participation_ratio``, ``cka``, ``sharpness`` and ``learning_coefficient``; by default all but the last two,
@@ -155,6 +157,7 @@ class MetaDynamicsTracker:
         """
         step = whole("step", step, 0)
         self._check_order(step)
+        self._check_continuation(step)
         looked = self._state.steps[-1] if self._state.steps else -1
         due = step > looked and (always or self._latest_due(step) > looked)
         now = self._time(settled=due)
@@ -203,12 +206,18 @@ class MetaDynamicsTracker:
         StorageError
             The file cannot be written.
         """
-        return write_state(Path(path), self._state, self._description(), self._seen)
+        if (
+            _structure(self._objective) == self._structure
+        ):  # what was measured can also be kept of a model changed since
+            self._objective.renew()
+        return write_state(Path(path), self._state, self._description(), self._seen, self._objective.weights)
 
     def load(self, path: str | PathLike[str]) -> MetaDynamicsTracker:
         """Go on from what `save` wrote, in a tracker made with the same arguments on the same kind of model.
 
-        Save and load together with the weights: the tracker compares with the weights at its last look.
+        Save and load together with the weights: the tracker compares with the weights at its last look. Where training
+        goes on from others, the next `update` warns, and so does the record: at the step of the file from any others,
+        at a later one from weights that have nothing in common with these.
 
         Returns
         -------
@@ -308,6 +317,7 @@ class MetaDynamicsTracker:
         outputs = [layer for layer in self.layers if _is_module(self._objective.module, layer)]
         if not self._can_read(outputs):
             outputs = [layer for layer in outputs if self._can_read(layer)]  # without those that did not run
+        outputs = outputs or list(self.adapter.sites())  # of a bare recurrent module, its states
         if outputs:
             return list(self.adapter.capture(self._inputs, outputs))
         raise InputError(
@@ -333,6 +343,19 @@ class MetaDynamicsTracker:
                 fix="make a new tracker for another training; to go on with an interrupted one, load what was saved "
                 "together with the weights",
             )
+
+    def _check_continuation(self, step: int) -> None:
+        """Warn, once after a record was loaded, where the weights are not those it goes on with."""
+        state, seen = self._state, self._seen
+        if state.sample is None or seen is None:
+            return
+        self._check_structure()
+        self._objective.renew()
+        doubt = doubt_of_continuation(state.sample, self._objective.weights, later=step > seen)
+        state.sample = None
+        if doubt and state.steps:
+            state.warnings.append(doubt)
+            warnings.warn(doubt, UserWarning, stacklevel=3)
 
     def _check_structure(self) -> None:
         now = _structure(self._objective)

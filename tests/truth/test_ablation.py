@@ -121,7 +121,7 @@ def test_parts_that_stand_in_for_each_other_show_up_in_groups_only():
 
 def test_the_curve_of_a_linear_model_is_a_running_sum(model, inputs):
     effects = study(model).leave_one_out(inputs, "parts", by=("unit",))
-    curve = study(model).cumulative(inputs, effects, n_random=3)
+    curve = study(model).cumulative(inputs, effects, n_null=3)
     order = effects.ranked()["unit"].tolist()
     steps = torch.cat([torch.zeros(1), -(inputs * WEIGHTS).mean(0)[order].cumsum(0)])
     baseline = (inputs @ WEIGHTS).mean()
@@ -166,7 +166,7 @@ def test_results_are_kept_whole_and_drawn(model, inputs, tmp_path):
     from matplotlib.figure import Figure
 
     effects = study(model).leave_one_out(inputs, "parts", by=("unit",))
-    curve = study(model).cumulative(inputs, effects, n_random=2)
+    curve = study(model).cumulative(inputs, effects, n_null=2)
     for result, kind in ((effects, AblationEffects), (curve, AblationCurve)):
         loaded = nm.load_result(result.save(tmp_path / f"{kind.__name__}.nc"))
         assert loaded == result

@@ -19,6 +19,7 @@ from neuros_mechint.neuro.biophysics.dale.training import masked_squared_error, 
 from neuros_mechint.neuro.fractals.priors.annealing import AnnealedWeight
 from neuros_mechint.neuro.fractals.priors.loss import FractalRegularizationLoss
 from neuros_mechint.neuro.fractals.priors.spectral import SpectralPrior
+from tests.slow import slow_case
 
 _SHORT = {"coherences": (1.0,), "cue_steps": 2, "stimulus_steps": 10, "response_steps": 3}
 
@@ -78,7 +79,7 @@ def test_gradients_are_those_of_finite_differences():
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, slow_case(1), slow_case(2)])
 @pytest.mark.parametrize(("weight", "cost"), [("rate_weight", "rate_cost"), ("synapse_weight", "synaptic_cost")])
 def test_training_with_a_cost_lowers_it_below_that_of_training_without(seed, weight, cost):
     ends = {}

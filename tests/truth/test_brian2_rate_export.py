@@ -92,7 +92,7 @@ CASES: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_rates_in_brian2_are_those_of_torch(case: str) -> None:
-    for seed in (0, 1, 2):
+    for seed in (0, 2):
         network, inputs = _drawn(CASES[case](), seed), _stimuli(seed=seed)[0]
         if seed == 2:
             inputs *= 30  # currents beyond 20, where torch's softplus is another function

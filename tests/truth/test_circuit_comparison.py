@@ -18,6 +18,7 @@ from neuros_mechint.neuro.circuits.comparison.compare import compare_circuits
 from neuros_mechint.neuro.circuits.comparison.matching import best_matching
 from neuros_mechint.neuro.circuits.diagrams.diagram import circuit_diagram
 from neuros_mechint.neuro.circuits.wiring import as_wiring
+from tests.slow import slow_case
 
 
 def circuit(seed: int, n_nodes: int = 10) -> np.ndarray:
@@ -177,7 +178,7 @@ def painted(figure: matplotlib.figure.Figure, shown: list, all_artists: list) ->
     return (np.asarray(canvas.buffer_rgba())[..., :3] < 200).any(-1)
 
 
-@pytest.mark.parametrize(("size", "dpi"), [((2.2, 2.4), 140), ((6.6, 5.4), 70)])
+@pytest.mark.parametrize(("size", "dpi"), [((2.2, 2.4), 140), slow_case((6.6, 5.4), 70)])
 @pytest.mark.parametrize(
     ("n_nodes", "word", "in_layers"),
     [(3, "", False), (8, "node ", False), (8, "", True), (20, "", True), (20, "unit ", False), (24, "", False)],

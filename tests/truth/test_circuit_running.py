@@ -8,6 +8,7 @@ import pytest
 import neuros_mechint as nm
 from neuros_mechint.causal.circuits.problem import circuit_problem
 from tests.conformance.architectures import ARCHITECTURES
+from tests.slow import slow_case
 from tests.truth.circuit_tasks import each_model, hand_model, task
 from tests.truth.circuits_by_hand import CircuitsByHand, HookedCircuits, on_a_path
 from tests.truth.edges_by_hand import answer, language_model
@@ -25,7 +26,7 @@ def subsets(n_edges, seed):
     return [random.random(n_edges) < share for share in (0.3, 0.5, 0.8, 0.95)]
 
 
-@pytest.mark.parametrize("ablation", ["resample", "zero", "mean"])
+@pytest.mark.parametrize("ablation", ["resample", "mean", slow_case("zero")])
 def test_random_circuits_equal_hooks_that_put_every_input_together(ablation):
     metric, clean, corrupted = task(2)
     other = corrupted if ablation == "resample" else None

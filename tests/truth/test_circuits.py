@@ -111,18 +111,20 @@ def test_the_minimal_circuit_is_the_true_one(noise, seed):
     assert larger.size > 5
     assert set(minimal.edges) == TOKEN_EDGES
     assert minimal.attributes["started_from"] == larger.size
-    assert nm.faithfulness(minimal, hand_model(noise, seed), *task(seed + 50), n_random=19).accepted
+    assert nm.faithfulness(minimal, hand_model(noise, seed), *task(seed + 50), n_null=19).accepted
 
 
 # -- negative controls -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, *map(slow_case, range(3, 8))])
+@pytest.mark.parametrize("seed", [0, *map(slow_case, range(1, 8))])
 def test_no_circuit_is_accepted_for_answers_that_are_unrelated(seed):
     circuit = nm.discover_circuit(hand_model(0.02), *unrelated(seed), n_edges=5)
-    verdict = nm.faithfulness(circuit, hand_model(0.02), *unrelated(seed + 500), n_random=19)
+    verdict = nm.faithfulness(circuit, hand_model(0.02), *unrelated(seed + 500), n_null=19)
     assert not verdict.accepted
     assert any("there is no behaviour to explain" in text for text in (*circuit.warnings, *verdict.warnings))
+    for result in (circuit, verdict):
+        assert not [text for text in result.warnings if text in "".join(result.findings)]  # a report shows both
 
 
 def test_one_value_for_all_samples_is_never_accepted():
@@ -131,7 +133,7 @@ def test_one_value_for_all_samples_is_never_accepted():
 
     circuit = nm.discover_circuit(hand_model(), *mean_of(*task(1)), n_edges=5)
     assert set(circuit.edges) == TOKEN_EDGES
-    verdict = nm.faithfulness(circuit, hand_model(), *mean_of(*task(50)), n_random=19)
+    verdict = nm.faithfulness(circuit, hand_model(), *mean_of(*task(50)), n_null=19)
     assert verdict.sufficiency == pytest.approx(1, abs=1e-4)
     assert not verdict.accepted
     for result in (circuit, verdict):
@@ -145,7 +147,7 @@ def test_circuits_at_random_are_rejected(seed):
     problem = circuit_problem(hand_model(0.02), *task(1), "resample", None)
     kept = problem.random(5, np.random.default_rng(seed))
     drawn = replace(circuit, data=circuit.data.assign(kept=("edge", kept)))
-    verdict = nm.faithfulness(drawn, hand_model(0.02), *task(50), n_random=19)
+    verdict = nm.faithfulness(drawn, hand_model(0.02), *task(50), n_null=19)
     assert not verdict.accepted
     assert any(text.startswith("rejected: ") for text in verdict.warnings)
 
@@ -156,7 +158,7 @@ def test_a_circuit_that_lacks_an_edge_restores_half_and_a_circuit_of_decoys_noth
     def judged(edges):
         names = circuit.data["edge"].values
         chosen = replace(circuit, data=circuit.data.assign(kept=("edge", np.isin(names, list(edges)))))
-        return nm.faithfulness(chosen, hand_model(), *task(50), n_random=19)
+        return nm.faithfulness(chosen, hand_model(), *task(50), n_null=19)
 
     for edge in TOKEN_EDGES:
         without = judged(TOKEN_EDGES - {edge})
@@ -173,17 +175,17 @@ def test_a_circuit_that_lacks_an_edge_restores_half_and_a_circuit_of_decoys_noth
 def test_inputs_it_was_found_on_are_recognized():
     metric, clean, corrupted = task(1)
     circuit = token_circuit()
-    same = nm.faithfulness(circuit, hand_model(), metric, clean, corrupted, n_random=19)
+    same = nm.faithfulness(circuit, hand_model(), metric, clean, corrupted, n_null=19)
     assert not same.accepted
     assert any("nothing but samples it was found on" in text for text in same.warnings)
     other = partners(16, 50)
     mixed = [torch.cat([one[:3], two]) for one, two in zip(partners(16, 1), other, strict=True)]
-    verdict = nm.faithfulness(circuit, hand_model(), nm.logit_difference(*mixed[2:]), *mixed[:2], n_random=19)
+    verdict = nm.faithfulness(circuit, hand_model(), nm.logit_difference(*mixed[2:]), *mixed[:2], n_null=19)
     assert f"3 of {3 + len(other[0])} samples are among those the circuit was found on" in verdict.warnings
     minimal = nm.minimal_circuit(circuit, hand_model(), *task(50))
-    again = nm.faithfulness(minimal, hand_model(), *task(1), n_random=19)  # neither split is new to it
+    again = nm.faithfulness(minimal, hand_model(), *task(1), n_null=19)  # neither split is new to it
     assert not again.accepted
-    assert not nm.faithfulness(minimal, hand_model(), *task(50), n_random=19).accepted
+    assert not nm.faithfulness(minimal, hand_model(), *task(50), n_null=19).accepted
 
 
 # -- the benchmark's curve -------------------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ def test_inputs_it_was_found_on_are_recognized():
 def test_curve_and_areas_are_those_of_the_benchmark():
     metric, clean, corrupted = task(60)
     circuit = nm.discover_circuit(hand_model(0.02, 1), *task(2), n_edges=5)
-    verdict = nm.faithfulness(circuit, hand_model(0.02, 1), metric, clean, corrupted, n_random=19)
+    verdict = nm.faithfulness(circuit, hand_model(0.02, 1), metric, clean, corrupted, n_null=19)
     by_hand = HookedCircuits(hand_weighted(10.0, 0.02, 1), clean, corrupted, metric)
     order = circuit.scores["edge"].values[np.argsort(-np.abs(circuit.scores.values))].tolist()
     full, empty = (float(by_hand.metric_of(kept).mean()) for kept in (set(order), set()))
@@ -231,7 +233,7 @@ def test_the_circuit_of_the_trained_induction_transformer_stands_on_held_out_pro
     assert "a0.h0" in circuit.nodes  # its previous-token head
     assert sum(node.startswith("a1.") for node in circuit.nodes) >= 2  # induction heads stand in for each other
     assert any(edge.startswith("a0.h0->a1.") and edge.endswith("<k>") for edge in circuit.edges)
-    verdict = nm.faithfulness(circuit, model, *continuing(seed + 10), n_random=39)
+    verdict = nm.faithfulness(circuit, model, *continuing(seed + 10), n_null=39)
     assert verdict.accepted
     assert verdict.sufficiency > 0.8
     assert verdict.necessity > 0.8
@@ -250,16 +252,16 @@ def test_circuit_and_verdict_are_kept_whole_and_say_where_they_come_from(tmp_pat
     assert len(circuit.attributes["discovery"]["samples"]) == len(task(1)[1])
     assert {f"{one}->{two}" for one, two in circuit.graph().effects} == TOKEN_EDGES
     assert "a0.h0->a1.h0<k>" in circuit.summary()
-    verdict = nm.faithfulness(circuit, model, *task(50), n_random=19, seed=7)
+    verdict = nm.faithfulness(circuit, model, *task(50), n_null=19, seed=7)
     loaded = nm.load_result(verdict.save(tmp_path / "verdict.nc"))
     assert loaded == verdict
     assert loaded.accepted is True
     assert verdict.provenance.seed == 7
     assert (verdict.attributes["n_samples"], verdict.attributes["n_samples_found_on"]) == (15, 16)
     assert "verdict: accepted on 15 samples" in verdict.summary()
-    again = nm.faithfulness(circuit, model, *task(50), n_random=19, seed=7)
+    again = nm.faithfulness(circuit, model, *task(50), n_null=19, seed=7)
     np.testing.assert_array_equal(again.data["random_sufficiency"], verdict.data["random_sufficiency"])
-    other = nm.faithfulness(circuit, model, *task(50), n_random=19, seed=8)
+    other = nm.faithfulness(circuit, model, *task(50), n_null=19, seed=8)
     assert not np.array_equal(other.data["random_sufficiency"], verdict.data["random_sufficiency"])
 
 
@@ -269,7 +271,7 @@ def test_figures():
     circuit = token_circuit()
     axes = circuit.plot(Figure().subplots())
     assert {text.get_text() for text in axes.texts} == {"input", "a0.h0", "a1.h0", "logits"}
-    axes = nm.faithfulness(circuit, hand_model(), *task(50), n_random=19).plot(Figure().subplots())
+    axes = nm.faithfulness(circuit, hand_model(), *task(50), n_null=19).plot(Figure().subplots())
     assert axes.get_title(loc="left").endswith("accepted")
     assert axes.get_xlabel() == "fraction of all edges"
     nodes = nm.discover_circuit(nm.adapt(TwoPaths()), *plane(0), nodes=NODES, n_edges=4)
@@ -378,7 +380,7 @@ def test_bad_circuits_and_settings_are_refused():
     with pytest.raises(nm.errors.InputError, match="this is no circuit"):
         nm.faithfulness(["input->logits"], hand_model(), *task(50))
     for options, message in (
-        ({"n_random": 5}, "too few random circuits"),
+        ({"n_null": 5}, "too few random circuits"),
         ({"alpha": 0}, "alpha is out of range"),
         ({"alpha": "0.05"}, "alpha is out of range"),
         ({"fractions": [0.5, 0.1]}, "fractions are no grid"),
@@ -392,6 +394,6 @@ def test_bad_circuits_and_settings_are_refused():
     small = nm.discover_circuit(hand_model(), *task(1), n_edges=3, scores={"input->logits": 1.0})
     with pytest.raises(nm.errors.InputError, match="not faithful enough"):
         nm.minimal_circuit(small, hand_model(), *task(1))
-    verdict = nm.faithfulness(circuit, nm.adapt(hand_weighted(10.0, 0.02, 2)), *task(50), n_random=19)
+    verdict = nm.faithfulness(circuit, nm.adapt(hand_weighted(10.0, 0.02, 2)), *task(50), n_null=19)
     assert "this is another model than the circuit was found in" in verdict.warnings
     assert trained.fingerprint() != circuit.provenance.model

@@ -30,7 +30,7 @@ def test_part_of_the_paths_restores_its_closed_form_and_the_minimal_circuit_both
     whole = nm.discover_circuit(model, *plane(0), nodes=NODES, fraction=1.0)
     assert nm.minimal_circuit(whole, model, *plane(0)).nodes == ["a1", "b1", "a2", "b2"]
     one = replace(whole, data=whole.data.assign(kept=("node", np.isin(NODES, ["a1", "a2"]))))
-    verdict = nm.faithfulness(one, model, metric, clean, corrupted, n_random=19)
+    verdict = nm.faithfulness(one, model, metric, clean, corrupted, n_null=19)
     branches = [torch.tanh(gain * clean[:, at]) - torch.tanh(gain * corrupted[:, at]) for at, gain in ((0, 3), (1, 2))]
     share = float(branches[0].mean() / (branches[0] + branches[1]).mean())
     assert verdict.sufficiency == pytest.approx(share, abs=1e-6)

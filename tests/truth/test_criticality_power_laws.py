@@ -17,6 +17,7 @@ import neuros_mechint as nm
 from neuros_mechint.neuro.criticality.alternatives import compare
 from neuros_mechint.neuro.criticality.power_law import judge
 from neuros_mechint.neuro.criticality.tails import TailFit, draw, exponents, fit_tail, log_likelihoods, standard_error
+from tests.slow import slow_case
 
 
 def zeta_mle(values, xmin):
@@ -104,9 +105,10 @@ def test_values_are_drawn_from_the_law(exponent, xmin):
     )
 
 
-def test_critical_branching_has_sizes_of_three_halves_and_durations_of_two():
+@pytest.mark.parametrize("seeds", [range(3), slow_case(range(3, 9))])
+def test_critical_branching_has_sizes_of_three_halves_and_durations_of_two(seeds):
     found = []
-    for seed in range(6):
+    for seed in seeds:
         one = avalanches(n=6000, seed=seed)
         found.append([fit_tail(values.astype(float), True).exponent for values in (one.sizes, one.durations)])
     sizes, durations = np.mean(found, axis=0)

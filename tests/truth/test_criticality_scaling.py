@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 import neuros_mechint as nm
 from neuros_mechint.neuro.criticality.crackling import growth
 from neuros_mechint.neuro.criticality.tails import fit_tail
+from tests.slow import slow_case
 
 
 def branching(n=4000, seed=0):
@@ -31,9 +32,10 @@ def deviation(shape, expected):
     return np.sqrt(np.mean((shape / shape.mean() - expected / expected.mean()) ** 2))
 
 
-def test_shapes_of_critical_branching_collapse_to_a_parabola_with_an_exponent_of_two():
+@pytest.mark.parametrize("seeds", [range(3), slow_case(range(3, 8))])
+def test_shapes_of_critical_branching_collapse_to_a_parabola_with_an_exponent_of_two(seeds):
     long, short, shapes = [], [], []
-    for seed in range(5):
+    for seed in seeds:
         one = branching(10_000, seed)
         found = nm.shape_collapse(one, shortest=30, n_resamples=10)
         long.append(found.exponent)

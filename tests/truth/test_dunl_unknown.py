@@ -14,6 +14,7 @@ from neuros_mechint.neuro.circuits.dunl.links import link_of
 from neuros_mechint.neuro.circuits.dunl.masked_score import masked_score
 from neuros_mechint.neuro.circuits.dunl.repairs import random_kernels
 from neuros_mechint.neuro.circuits.dunl.score import largest_cosines, match_kernels, score_events
+from tests.slow import slow_case
 
 
 def check_recovery(n_kernels, seed, n_trials=100, n_restarts=2):
@@ -51,7 +52,7 @@ def test_two_and_three_kernels_are_found_on_every_seed_and_training_mostly_helps
     "counts",
     [
         planted_events(n_trials=40, n_times=200, events=(0, 0)).counts,
-        permuted_bins(planted_events(n_trials=30, n_times=200).counts),
+        slow_case(permuted_bins(planted_events(n_trials=30, n_times=200).counts)),
         drifting_counts(n_trials=40, n_times=200, depth=0.8),
     ],
     ids=["no events", "permuted bins", "drift"],

@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.statistics.surrogates import phase_randomised
+from tests.slow import slow_case
 
 PERIOD, N_TIMES = 25, 500
 
@@ -31,7 +32,7 @@ def test_periodic_motion_is_nothing_but_diagonals(circle):
     assert found.rate == pytest.approx(lengths.sum() / ((N_TIMES - 1) * (N_TIMES - 2) / 2))
 
 
-@pytest.mark.parametrize("rate", [0.05, 0.15])
+@pytest.mark.parametrize("rate", [0.05, slow_case(0.15)])
 def test_noise_has_the_lines_of_chance(rate):
     """Independent pairs: a point is on a line of two or more unless both of its neighbours are missing."""
     ratios = []

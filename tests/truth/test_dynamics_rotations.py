@@ -14,6 +14,7 @@ import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.neuro.dynamics.projections.skew import Steps, fit_free, fit_skew, rotation_planes
 from neuros_mechint.neuro.dynamics.projections.tensor_entropy import maximum_entropy
+from tests.slow import slow_case
 
 N_CONDITIONS, N_TIMES, N_UNITS = 20, 40, 30
 
@@ -122,7 +123,8 @@ def test_estimate_is_the_result_of_a_fit_and_leaves_the_estimator_alone():
         model.fit(noisy)
 
 
-def test_smooth_activity_is_not_called_rotational():
+@pytest.mark.parametrize("n_seeds", [10, slow_case(20)])
+def test_smooth_activity_is_not_called_rotational(n_seeds):
     kinds = {
         "smooth": smooth,
         "few dimensions": lambda random: smooth(random, (N_CONDITIONS, N_TIMES, 8)) @ random.normal(size=(8, N_UNITS)),
@@ -130,7 +132,7 @@ def test_smooth_activity_is_not_called_rotational():
         "few conditions": lambda random: smooth(random, (8, N_TIMES, N_UNITS)),
     }
     for make in kinds.values():
-        tests = [nm.RotationalDynamics().test(make(np.random.default_rng(seed)), 19, seed) for seed in range(20)]
+        tests = [nm.RotationalDynamics().test(make(np.random.default_rng(seed)), 19, seed) for seed in range(n_seeds)]
         assert np.mean([one.p <= 0.05 for one in tests]) <= 0.1
         # which the share itself does not say: a tenth of the changes is a rotation by chance
         assert np.mean([one.data["surrogate_r2"].mean() for one in tests]) > 0.04

@@ -124,16 +124,17 @@ def test_planted_share_of_variance_is_reached():
         assert correlation == pytest.approx(np.sqrt(0.5), abs=0.03)
 
 
-def test_targets_without_signal_score_nothing_held_out_and_much_in_sample():
+@pytest.mark.parametrize("n_seeds", [8, slow_case(20)])
+def test_targets_without_signal_score_nothing_held_out_and_much_in_sample(n_seeds):
     r2, correlation, in_sample = [], [], []
-    for seed in range(20):
+    for seed in range(n_seeds):
         random = np.random.default_rng(seed)
         x, y = random.standard_normal((100, 80)), random.standard_normal((100, 10))
         r2.append(nm.RidgeEncoding().score(x, y))
         correlation.append(nm.RidgeEncoding(metric="correlation").score(x, y))
         in_sample.append(nm.RidgeEncoding([1.0]).score_in_sample(x, y))
     assert -0.1 < np.mean(r2) < 0.01
-    assert abs(np.mean(correlation)) < 3 * np.std(correlation) / np.sqrt(20)
+    assert abs(np.mean(correlation)) < 3 * np.std(correlation, ddof=1) / np.sqrt(n_seeds)
     assert np.mean(in_sample) > 0.7
 
 
@@ -218,7 +219,7 @@ BANDS = {"small": slice(0, 20), "large": slice(20, 170)}
 @pytest.mark.parametrize("seed", [0, slow_case(1)])
 def test_planted_bands_are_found_whatever_their_scale(seed):
     x, y = banded(seed)
-    model = nm.BandedRidge(BANDS, n_candidates=20).fit(x, y)
+    model = nm.BandedRidge(BANDS, n_candidates=10).fit(x, y)
     penalties = model.alphas_ / model.scales_ / np.array([[1], [900]])  # in units of each band's variance
     assert (penalties[0, :2] * 10 < penalties[1, :2]).all()
     assert (penalties[1, 2:4] < penalties[0, 2:4]).all()

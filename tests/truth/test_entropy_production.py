@@ -44,7 +44,7 @@ def rotation(speed, n_times=100_000, dt=0.02, seed=0):
 
 
 def estimates(made, method, dt, n_sets=5, **options):
-    options = {"n_surrogates": 39, "progress": False} | options
+    options = {"n_permutations": 39, "progress": False} | options
     return [entropy_production(made(seed), method, dt, seed=seed, **options) for seed in range(n_sets)]
 
 
@@ -136,7 +136,7 @@ def sheared_cycle(shear, seed, noise=0.2, dt=0.02):
 def test_a_network_sees_a_circulation_that_linear_methods_do_not():
     values, truth = sheared_cycle(2.0, seed=0)
     found = {
-        method: entropy_production(values, method, 0.02, n_surrogates=39, progress=False)
+        method: entropy_production(values, method, 0.02, n_permutations=39, progress=False)
         for method in ("linear", "gaussian", "tur", "neural")
     }
     assert truth == pytest.approx(6.254, abs=1e-3)
@@ -169,7 +169,7 @@ def test_intervals_cover_and_p_is_small_by_chance_only_as_often_as_it_says(metho
         random = np.random.default_rng(seed)
         for shares, found in (((0.4, 0.1, 0.5), driven), ((0.25, 0.25, 0.5), balanced)):
             states = np.cumsum(random.choice([1, -1, 0], p=shares, size=5000)) % 3
-            found.append(entropy_production(states, method, n_surrogates=39, seed=seed))
+            found.append(entropy_production(states, method, n_permutations=39, seed=seed))
     truth = 0.3 * np.log(4)
     assert mean(driven) == pytest.approx(truth, rel=0.02)
     assert np.mean([one.interval[0] < truth < one.interval[1] for one in driven]) >= 0.88
@@ -269,7 +269,7 @@ GOOD = rotation(1.5, 1000, 0.2)
         ([], "linear", {}, "empty|no array"),
         (GOOD, "liner", {}, "did you mean 'linear'"),
         (GOOD, "linear", {"dt": 0}, "dt is out of range"),
-        (GOOD, "linear", {"n_surrogates": 5}, "out of range"),
+        (GOOD, "linear", {"n_permutations": 5}, "out of range"),
         (GOOD, "linear", {"level": 1}, "coverage"),
     ],
 )
@@ -290,11 +290,18 @@ def test_a_result_is_told_drawn_and_kept(tmp_path):
     assert entropy_production(ring(2.0, 0.5, 400.0), "markov", STEP).data.identical(found.data)
 
 
+def test_without_a_method_a_bound_is_told_that_holds_of_states_and_of_units():
+    for values in (ring(2.0, 0.5, 100.0), GOOD):
+        found = entropy_production(values)
+        assert found.value == entropy_production(values, "tur").value
+        assert "entropy production: at least" in found.summary()
+
+
 def test_no_test_where_none_is_asked_for(tmp_path):
-    found = entropy_production(ring(2.0, 0.5, 400.0), "markov", STEP, n_surrogates=0)
+    found = entropy_production(ring(2.0, 0.5, 400.0), "markov", STEP, n_permutations=0)
     assert found.p is None
     assert found.value == entropy_production(ring(2.0, 0.5, 400.0), "markov", STEP).value
-    assert "not tested: n_surrogates=0" in found.summary()
+    assert "not tested: n_permutations=0" in found.summary()
     assert found.plot() is not None
     assert nm.load_result(found.save(tmp_path / "production.nc")) == found
 

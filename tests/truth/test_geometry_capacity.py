@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.result import load_result
+from neuros_mechint.neuro.geometry.capacity.common_axes import common_axes
 from neuros_mechint.neuro.geometry.capacity.cones import anchor, ball_capacity, separator
 from neuros_mechint.neuro.geometry.capacity.manifolds import Manifolds, manifolds, shared_axes
 from neuros_mechint.neuro.geometry.capacity.mean_field import manifold_capacity
@@ -119,6 +120,46 @@ def test_directions_that_all_centres_share_are_taken_out():
     assert theory.capacity == pytest.approx(simulated.capacity, rel=0.1)
     left_in = quiet(manifold_capacity, given, n_shared=0, n_samples=100)
     assert left_in.capacity > 1.2 * simulated.capacity
+
+
+def varying(axes, n_points, radius, seed, centres=None):
+    """Manifolds around random centres, each along its own few axes, ``(n_manifolds, n_axes, n_units)``."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(len(axes), axes.shape[2])) if centres is None else centres
+    sizes = radius * random.normal(size=(len(axes), n_points, axes.shape[1]))
+    return list(centres[:, None] + sizes @ axes)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_manifolds_along_the_same_axes_are_told_apart_from_those_of_their_own(seed):
+    random = np.random.default_rng(seed)
+    same = np.broadcast_to(np.eye(5, 50), (20, 5, 50))
+    share, n_errors = common_axes(manifolds(varying(same, 15, 3, seed)))
+    assert share > 0.9
+    assert n_errors > 20
+    two_of_five = np.concatenate([same[:, :2], random.normal(size=(20, 3, 50)) / 50**0.5], axis=1)
+    assert 0.25 < common_axes(manifolds(varying(two_of_five, 15, 3, seed))).share < 0.65
+    # negative control: units that are correlated, in centres as in axes; theory over simulation is .99 to 1.10 there
+    sizes = np.arange(1, 51) ** -0.5
+    centres, axes = random.normal(size=(20, 50)) * sizes, random.normal(size=(20, 5, 50)) * sizes
+    assert common_axes(manifolds(varying(axes, 15, 0.3, seed, centres))).share < 0.2
+
+
+def test_random_axes_are_taken_for_common_ones_as_seldom_as_five_percent():
+    for n_manifolds, n_points, n_units, n_axes in ((2, 3, 8, 3), (3, 3, 8, 8), (5, 2, 8, 1), (20, 10, 50, 5)):
+        found = []
+        for seed in range(100):
+            axes = np.random.default_rng(1000 + seed).normal(size=(n_manifolds, n_axes, n_units))
+            found.append(common_axes(manifolds(varying(axes, n_points, 0.3, seed))))
+        taken = np.mean([one.share > 0.25 and one.n_errors > 3 for one in found])
+        assert taken <= 0.05, (n_manifolds, n_points, n_units, n_axes)
+
+
+def test_the_same_axes_are_warned_of_and_simulation_knows_them():
+    given = varying(np.broadcast_to(np.eye(5, 50), (20, 5, 50)), 15, 3, 0)
+    theory = quiet(manifold_capacity, given, n_samples=20)
+    assert any("use simulated_capacity" in text for text in theory.warnings)
+    assert simulated_capacity(given, n_dichotomies=20).capacity > 2 * theory.capacity
 
 
 def test_independent_centres_share_no_direction():

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.result import load_result
 from neuros_mechint.neuro.geometry.drift.drift import representation_drift
-from neuros_mechint.neuro.geometry.drift.sessions import p_of_independent_repeats
+from neuros_mechint.neuro.geometry.drift.sessions import p_of_independent_repeats, signal_power
 from tests.slow import slow_case
 
 N_CONDITIONS, N_UNITS = 24, 30
@@ -166,12 +166,38 @@ def test_repeats_that_change_as_a_whole_are_told_from_those_that_do_not(change):
 
 def test_what_says_nothing_is_warned_of():
     random = np.random.default_rng(0)
-    noise = random.normal(size=(2, 6, 10, 8))
+    weak = 0.25 * random.normal(size=(10, 8)) + random.normal(size=(2, 6, 10, 8))
     with pytest.warns(UserWarning, match=r"signal|noise") as record:
-        found = representation_drift(noise, n_permutations=19)
+        found = representation_drift(weak, n_permutations=19)
     assert [str(one.message) for one in record] == list(found.warnings)
     assert "turn of noise" in found.warnings[0]
-    assert "no farther apart than noise" in found.warnings[1]
+    assert "no farther apart than noise" in found.warnings[-1]
+
+
+def test_a_signal_of_one_condition_has_no_interval():
+    lone = np.zeros((10, 8))
+    lone[0] = 4
+    found = quiet(lone + np.random.default_rng(0).normal(size=(2, 6, 10, 8)))
+    assert any("no signal is left" in text for text in found.warnings)
+    assert np.isfinite(found.total).all()
+    assert "interval unknown" in found.summary()
+    assert "nan" not in found.summary()
+
+
+def test_sessions_without_signal_are_named():
+    untuned, tuned = [], []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        noise = random.normal(size=(6, 10, 8))
+        (untuned if signal_power(noise) < 0 else tuned).append(noise + 0.0)
+    assert 4 <= len(untuned) <= 16  # without bias, in about half of those that have none
+    signal = 2 * random.normal(size=(10, 8))
+    given = [each + signal for each in tuned[:2]]
+    with pytest.raises(InputError, match=r"in session 1 there is no signal"):
+        quiet([given[0], untuned[0], given[1]])
+    with pytest.raises(InputError, match=r"in sessions 0, 2 there is no signal[\s\S]*axes are \(repeat"):
+        quiet([untuned[0], given[0], untuned[1]])
+    assert np.isfinite(quiet(given).total).all()  # negative control
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ LABELLED = {
     "capacity": (capacity, classes, ("manifold", "point", "unit")),
     "capacity of stimuli": (capacity, classes, ("stimulus", "trial", "neuron")),
     "drift": (drift, sessions, ("session", "repeat", "condition", "unit")),
+    "drift of a recording": (drift, sessions, ("session", "repetition", "stimulus", "unit")),
     "spectrum": (exponent, repeats, ("trial", "stimulus", "unit")),
 }
 
@@ -45,8 +46,15 @@ def test_labelled_axes_may_come_in_any_order(name):
     assert method(labelled.transpose(*dims[::-1])) == plain
     with pytest.raises(InputError, match="not clear which axis"):
         method(labelled.rename({dims[0]: "other"}))
-    with pytest.raises(InputError, match="not clear which axis"):
+    with pytest.raises(InputError, match=r"not clear which axis[\s\S]* x\.rename"):
         method(labelled.expand_dims("time"))
+
+
+def test_axes_of_recordings_are_renamed_through_their_data():
+    other = nm.Recording(sessions, ("day", "attempt", "stimulus", "unit"))
+    with pytest.raises(InputError, match=r"not clear which axis[\s\S]* x\.data\.rename"):
+        drift(other)
+    assert drift(other.data.rename(attempt="repetition")) == drift(sessions)
 
 
 def test_sessions_in_a_list_may_be_recordings():

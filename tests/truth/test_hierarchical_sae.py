@@ -94,15 +94,15 @@ def test_a_parent_that_is_nearly_always_active_is_no_parent_by_chance():
 
 def test_the_p_value_is_that_of_shuffles():
     rng = np.random.default_rng(0)
-    n_shuffles = 4999
+    n_permutations = 4999
     for rate_parent, rate_child, tied in [(0.5, 0.2, 0.0), (0.3, 0.3, 0.15), (0.8, 0.1, 0.3), (0.1, 0.5, 0.05)]:
         parent = rng.random(200) < rate_parent
         child = np.where(rng.random(200) < tied, parent, rng.random(200) < rate_child)
         overlap = (parent & child).sum()
-        drawn = np.array([(parent & rng.permutation(child)).sum() for _ in range(n_shuffles)])
-        estimate = ((drawn >= overlap).sum() + 1) / (n_shuffles + 1)
+        drawn = np.array([(parent & rng.permutation(child)).sum() for _ in range(n_permutations)])
+        estimate = ((drawn >= overlap).sum() + 1) / (n_permutations + 1)
         exact = float(overlap_p(200, parent.sum(), child.sum(), overlap))
-        assert abs(exact - estimate) < 4 * np.sqrt(max(exact * (1 - exact), 1e-4) / n_shuffles)
+        assert abs(exact - estimate) < 4 * np.sqrt(max(exact * (1 - exact), 1e-4) / n_permutations)
         assert drawn.mean() / child.sum() == pytest.approx(parent.mean(), abs=0.01)
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError, OptionError, SiteError
 from neuros_mechint.neuro.information.flow.analyzer import InformationFlowAnalyzer
-from neuros_mechint.neuro.information.flow.estimates import ESTIMATORS, pairwise_information, reduced
+from neuros_mechint.neuro.information.flow.estimates import ESTIMATORS, likeness, pairwise_information, reduced
 from tests.slow import slow_case
 
 
@@ -88,13 +88,13 @@ def test_labels_in_clusters_are_told_by_all_and_shuffled_ones_by_none():
 
 
 def test_noise_tells_how_many_places_there_are():
-    values = np.repeat(np.arange(8.0), 25)[:, None]
-    assert pairwise_information(values, 0.01) == pytest.approx(np.log(8), abs=1e-9)
-    assert pairwise_information(values, 1e4) == pytest.approx(0, abs=1e-6)
+    values = np.repeat(np.linspace(0, 7, 8), 25)[:, None]
+    assert pairwise_information(likeness(values, 0.01)) == pytest.approx(np.log(8), abs=1e-9)
+    assert pairwise_information(likeness(values, 1e4)) == pytest.approx(0, abs=1e-6)
     spread = np.random.default_rng(0).normal(size=(1000, 1))
     # of a normal variable the truth is half the logarithm of 1 + 1 / noise^2, and the bound lies that much above
     bound = 0.5 * np.log(1 + 1 / 0.3**2) + 0.5 / (1 + 0.3**2)
-    assert pairwise_information(spread, 0.3) == pytest.approx(bound, abs=0.06)
+    assert pairwise_information(likeness(spread, 0.3)) == pytest.approx(bound, abs=0.06)
 
 
 def network(seed):
@@ -165,6 +165,50 @@ def test_information_over_time_begins_when_the_label_comes():
     assert (p[3:] == 0.05).all()
 
 
+@pytest.mark.parametrize("axis", ["time", "position"])
+def test_every_time_is_drawn_and_the_last_one_is_told_and_named(axis):
+    random = np.random.default_rng(0)
+    labels = random.integers(2, size=300)
+    states = random.normal(size=(300, 4, 2))
+    states[:, 2, 0] += 4 * labels  # known at the third time only
+    acts = nm.Activations({"state": torch.from_numpy(states)}, {"state": ("sample", axis, "unit")})
+    alone = quiet(InformationFlowAnalyzer(), acts, labels=labels)
+    over_time = alone.data["information"].sel(about="label", site="state")
+    axes = alone.plot()
+    assert axes.get_xlabel() == axis
+    drawn = [line.get_ydata() for line in axes.get_lines()]
+    for name, null in (("neighbours", 1), ("binned", 3), ("noise", 5)):
+        np.testing.assert_array_equal(drawn[null - 1], over_time.sel(estimator=name))
+        np.testing.assert_array_equal(drawn[null], alone.data["null"].sel(about="label", estimator=name)[0])
+    told = alone.summary()
+    assert f"state about the label at its last {axis}, 3: neighbours {over_time.values[0, 3]:.3g} (p = " in told
+    assert f"; by neighbours most at {axis} 2, {over_time.values[0, 2]:.3g}" in told
+    # of several sites one estimator is drawn and named, each over the times that it has
+    both = nm.Activations(
+        {"state": torch.from_numpy(states), "short": torch.from_numpy(states[:, :3])},
+        {"state": ("sample", axis, "unit"), "short": ("sample", axis, "unit")},
+    )
+    several = quiet(InformationFlowAnalyzer(n_permutations=0), both, labels=labels)
+    axes = several.plot()
+    assert axes.get_ylabel() == "information about the label (nats), neighbours"
+    assert [line.get_label() for line in axes.get_lines()[:2]] == ["state", "short"]
+    assert f"short about the label at its last {axis}, 2: neighbours" in several.summary()
+
+
+def test_an_infinite_estimate_is_told_as_such_and_its_site_named():
+    """At the last of two times the site is its input: an earlier number must not stand for that."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 2))
+    states = np.stack([x + random.normal(size=x.shape), x], axis=1)
+    acts = nm.Activations({"copy": torch.from_numpy(states)}, {"copy": ("sample", "time", "unit")})
+    found = quiet(InformationFlowAnalyzer(n_permutations=0), acts, x)
+    assert any("copy is a linear function of the inputs, at some time" in text for text in found.warnings)
+    assert ", gaussian infinite, noise" in found.summary()
+    assert np.isfinite(found.data["information"].sel(estimator="gaussian", time=0)).all()
+    dead = nm.Activations({"copy": torch.from_numpy(states * [[[1.0], [0.0]]])}, {"copy": ("sample", "time", "unit")})
+    assert "copy is constant at 1 of 2 times" in quiet(InformationFlowAnalyzer(n_permutations=0), dead, x).summary()
+
+
 def test_behaviour_in_numbers_is_told_too():
     random = np.random.default_rng(0)
     speed = random.normal(size=800)
@@ -229,14 +273,14 @@ LABELS = np.arange(300) % 2
         ({}, {"source": GOOD | {"other": GOOD["h"][:250]}, "labels": LABELS}, "different numbers of samples"),
         ({}, {"source": {"h": np.where(GOOD["h"] > 2, np.nan, GOOD["h"])}, "labels": LABELS}, "not finite"),
         ({}, {"source": GOOD, "labels": LABELS, "sites": "g"}, "no such layers"),
-        ({}, {"source": torch.nn.Linear(2, 2), "inputs": GOOD["h"]}, "this is no model"),
+        ({}, {"source": torch.nn.Linear(4, 2), "inputs": GOOD["h"]}, r"to fix: +nm\.adapt\(model\)$"),
         ({"n_components": 4}, {"source": GOOD, "labels": LABELS}, "n_components is out of range"),
         ({"noise": 0}, {"source": GOOD, "labels": LABELS}, "noise is out of range"),
         ({"n_permutations": -1}, {"source": GOOD, "labels": LABELS}, "out of range"),
         ({"n_permutations": 3}, {"source": GOOD, "labels": LABELS}, "at least 19"),
         ({"seed": None}, {"source": GOOD, "labels": LABELS}, "not a seed"),
         ({}, {"source": GOOD, "labels": "left"}, "one label for each sample"),
-        ({}, {"source": GOOD, "labels": {"choice": LABELS}}, "one label for each sample"),
+        ({}, {"source": GOOD, "labels": {"choice": LABELS}}, "arrays by name"),
         ({}, {"source": GOOD, "labels": LABELS + 1j}, "the label is no data"),
         ({}, {"source": GOOD, "labels": GOOD["h"][:, 0].astype(object)}, "the label is no data"),
         ({}, {"source": GOOD, "inputs": np.full((300, 4), 7)}, "the input is constant"),

@@ -95,7 +95,7 @@ def test_the_search_finds_the_plane_in_which_a_variable_lies(seed):
     torch.testing.assert_close(found.basis_ @ found.basis_.T, torch.eye(2), atol=1e-5, rtol=0)
     assert found.losses_[-1] < 0.1 * found.losses_[0]
 
-    result = found.evaluate(*held_out(seed=seed), n_random=20, untrained=1)
+    result = found.evaluate(*held_out(seed=seed), n_null=20, untrained=1)
     assert result.accuracy > 0.99
     assert result.data["random"].max() < 0.6
     assert result.data["untrained"].max() < 0.7
@@ -105,7 +105,7 @@ def test_the_search_finds_the_plane_in_which_a_variable_lies(seed):
     assert not any("chance" in text or "random" in text or "shuffled" in text for text in result.warnings)
 
 
-@pytest.mark.parametrize("seed", [0, 1, *map(slow_case, SEEDS[2:])])
+@pytest.mark.parametrize("seed", [0, *map(slow_case, SEEDS[1:])])
 def test_a_variable_that_is_not_computed_stays_at_chance(seed):
     found = search(nm.adapt(CircleAdder(seed)), column=3, seed=seed)
     result = found.evaluate(*held_out(column=3, seed=seed), untrained=0)
@@ -271,7 +271,7 @@ def test_batches_and_padded_text_give_what_whole_inputs_give():
         ).fit(model, base, source, labels)
         assert found.losses_[-1] < found.losses_[0]
         assert found.score(base, source, labels) == found.intervention_.accuracy(model, base, source, labels)
-    assert found.evaluate(base, source, labels, n_random=2, untrained=1).data.sizes["network"] == 1
+    assert found.evaluate(base, source, labels, n_null=2, untrained=1).data.sizes["network"] == 1
 
 
 def test_a_search_in_batches_finds_the_variable_too():
@@ -288,8 +288,8 @@ def test_a_search_repeats_with_its_seed_and_changes_nothing_of_the_caller():
     found = [search(model, seed=seed, epochs=5) for seed in (0, 0, 1)]
     assert torch.equal(found[0].basis_, found[1].basis_)
     assert not torch.equal(found[0].basis_, found[2].basis_)
-    result = found[0].evaluate(*held_out(), n_random=3)
-    assert result.data.identical(found[1].evaluate(*held_out(), n_random=3).data)
+    result = found[0].evaluate(*held_out(), n_null=3)
+    assert result.data.identical(found[1].evaluate(*held_out(), n_null=3).data)
     assert model.fingerprint() == before
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -300,10 +300,10 @@ def test_pairs_that_were_used_for_fitting_are_pointed_out():
     model = nm.adapt(CircleAdder(0))
     found = search(model, epochs=5)
     base, source = pairs_of_tokens(300, seed=0)
-    again = found.evaluate(base, source, sum_with_swapped(0)(base, source), n_random=3, untrained=0)
+    again = found.evaluate(base, source, sum_with_swapped(0)(base, source), n_null=3, untrained=0)
     assert again.attributes["pairs_seen_in_training"] == 1
     assert any("not held out" in text for text in again.warnings)
-    assert found.evaluate(*held_out(), n_random=3, untrained=0).attributes["pairs_seen_in_training"] < 0.05
+    assert found.evaluate(*held_out(), n_null=3, untrained=0).attributes["pairs_seen_in_training"] < 0.05
 
 
 def test_shuffled_weights_keep_their_values_and_lose_the_task():
@@ -329,13 +329,13 @@ def test_shuffled_weights_keep_their_values_and_lose_the_task():
 def test_controls_of_ones_own_take_the_place_of_shuffled_ones():
     found = search(nm.adapt(CircleAdder(0)), epochs=60)
     elsewhere = nm.adapt(CircleAdder(3))  # trained alike, with the variable in another plane
-    result = found.evaluate(*held_out(), n_random=3, untrained=[elsewhere])
+    result = found.evaluate(*held_out(), n_null=3, untrained=[elsewhere])
     assert float(result.data["untrained"][0]) > 0.9
     assert any("the search's own work" in text for text in result.warnings)
 
 
 def test_results_are_saved_drawn_and_told(tmp_path):
-    result = search(nm.adapt(CircleAdder(0)), epochs=20).evaluate(*held_out(), n_random=4)
+    result = search(nm.adapt(CircleAdder(0)), epochs=20).evaluate(*held_out(), n_null=4)
     assert nm.load_result(result.save(tmp_path / "alignment.nc")) == result
     assert next(label.get_text() for label in result.plot().get_xticklabels()) == "learned"
     for part in ("4 random subspaces", "shuffled weights", "chance"):
@@ -392,7 +392,7 @@ def test_use_before_fitting_and_bad_controls_are_refused():
     with pytest.raises(nm.errors.InputError, match="has not been fitted"):
         unfitted.score(base, source, answer)
     found = unfitted.fit(model, base, source, answer)
-    for options in ({"n_random": 0}, {"untrained": -1}, {"untrained": True}):
+    for options in ({"n_null": 0}, {"untrained": -1}, {"untrained": True}):
         with pytest.raises(nm.errors.OptionError):
             found.evaluate(base, source, answer, **options)
     with pytest.raises(nm.errors.InputError, match="at least two"):

@@ -102,7 +102,7 @@ SERIES = {
     "Hurst exponent": Case(lambda x: nm.HurstExponent()(x[:, 0]), ("scaled", "shifted")),
     "spectral slope": Case(lambda x: nm.SpectralSlope()(x[:, 0]), ("scaled", "shifted", "turned over")),
     "transfer entropy": Case(
-        lambda x: nm.transfer_entropy(x[:, 0], x[:, 1], method="gaussian", n_surrogates=0).value,
+        lambda x: nm.transfer_entropy(x[:, 0], x[:, 1], method="gaussian", n_permutations=0).value,
         ("scaled", "shifted", "turned over"),
         ("mixed", "other order of samples"),
     ),

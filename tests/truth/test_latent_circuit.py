@@ -13,6 +13,7 @@ from neuros_mechint.neuro.circuits.latent.dynamics import simulate
 from neuros_mechint.neuro.circuits.latent.matching import correlation, order_of_nodes
 from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
 from neuros_mechint.neuro.circuits.latent.selection import select_latent_size
+from tests.slow import slow_case
 
 SEEDS, ALL_SEEDS = range(2), range(8)
 NOISES = {0.0: 0.999, 0.1: 0.95, 0.3: 0.9}
@@ -42,7 +43,7 @@ def loose(model):
     return any("do not pin" in doubt for doubt in model.doubts_)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.1])  # 0.3 takes longer: one seed, with embedding and masks below
+@pytest.mark.parametrize("noise", [0.1, slow_case(0.0)])  # one seed of each noise: with embedding and masks below
 def test_the_wiring_is_recovered(noise):
     found = [recovery(*planted(noise, seed)) for seed in SEEDS]
     assert np.median(found) >= NOISES[noise]
@@ -196,7 +197,7 @@ def test_inputs_of_other_trials_predict_little():
     assert abs(correlation(wrong.connectivity_, wiring)) < 0.6 < 0.95 < correlation(right.connectivity_, wiring)
 
 
-@pytest.mark.parametrize("seed", SEEDS[:2])
+@pytest.mark.parametrize("seed", [0, slow_case(1)])
 def test_the_number_of_nodes_is_chosen_on_held_out_conditions(seed):
     inputs, activity, outputs, _ = small(seed)
     sizes = select_latent_size(inputs, activity, outputs, sizes=[3, 4, 5], seed=seed, progress=False)

@@ -9,6 +9,7 @@ from torch import nn
 
 import neuros_mechint as nm
 from tests.conformance.architectures import ARCHITECTURES
+from tests.slow import slow_case
 from tests.truth.edge_effects import Parallel, value
 from tests.truth.edges_by_hand import EdgesByHand, answer, language_model
 
@@ -35,7 +36,7 @@ def test_every_edge_of_a_language_model_equals_path_patching_by_hand(name, n_edg
     assert ("a0.h0->m0" in effects.data["edge"].values) is not parallel
 
 
-@pytest.mark.parametrize("name", ["GPT2", "Llama", "GPTNeoX"])
+@pytest.mark.parametrize("name", ["GPT2", slow_case("Llama"), slow_case("GPTNeoX")])
 def test_edges_of_one_sender_add_up_to_changing_it_as_a_whole(name):
     """To first order: halving the change quarters what is left over. No path is missing, none counted twice."""
 

@@ -28,7 +28,7 @@ from tests.truth.planted_dictionaries import (
 # --- comparison -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, 1, slow_case(2)])
+@pytest.mark.parametrize("seed", [0, slow_case(1), slow_case(2)])
 @pytest.mark.parametrize("knows_truth", [True, False])
 def test_explained_variance_does_not_make_a_dense_dictionary_win(seed, knows_truth):
     truth, saes, held_out = planted(seed)
@@ -175,14 +175,14 @@ def test_matched_l0_knows_the_only_site():
 def test_a_probe_finds_the_feature_that_carries_the_label(seed):
     codes = sparse_codes(300, 24, 0.3, seed)
     labels = np.where(codes[:, 5] > 0, "yes", "no")
-    found = nm.sparse_probe(codes, labels, k=[1, 3], n_shuffles=79, seed=seed)
+    found = nm.sparse_probe(codes, labels, k=[1, 3], n_permutations=79, seed=seed)
     assert found.main[0] > 0.99
     assert int(found.data["chosen"][0].values.argmax()) == 5
     assert found.data["p"].values == pytest.approx([1 / 80] * 2)
     assert found.data["p_adjusted"].values == pytest.approx([2 / 80] * 2)
     assert found.title == "Sparse probes of 2 classes (no, yes) from 24 features"
     assert found.summary().splitlines()[2].endswith("p = 0.025; feature 5")
-    as_numbers = nm.sparse_probe(codes, (labels == "yes").astype(float), k=1, n_shuffles=19, seed=seed)
+    as_numbers = nm.sparse_probe(codes, (labels == "yes").astype(float), k=1, n_permutations=19, seed=seed)
     assert as_numbers.main[0] == found.main[0]
 
 
@@ -205,21 +205,22 @@ def test_accuracy_is_that_of_scikit_learns_own_pipeline(seed):
         folds = StratifiedKFold(5, shuffle=True, random_state=int(np.random.default_rng(seed).integers(2**31)))
         predicted = cross_val_predict(probe, codes.numpy(), labels.numpy(), cv=folds)
         expected.append(balanced_accuracy_score(labels, predicted))
-    found = nm.sparse_probe(codes, labels, k=[1, 4], n_shuffles=39, seed=seed)
+    found = nm.sparse_probe(codes, labels, k=[1, 4], n_permutations=39, seed=seed)
     assert found.main.values == pytest.approx(expected, abs=1e-12)
     assert expected[1] > expected[0] + 0.02
 
 
-def test_a_sample_is_held_out_and_shuffled_as_a_whole():
+@pytest.mark.parametrize("seeds", [range(3), slow_case(range(3, 9))])
+def test_a_sample_is_held_out_and_shuffled_as_a_whole(seeds):
     alone, whole, p = [], [], []
-    for seed in range(6):
+    for seed in seeds:
         own = np.random.default_rng(seed).normal(size=(24, 1, 6))  # what marks a sample in all its positions
         codes = np.maximum(own + 0.1 * np.random.default_rng(50 + seed).normal(size=(24, 15, 6)), 0)
         labels = np.repeat(np.random.default_rng(100 + seed).permutation(24) % 2, 15).reshape(24, 15)
-        found = nm.sparse_probe(codes, labels, k=4, n_shuffles=39, seed=seed)
+        found = nm.sparse_probe(codes, labels, k=4, n_permutations=39, seed=seed)
         whole.append(float(found.main[0]))
         p.append(float(found.data["p"][0]))
-        rows = nm.sparse_probe(codes.reshape(360, 6), labels.ravel(), k=4, n_shuffles=39, seed=seed)
+        rows = nm.sparse_probe(codes.reshape(360, 6), labels.ravel(), k=4, n_permutations=39, seed=seed)
         alone.append(float(rows.main[0]))
         assert rows.data["p"][0] == 1 / 40  # rows on their own: the sample is recognised, and with it the label
     assert min(alone) > 0.6
@@ -229,14 +230,14 @@ def test_a_sample_is_held_out_and_shuffled_as_a_whole():
 
 def test_a_label_of_positions_is_found_with_samples_held_out():
     codes = sparse_codes(40 * 10, 8, 0.4).reshape(40, 10, 8)
-    found = nm.sparse_probe(codes, codes[..., 3] > 0, k=1, n_shuffles=39)
+    found = nm.sparse_probe(codes, codes[..., 3] > 0, k=1, n_permutations=39)
     assert found.main[0] > 0.99
     assert found.attributes["n_samples"] == 40
 
 
 def test_too_few_shuffles_for_a_small_p_are_pointed_out():
-    with pytest.warns(UserWarning, match=r"no p below 0\.1 is possible.*n_shuffles=39 or more can reach 0\.05"):
-        found = nm.sparse_probe(gaussian(60, 5), np.arange(60) % 2, k=[1, 2], n_shuffles=19)
+    with pytest.warns(UserWarning, match=r"no p below 0\.1 is possible.*n_permutations=39 or more can reach 0\.05"):
+        found = nm.sparse_probe(gaussian(60, 5), np.arange(60) % 2, k=[1, 2], n_permutations=19)
     assert len(found.warnings) == 1
     assert "warning: no p below" in found.summary()
 
@@ -244,7 +245,7 @@ def test_too_few_shuffles_for_a_small_p_are_pointed_out():
 def test_a_label_of_two_features_needs_two():
     codes = (sparse_codes(800, 24, 0.5) > 0).float()
     labels = (codes[:, 5] > 0) & (codes[:, 9] > 0)
-    one, two = nm.sparse_probe(codes, labels, k=[1, 2], n_shuffles=39).main.values
+    one, two = nm.sparse_probe(codes, labels, k=[1, 2], n_permutations=39).main.values
     assert one < 0.9
     assert two > 0.95
 
@@ -255,7 +256,7 @@ def test_labels_that_no_feature_knows_are_at_chance_also_where_one_label_is_rare
     for seed in range(6):
         codes = sparse_codes(200, 24, 0.3, seed)
         labels = np.random.default_rng(seed).permutation(np.arange(200) < 20)  # always "no" would be right in 90%
-        found = nm.sparse_probe(codes, labels, k=[1, 4], n_shuffles=39, seed=seed)
+        found = nm.sparse_probe(codes, labels, k=[1, 4], n_permutations=39, seed=seed)
         assert abs(float(found.main[1]) - 0.5) < 0.17
         assert abs(float(found.data["shuffled"].mean()) - 0.5) < 0.08
         p.append(float(found.data["p_adjusted"].min()))

@@ -326,7 +326,11 @@ def test_dead_and_dense_dictionaries_are_pointed_out():
         ),
         (lambda: nm.matched_l0("matryoshka", 2, ROWS, ROWS, n_features=4), OptionError, "HierarchicalSAE"),
         (lambda: nm.matched_l0("gaited", 2, ROWS, ROWS, n_features=4), OptionError, "did you mean 'gated'"),
-        (lambda: nm.sparse_probe(ROWS, np.arange(40) % 2, n_shuffles=0), InputError, "n_shuffles is out of range"),
+        (
+            lambda: nm.sparse_probe(ROWS, np.arange(40) % 2, n_permutations=0),
+            InputError,
+            "n_permutations is out of range",
+        ),
         (lambda: nm.sparse_probe(ROWS[0], np.zeros(3)), InputError, "no rows of features"),
         (lambda: nm.sparse_probe("text", np.zeros(3)), InputError, "codes: these are no real numbers"),
         (lambda: nm.sparse_probe(ROWS.reshape(8, 5, 3), np.arange(8) % 2), InputError, "repeat the label of a sample"),
@@ -355,7 +359,7 @@ def test_nothing_of_the_caller_changes():
     torch_state, numpy_state = torch.get_rng_state(), np.random.mtrand._rand.get_state()[1].copy()
     rows = ROWS.clone()
     nm.evaluate_sae(EYE, rows, truth=torch.eye(3))
-    nm.sparse_probe(rows, np.arange(40) % 2, k=1, n_shuffles=19)
+    nm.sparse_probe(rows, np.arange(40) % 2, k=1, n_permutations=19)
     assert torch.equal(rows, ROWS)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert (np.random.mtrand._rand.get_state()[1] == numpy_state).all()
@@ -365,7 +369,7 @@ def test_results_are_drawn_described_and_kept(tmp_path):
     results = [
         nm.evaluate_sae(EYE, ROWS, truth=torch.eye(3)),
         nm.compare_saes({"one": EYE, "same": EYE}, ROWS),
-        nm.sparse_probe(ROWS, np.arange(40) % 2, k=[1, 2], n_shuffles=39),
+        nm.sparse_probe(ROWS, np.arange(40) % 2, k=[1, 2], n_permutations=39),
     ]
     for result in results:
         axes = result.plot(matplotlib.figure.Figure().subplots())

@@ -12,6 +12,7 @@ import xarray as xr
 import neuros_mechint as nm
 from neuros_mechint.core.errors import CapabilityError, InputError
 from neuros_mechint.neuro.alignment import searchlight
+from tests.slow import slow_case
 
 SHAPE = (16, 9, 8)
 N_STIMULI = 20
@@ -60,14 +61,15 @@ def test_a_planted_sphere_is_found_and_little_out_of_its_reach() -> None:
     assert np.mean(shares) <= 0.05  # the false discovery rate is a mean over experiments
 
 
-def test_nothing_is_found_in_noise() -> None:
+@pytest.mark.parametrize(("n_seeds", "most"), [(20, 4), slow_case(40, 6)])
+def test_nothing_is_found_in_noise(n_seeds: int, most: int) -> None:
     """The false discovery rate holds: of nothing, in one map of twenty anything at all."""
     any_found = []
-    for seed in range(40):
+    for seed in range(n_seeds):
         volumes, model = planted(seed, strength=0.0)
         result = nm.searchlight_rsa(model, volumes, ball(3.5), radius=2, method=METHOD, n_permutations=500, seed=seed)
         any_found.append(bool((result.data["p_adjusted"] <= 0.05).any()))
-    assert sum(any_found) <= 6  # 40 x .05: more in 1% of the cases
+    assert sum(any_found) <= most  # of maps at .05: more in 1% of the cases or fewer
 
 
 @pytest.mark.parametrize("rdm", ["correlation", "euclidean"])

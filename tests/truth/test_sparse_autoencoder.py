@@ -199,7 +199,7 @@ def test_padding_in_a_store_is_not_counted_as_rows_to_train_on(tmp_path):
 
 def test_training_stops_when_the_held_out_loss_no_longer_falls():
     x = gaussian(300)
-    settings = {"k": 8, "epochs": 150, "batch_size": 64, "progress": False}
+    settings = {"k": 8, "epochs": 60, "batch_size": 64, "progress": False}
     with pytest.warns(UserWarning, match="fewer observations"):
         sae = nm.SparseAutoencoder(512, patience=2, **settings).fit(x)
     losses = sae.history_.held_out_loss.values

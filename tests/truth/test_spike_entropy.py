@@ -275,6 +275,60 @@ def test_patterns_tell_what_counts_do_not():
     assert spike_information(first, stimuli).p > 0.05
 
 
+SIX_CELLS = 0.3 + 3 * np.exp(2 * (np.cos(np.arange(8)[:, None] * np.pi / 4 - np.arange(6) * np.pi / 3) - 1))
+
+
+def six_cells(n_trials, seed):
+    stimuli = np.repeat(np.arange(8), n_trials)
+    return np.random.default_rng(seed).poisson(SIX_CELLS[stimuli]), stimuli
+
+
+def six_cells_information():
+    """By the likelihoods themselves, of 80,000 responses: 1.17, with a standard error of .0025."""
+    counts, stimuli = six_cells(10_000, 99)
+    likelihood = poisson.logpmf(counts[:, None], SIX_CELLS).sum(-1)
+    return (likelihood[np.arange(len(stimuli)), stimuli] - np.log(np.exp(likelihood).mean(1))).mean()
+
+
+def test_a_decoder_is_below_the_information_of_six_cells_and_near_it_where_the_correction_is_far_above():
+    truth = six_cells_information()
+    assert truth == pytest.approx(1.17, abs=0.01)
+    for n_trials, least in ((40, 0.9), (100, 0.95)):
+        found = [spike_information(*six_cells(n_trials, seed), "decoder", n_permutations=0) for seed in range(10)]
+        values = np.array([one.value for one in found])
+        assert least * truth < values.mean() < truth
+        assert all(one.value < truth + 2 * one.error for one in found)
+        assert values.std(ddof=1) == pytest.approx(np.mean([one.error for one in found]), rel=0.6)
+        assert not any(one.warnings for one in found)
+    with pytest.warns(UserWarning, match='method="decoder"'):
+        corrected = spike_information(*six_cells(40, 0), n_permutations=0)
+    assert corrected.interval[0] > truth  # never covers
+    assert "which does not hold the bias that is warned of" in corrected.summary()
+    assert "information: at least" in found[0].summary()
+
+
+@pytest.mark.parametrize("n_sets", [10, slow_case(200)])
+def test_a_decoder_reads_nothing_where_nothing_is_told(n_sets):
+    stimuli, found = np.arange(60) % 2, []
+    for seed in range(n_sets):
+        counts = np.random.default_rng(seed).poisson(3.0, size=(60, 3))
+        found.append(spike_information(counts, stimuli, "decoder", n_permutations=19, seed=seed, progress=False))
+    assert -0.15 < np.mean([one.value for one in found]) < 0.01
+    assert np.mean([one.p <= 0.05 for one in found]) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / n_sets)
+    assert 0.35 < np.mean([one.p for one in found]) < 0.7
+    told = spike_information(counts + 3 * stimuli[:, None], stimuli, "decoder", n_permutations=19, progress=False)
+    assert told.p == 0.05
+
+
+def test_one_tuned_neuron_is_decoded_in_full_and_patterns_are_not():
+    """Of a Poisson neuron the logarithms of the probabilities are linear in its count: nothing is lost."""
+    found = [spike_information(*tuned(64, seed), "decoder", n_permutations=0).value for seed in range(5)]
+    assert 0.85 * tuning_information() < np.mean(found) < tuning_information()
+    first, stimuli = np.random.default_rng(0).integers(2, size=(2, 200))
+    patterns = np.stack([first, first ^ stimuli], axis=1)
+    assert abs(spike_information(patterns, stimuli, "decoder", n_permutations=0).value) < 0.05  # of log 2
+
+
 def test_labelled_responses_are_paired_with_their_stimuli():
     counts, stimuli = tuned(10, 0)
     trials = {"trial": np.arange(len(counts))}
@@ -282,6 +336,8 @@ def test_labelled_responses_are_paired_with_their_stimuli():
     other = xr.DataArray(stimuli, dims="trial", coords=trials)[::-1]
     paired = quiet(spike_information, one, other, n_permutations=19)
     assert paired.value == quiet(spike_information, counts, stimuli, n_permutations=19).value
+    by_label = spike_information(one, other[::-1], "decoder", n_permutations=0)
+    assert by_label.value == spike_information(counts, stimuli, "decoder", n_permutations=0).value
 
 
 @pytest.mark.parametrize(
@@ -295,6 +351,8 @@ def test_labelled_responses_are_paired_with_their_stimuli():
         (GOOD * 1.5, GOOD % 2, {}, "not whole"),
         (GOOD, GOOD % 2, {"method": "nsb"}, "not known"),
         (GOOD, GOOD % 2, {"n_permutations": 3}, "out of range"),
+        (GOOD, GOOD % 2, {"method": "decoder", "n_possible": 9}, "has no n_possible"),
+        (np.array(list("abcd"))[GOOD], GOOD % 2, {"method": "decoder"}, "text cannot be decoded"),
     ],
 )
 def test_bad_responses_are_refused(responses, stimuli, options, message):

@@ -99,6 +99,27 @@ def test_layers_that_do_not_run_are_not_read():
     assert "loss" not in tracker.record().data
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_bare_recurrent_module_is_read_at_its_states(axis):
+    model = nn.RNN(3, 4, batch_first=axis == 0)
+    inputs = torch.randn(48, 6, 3, generator=torch.Generator().manual_seed(1)).swapaxes(0, axis)
+    states = model(inputs)[0]
+
+    def of_all(output, targets):
+        return mse(output[0], targets)
+
+    def of_last(output, targets):
+        return mse(output[0].select(1 - axis, -1), targets)
+
+    for loss, targets in ((of_all, torch.zeros_like(states)), (of_last, torch.zeros(48, 4))):
+        tracker = MetaDynamicsTracker(model, inputs, targets, loss)
+        assert tracker.sites == ["hidden"]
+        tracker.update(0)
+        assert float(tracker.record()["loss"]) == pytest.approx(float(loss((states,), targets)), rel=1e-5)
+    with pytest.raises(InputError, match="do not fit" if axis == 0 else r"do not fit[\s\S]*batch_first=False"):
+        MetaDynamicsTracker(model, inputs, torch.zeros(5, 4), of_last)
+
+
 def test_measures_are_those_of_the_library():
     torch.manual_seed(0)
     model = network()
@@ -298,7 +319,7 @@ def test_a_state_of_another_tracker_or_a_damaged_one_is_refused(tmp_path):
         tracked(network(), metrics=["loss"]).load(path)
     with pytest.raises(StorageError, match="same probe"):
         MetaDynamicsTracker(network(), x + 1, y, mse).load(path)
-    with pytest.raises(StorageError, match="no such file"):
+    with pytest.raises(StorageError, match=r"no such file[\s\S]*the tracker's save\(\)"):
         tracker.load(tmp_path / "none.nc")
     with pytest.raises(StorageError, match="no state of a tracker"):
         tracker.load(tracker.record().save(tmp_path / "record.nc"))
@@ -434,6 +455,7 @@ def test_a_huggingface_trainer_tells_the_tracker_and_keeps_its_state(tmp_path):
         run = trainer(tmp_path, tracker.huggingface_callback(), model)
         run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert tracker.record().data.identical(whole.data)
+    assert not any("weights" in text for text in tracker.record().warnings)
     assert whole.data["site"].values.tolist() == ["blocks.0.resid_post", "blocks.1.resid_post"]
 
 

@@ -47,7 +47,7 @@ def quiet(*args, **options):
 @pytest.mark.parametrize(("method", "n_sets"), [("gaussian", 40), ("ksg", 8), slow_case("ksg", 40)])
 def test_coupled_autoregressions_have_their_closed_form_and_are_covered(method, n_sets):
     found = [
-        transfer_entropy(*autoregression(seed), method=method, n_surrogates=0, seed=seed) for seed in range(n_sets)
+        transfer_entropy(*autoregression(seed), method=method, n_permutations=0, seed=seed) for seed in range(n_sets)
     ]
     values = np.array([one.value for one in found])
     assert truth() == pytest.approx(0.10207, abs=1e-5)
@@ -59,20 +59,20 @@ def test_coupled_autoregressions_have_their_closed_form_and_are_covered(method, 
 @pytest.mark.parametrize(("method", "n_sets"), [("gaussian", 60), slow_case("gaussian", 200), slow_case("ksg", 100)])
 def test_nothing_goes_in_reverse_and_p_is_uniform(method, n_sets):
     found = [
-        quiet(*autoregression(seed, 400)[::-1], method=method, n_surrogates=99, seed=seed) for seed in range(n_sets)
+        quiet(*autoregression(seed, 400)[::-1], method=method, n_permutations=99, seed=seed) for seed in range(n_sets)
     ]
     p = np.array([one.p for one in found])
     assert (p <= 0.05).mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / n_sets)
     assert 0.4 < p.mean() < 0.65
     assert abs(np.mean([one.value for one in found])) < 0.012
-    forward = [quiet(*autoregression(seed, 1000), method=method, n_surrogates=99, seed=seed) for seed in range(5)]
+    forward = [quiet(*autoregression(seed, 1000), method=method, n_permutations=99, seed=seed) for seed in range(5)]
     assert all(one.p <= 0.05 for one in forward)
 
 
 def test_a_source_with_a_long_memory_does_not_spoil_the_level():
     """Surrogates keep the memory of the source: shuffled ones would call many of these significant."""
     steps = np.diag([0.95, 0.95])
-    p = [quiet(*autoregression(seed, 400, steps), method="gaussian", n_surrogates=99).p for seed in range(60)]
+    p = [quiet(*autoregression(seed, 400, steps), method="gaussian", n_permutations=99).p for seed in range(60)]
     assert np.mean(np.array(p) <= 0.05) <= 0.13
 
 
@@ -81,7 +81,7 @@ def test_normal_transfer_is_half_of_granger_causality():
     full = np.c_[target[:-1], source[:-1], np.ones(1999)]
     left = [np.linalg.lstsq(terms, target[1:], rcond=None)[1].item() for terms in (full[:, ::2], full)]
     granger = np.log(left[0] / left[1])
-    assert transfer_entropy(source, target, method="gaussian", n_surrogates=0).value == pytest.approx(
+    assert transfer_entropy(source, target, method="gaussian", n_permutations=0).value == pytest.approx(
         granger / 2, abs=5e-4
     )
 
@@ -93,7 +93,7 @@ def test_a_common_driver_looks_like_transfer_until_its_past_is_given(method):
     for seed in range(5):
         driver, first, second = np.random.default_rng(seed).normal(size=(3, 1000))
         early, late = first + 0.8 * np.roll(driver, 1), second + 0.8 * np.roll(driver, 2)
-        options = {"method": method, "n_surrogates": 99}
+        options = {"method": method, "n_permutations": 99}
         alone = quiet(early, late, **options)
         given = quiet(early, late, condition=driver, condition_history=2, **options)
         found.append((alone.value, alone.p <= 0.05, given.value, given.p <= 0.05))
@@ -112,8 +112,8 @@ def test_spikes_that_are_copied_with_flips_have_their_closed_form():
         random = np.random.default_rng(seed)
         source = random.integers(2, size=1000)
         target = np.r_[0, source[:-1] ^ (random.random(999) < 0.1)]
-        forward = transfer_entropy(source, target, method="binned", n_surrogates=99)
-        back = transfer_entropy(target, source, method="binned", n_surrogates=99)
+        forward = transfer_entropy(source, target, method="binned", n_permutations=99)
+        back = transfer_entropy(target, source, method="binned", n_permutations=99)
         assert forward.p == 0.01
         found.append((forward.value, forward.effective, back.value, back.p, forward.error))
     value, effective, reverse, _, error = np.mean(found, axis=0)
@@ -121,7 +121,7 @@ def test_spikes_that_are_copied_with_flips_have_their_closed_form():
     assert effective == pytest.approx(wanted, abs=0.01)
     assert abs(reverse) < 0.002
     assert error < 0.05
-    mixed = quiet(source, target, method="mixed", n_surrogates=19)
+    mixed = quiet(source, target, method="mixed", n_permutations=19)
     assert mixed.value == pytest.approx(forward.value, abs=0.002)
     assert mixed.p == 0.05
 
@@ -130,16 +130,18 @@ def test_transfer_is_found_at_its_delay_and_in_its_history():
     random = np.random.default_rng(0)
     source, noise = random.normal(size=(2, 1500))
     target = noise + np.roll(source, 3)
-    by_delay = [transfer_entropy(source, target, delay=delay, method="gaussian", n_surrogates=0) for delay in (1, 2, 3)]
+    by_delay = [
+        transfer_entropy(source, target, delay=delay, method="gaussian", n_permutations=0) for delay in (1, 2, 3)
+    ]
     assert [round(one.value, 1) for one in by_delay] == [0.0, 0.0, 0.3]
-    whole = transfer_entropy(source, target, source_history=3, method="gaussian", n_surrogates=0)
+    whole = transfer_entropy(source, target, source_history=3, method="gaussian", n_permutations=0)
     assert whole.value == pytest.approx(by_delay[-1].value, abs=0.01)
-    bins = quiet(np.sign(source), np.sign(target), delay=3, method="binned", n_surrogates=19)
+    bins = quiet(np.sign(source), np.sign(target), delay=3, method="binned", n_permutations=19)
     assert bins.p == 0.05
 
 
 def test_binned_numbers_come_near_from_few_bins():
-    found = [quiet(*autoregression(seed, 4000), method="binned", n_surrogates=19) for seed in range(5)]
+    found = [quiet(*autoregression(seed, 4000), method="binned", n_permutations=19) for seed in range(5)]
     assert np.mean([one.value for one in found]) == pytest.approx(truth(), abs=0.02)
     assert "sorted into" in found[0].warnings[0]
 
@@ -151,15 +153,15 @@ def test_pasts_never_cross_trials():
     trials = [np.arange(5)[:, None], 10 + np.arange(4)[:, None]]
     assert past(trials, 2, 2, 3).tolist() == [[1, 0], [2, 1], [11, 10]]
     source, target = autoregression(0, 1200).reshape(2, 6, 200)
-    whole = transfer_entropy(source, target, method="gaussian", n_surrogates=0)
+    whole = transfer_entropy(source, target, method="gaussian", n_permutations=0)
     assert whole.attributes["n_samples"] == 6 * 199
-    turned = transfer_entropy([*source[::-1]], [*target[::-1]], method="gaussian", n_surrogates=0)
+    turned = transfer_entropy([*source[::-1]], [*target[::-1]], method="gaussian", n_permutations=0)
     assert turned.value == pytest.approx(whole.value, abs=1e-12)
     rows = conditional_mutual_information(
         source[:, :-1].ravel(), target[:, 1:].ravel(), target[:, :-1].ravel(), "gaussian", n_permutations=0
     )
     assert whole.value == pytest.approx(rows.value, abs=1e-12)
-    uneven = transfer_entropy([*source[:5], source[5, :50]], [*target[:5], target[5, :50]], n_surrogates=0)
+    uneven = transfer_entropy([*source[:5], source[5, :50]], [*target[:5], target[5, :50]], n_permutations=0)
     assert uneven.attributes["n_samples"] == 5 * 199 + 49
 
 
@@ -178,14 +180,14 @@ def test_recordings_bring_their_trials_and_their_sampling_rate():
     source, target = autoregression(1, 400).reshape(2, 4, 100)
     recording = nm.Recording(np.stack([source, target], axis=-1), dims=("trial", "time", "unit"), sampling_rate=500.0)
     first, second = recording.data.isel(unit=[0]), recording.data.isel(unit=[1])
-    found = transfer_entropy(first, second, n_surrogates=0)
-    assert found.value == transfer_entropy(source, target, n_surrogates=0).value
+    found = transfer_entropy(first, second, n_permutations=0)
+    assert found.value == transfer_entropy(source, target, n_permutations=0).value
     assert "at delay 1 (2 ms)" in found.summary()
     assert series(first, "source").sampling_rate == 500
     one, other = (part.assign_coords(trial=np.arange(4)) for part in (first, second))
-    assert transfer_entropy(one, other, n_surrogates=0).value == found.value
+    assert transfer_entropy(one, other, n_permutations=0).value == found.value
     with pytest.raises(InputError, match="label their trial differently"):
-        transfer_entropy(one, other[::-1], n_surrogates=0)
+        transfer_entropy(one, other[::-1], n_permutations=0)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_what_is_not_stationary_is_flagged(change, found):
 def test_walks_are_flagged_and_warned_of():
     walks = np.random.default_rng(0).normal(size=(2, 1000)).cumsum(1)
     with pytest.warns(UserWarning, match="not alike all along"):
-        quietly = transfer_entropy(*walks, method="gaussian", n_surrogates=0)
+        quietly = transfer_entropy(*walks, method="gaussian", n_permutations=0)
     assert any("slow wandering" in text for text in quietly.warnings)
     trials = np.random.default_rng(1).normal(size=(40, 30, 1))
     assert changes_over_time([*trials]) == []
@@ -229,10 +231,13 @@ GOOD = autoregression(3, 120)
         (GOOD[0], {"source_history": 119}, "too short for these histories"),
         (GOOD[0].reshape(-1, 2), {}, "not recorded at the same times"),
         (None, {}, "not clear which axis"),
-        (GOOD[1], {"method": "gaussian"}, "linear functions of others"),
+        (GOOD[1], {"method": "gaussian"}, "source's past follows from what is given"),
+        (GOOD[1], {}, "source's past follows from what is given"),
+        (2 - 3 * GOOD[1], {"method": "mixed"}, "passed twice"),
+        (GOOD[0], {"condition": GOOD[0]}, "must not hold the source"),
         (GOOD[0], {"delay": 0}, "out of range"),
         (GOOD[0], {"target_history": 0}, "out of range"),
-        (GOOD[0], {"n_surrogates": -1}, "out of range"),
+        (GOOD[0], {"n_permutations": -1}, "out of range"),
         (GOOD[0], {"method": "kgs"}, "did you mean 'ksg'"),
         (GOOD[0], {"n_bins": 5}, "has no n_bins"),
         (GOOD[0], {"method": "binned", "n_bins": 60}, "too many combinations"),
@@ -251,27 +256,53 @@ def test_ties_are_refused_or_warned_of():
     with pytest.raises(InputError, match="samples repeat"):
         transfer_entropy(*counts)
     with pytest.warns(UserWarning, match="repeat another one"):
-        transfer_entropy(np.round(GOOD[0], 1), GOOD[1], n_surrogates=0)
-    assert abs(quiet(*counts, method="mixed", n_surrogates=0).value) < 0.05
+        transfer_entropy(np.round(GOOD[0], 1), GOOD[1], n_permutations=0)
+    assert abs(quiet(*counts, method="mixed", n_permutations=0).value) < 0.05
+
+
+def test_near_copies_are_warned_of_and_other_pasts_of_one_series_are_not():
+    """Of white noise nothing is told: neighbours come out below 0 where the source is nearly the target."""
+    source, noise = np.random.default_rng(0).normal(size=(2, 500))
+    with pytest.warns(UserWarning, match=r"hardly differs from what is given \(99\.99\d*% of its variance"):
+        near = transfer_entropy(source, source + 0.01 * noise, n_permutations=0)
+    assert near.value < -0.04
+    assert abs(transfer_entropy(source, source + 0.01 * noise, method="gaussian", n_permutations=0).value) < 0.01
+    assert not transfer_entropy(source, source + 0.3 * noise, n_permutations=0).warnings
+    assert not transfer_entropy(source, source, delay=2, n_permutations=0).warnings
+    steps = np.sign(source)
+    with pytest.raises(InputError, match="passed twice"):
+        transfer_entropy(steps, steps, method="binned")
+
+
+def test_the_null_can_be_seen_however_narrow_it_is():
+    source, noise = np.random.default_rng(0).normal(size=(2, 2001))
+    found = transfer_entropy(source[1:], noise[1:] + 3 * source[:-1], method="gaussian")
+    assert found.null is not None
+    assert found.value > 500 * found.null.std()
+    axes = found.plot()
+    (bars,) = axes.containers
+    left, right = axes.get_xlim()
+    assert sum(bar.get_height() for bar in bars) == found.null.size
+    assert bars[0].get_width() > (right - left) / 60
 
 
 def test_a_result_is_told_drawn_and_kept(tmp_path):
     source, target = autoregression(0, 500)
     before = source.copy()
-    found = transfer_entropy(source, target, n_surrogates=99, progress=False)
+    found = transfer_entropy(source, target, n_permutations=99, progress=False)
     assert found.p == 0.01
     assert found.effective == pytest.approx(found.value - found.null.mean())
     assert "the source's past tells of the target's next value (p = 0.01" in found.summary()
     assert found.plot().get_xlabel() == "transfer entropy (nats)"
     assert nm.load_result(found.save(tmp_path / "transfer.nc")) == found
-    assert found.data.identical(transfer_entropy(source, target, n_surrogates=99, progress=False).data)
+    assert found.data.identical(transfer_entropy(source, target, n_permutations=99, progress=False).data)
     assert (source == before).all()
-    bare = transfer_entropy(source, target, n_surrogates=0)
+    bare = transfer_entropy(source, target, n_permutations=0)
     assert (bare.p, bare.null, bare.effective) == (None, None, None)
     assert "not tested" in bare.summary()
 
 
 def test_one_column_is_one_series():
     source, target = np.random.default_rng(0).normal(size=(2, 300))
-    columns = transfer_entropy(source[:, None], target[:, None], method="gaussian", n_surrogates=19)
-    assert columns.value == transfer_entropy(source, target, method="gaussian", n_surrogates=19).value
+    columns = transfer_entropy(source[:, None], target[:, None], method="gaussian", n_permutations=19)
+    assert columns.value == transfer_entropy(source, target, method="gaussian", n_permutations=19).value

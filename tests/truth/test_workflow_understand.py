@@ -292,7 +292,7 @@ def test_what_cannot_be_understood_is_refused_with_a_reason(tmp_path):
     for corpus in (tokens[:1], tokens.float(), tokens[0]):
         with pytest.raises(InputError, match="no corpus"):
             understand("induction", corpus=corpus, progress=False)
-    wrong: list[dict[str, Any]] = [{"n_prompts": 1}, {"n_random": 5}, {"n_features": 1}]
+    wrong: list[dict[str, Any]] = [{"n_prompts": 1}, {"n_null": 5}, {"n_features": 1}]
     for options in wrong:
         with pytest.raises(OptionError, match="out of range"):
             understand("induction", progress=False, **options)

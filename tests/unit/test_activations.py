@@ -131,6 +131,7 @@ def test_half_precision_becomes_float32_with_a_note(dtype):
     x = torch.tensor([[0.1, 3.0]], dtype=dtype)
     labelled = Activations({"x": x}, {"x": ("sample", "unit")}).xarray("x")
     assert labelled.dtype == np.float32
+    assert labelled.attrs["long_name"].startswith("activation at ")
     assert labelled.attrs["note"] == f"converted from {str(dtype)[6:]} to float32"
     np.testing.assert_array_equal(labelled.values, x.float().numpy())
 

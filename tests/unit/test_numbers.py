@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+import xarray as xr
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import InputError
@@ -22,6 +23,7 @@ REFUSED: dict[str, Any] = {
     "objects": np.full((30, 6), None),
     "ragged": [[1.0, 2.0], [3.0]],
 }
+ACTIVATIONS = nm.Activations({"embed": torch.ones(3, 2)}, {"embed": ("sample", "unit")})
 
 
 @pytest.mark.parametrize("convert", [real_array, real_tensor, graph_tensor])
@@ -33,6 +35,12 @@ REFUSED: dict[str, Any] = {
 def test_what_is_no_array_of_real_numbers_is_refused(convert: Callable[..., Any], values: Any) -> None:
     with pytest.raises(InputError, match=r"^the rates(:| has a mask)"):
         convert(values, "the rates")
+
+
+@pytest.mark.parametrize("values", [ACTIVATIONS, {"embed": [1.0]}, xr.Dataset({"embed": 1.0})])
+def test_of_arrays_by_name_one_is_asked_for(values: Any) -> None:
+    with pytest.raises(InputError, match=r"(?s)the rates: these are arrays by name.*such as values\['embed'\]"):
+        real_array(values, "the rates")
 
 
 @pytest.mark.parametrize("convert", [real_array, real_tensor, graph_tensor])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,16 +13,9 @@ from matplotlib.figure import Figure
 from neuros_mechint.core.errors import InputError, MissingDependencyError
 from neuros_mechint.core.figures.colours import DIVERGING, SEQUENTIAL
 from neuros_mechint.core.figures.interactive import interactive_figure, interactive_heat_map, interactive_lines
-from neuros_mechint.core.figures.plotting import (
-    axis_label,
-    bars,
-    draw,
-    figure_size,
-    heat_map,
-    line,
-    new_axes,
-    style,
-)
+from neuros_mechint.core.figures.labels import axis_label
+from neuros_mechint.core.figures.plotting import bars, draw, figure_size, heat_map, line
+from neuros_mechint.core.figures.style import drawing, new_axes, style
 
 
 def axes():
@@ -54,6 +49,62 @@ def test_new_axes_are_the_callers_or_pyplots():
     made = new_axes()
     assert plt.fignum_exists(made.figure.number)
     plt.close(made.figure)
+
+
+@pytest.mark.parametrize("wrong", [3, Figure(), np.array([1, 2])])
+def test_what_is_no_place_to_draw_on_is_refused(wrong):
+    with pytest.raises(InputError, match="expected: a matplotlib Axes"), drawing(wrong):
+        pass
+
+
+def test_names_are_drawn_letter_by_letter():
+    costs = xr.DataArray([[1.0, 2.0]], {"site": ["1$ of 2$"], "unit": ["$a$", "$b$"]}, ("site", "unit"))
+    with drawing(axes()) as drawn:
+        image = heat_map(costs.rename("$x$"), drawn)
+        texts = [drawn.set_title("from 1$ to 2$"), image.colorbar.ax.yaxis.label]
+        texts += drawn.get_xticklabels() + drawn.get_yticklabels()
+    assert [text.get_text() for text in texts] == ["from 1$ to 2$", "$x$", "$a$", "$b$", "1$ of 2$"]
+    assert not any(text.get_parse_math() for text in texts)
+    with drawing(axes()) as drawn:
+        drawn.bar(["$a$", "$b$"], [1, 2])  # names that matplotlib keeps itself
+    assert not any(text.get_parse_math() for text in drawn.get_xticklabels())
+
+
+def test_mathematics_of_the_caller_and_powers_of_ten_stay():
+    figure = Figure()
+    own, other = figure.subplots(1, 2)
+    title, beside = own.set_title("$R^2$"), other.set_title("$x$")
+    with drawing(own):
+        own.loglog([1, 1e3], [1, 1e6])
+    figure.canvas.draw()
+    numbers = own.get_xticklabels()
+    assert all(text.get_parse_math() for text in (title, beside, *numbers))
+    assert any("10^" in text.get_text() for text in numbers)
+
+
+@pytest.mark.parametrize("name", ["{}", "region {}", "blocks.{}.resid_pre", "blocks.{}.attn.hook_result[position={}]"])
+@pytest.mark.parametrize("n_names", [3, 12, 40])
+def test_names_below_and_beside_a_figure_do_not_touch(name, n_names):
+    names = [name.format(number, number) for number in range(n_names)]
+    values = xr.DataArray(
+        np.zeros((n_names, n_names)), {"site": names, "other": names}, ("site", "other"), name="effect"
+    )
+    figure = Figure(figsize=figure_size(values.to_dataset()), layout="constrained")
+    drawn = figure.subplots()
+    heat_map(values, drawn)
+    figure.canvas.draw()
+    below, beside = drawn.get_xticklabels(), drawn.get_yticklabels()
+    assert [below[0].get_text(), below[-1].get_text()] == [beside[0].get_text(), beside[-1].get_text()]
+    heights = [text.get_window_extent() for text in beside]
+    assert all(upper.y0 >= lower.y1 - 1 for upper, lower in pairwise(heights))
+    angle = np.radians(below[0].get_rotation())
+    if angle:
+        places = [drawn.transData.transform((x, 0))[0] for x in drawn.get_xticks()]
+        line_height = below[0].get_fontsize() * figure.dpi / 72
+        assert np.diff(places).min() * np.sin(angle) >= line_height
+    else:
+        widths = [text.get_window_extent() for text in below]
+        assert all(left.x1 <= right.x0 for left, right in pairwise(widths))
 
 
 def test_signed_values_are_white_at_zero():

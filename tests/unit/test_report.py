@@ -24,6 +24,7 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 from neuros_mechint.report import Report
 from neuros_mechint.report import report as report_module
+from neuros_mechint.report.results import findings_of
 from neuros_mechint.report.tables import table_markup
 from neuros_mechint.report.text import render_text
 
@@ -265,6 +266,27 @@ def test_results_with_a_drawing_and_summary_of_their_own():
     assert "kept title" in text
     assert report.sections[0].findings == {"": [("best layer", "3"), ("", "All heads matter.")]}
     assert text.count("few") == 2  # at the top and in place
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("noise ceiling: 0.65 (lower) to 0.74 (upper)", "noise ceiling"),
+        ("  blocks.0.z[head=3]: 0.5, p = 0.01", "blocks.0.z[head=3]"),
+        ("gradient_norm: 1", "gradient norm"),
+        ("index sum 1: as it must be", ""),
+        ("CPR 0.845, CMD 0.154; over distinct sizes only: CPR 0.847", ""),
+        ("none at all, as it seems: no p is small", ""),
+        ("largest effects:", ""),
+    ],
+)
+def test_names_and_sentences_are_told_apart(line, name):
+    class Told(Result):
+        def _summary_lines(self):
+            return [line]
+
+    [(found, value)] = findings_of(Told(xr.Dataset({"x": 1.0}), "Told"))
+    assert (found, value) == (name, line.partition(": ")[2] if name else line)
 
 
 class Composite(Result):

@@ -348,6 +348,11 @@ def test_plot_draws_on_the_axes_given_and_titles_them():
     assert own.get_title(loc="left") == "my own title"
 
 
+def test_plot_wants_axes():
+    with pytest.raises(InputError, match="expected: a matplotlib Axes"):
+        effects().plot(ax=3)
+
+
 def test_plot_without_axes_makes_a_pyplot_figure():
     import matplotlib.pyplot as plt
 

@@ -128,6 +128,7 @@ def test_xarray_is_labelled_and_half_precision_becomes_float32(finished, acts):
     assert lazy.dims == ("sample", "position", "unit")
     assert lazy.dtype == np.float32
     assert "bfloat16" in lazy.attrs["note"]
+    assert lazy.attrs["long_name"].startswith("activation at ")
     np.testing.assert_array_equal(lazy.values, acts["blocks.0.z[head=2]"].float().numpy())
 
 

@@ -167,7 +167,7 @@ class AblationStudy:
         inputs: Any,
         order: AblationEffects | Sequence[str],
         n_steps: int | None = None,
-        n_random: int = 5,
+        n_null: int = 5,
         reference: Any = None,
         batch_size: int | None = None,
         engine: str = "auto",
@@ -182,7 +182,7 @@ class AblationStudy:
             Effects of single parts, which are then ablated from the largest on, or their names in order.
         n_steps : int, optional
             How many parts to ablate; all of them by default.
-        n_random : int
+        n_null : int
             How many random orders to compare with.
         reference, batch_size, engine
             As in `leave_one_out`.
@@ -198,7 +198,7 @@ class AblationStudy:
         if not 0 < n_steps <= len(names):
             raise OptionError("n_steps out of range", expected=f"between 1 and {len(names)}", got=n_steps)
         rng = generator(self._seed)
-        orders = [names, *(list(rng.permutation(names)) for _ in range(n_random))]
+        orders = [names, *(list(rng.permutation(names)) for _ in range(n_null))]
         groups = [[str(name) for name in one[:count]] for one in orders for count in range(n_steps + 1)]
         measured = self._measure(inputs, groups, reference, batch_size, engine)
         values = measured.values.numpy().reshape(len(orders), n_steps + 1, -1)

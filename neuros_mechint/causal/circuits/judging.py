@@ -35,7 +35,7 @@ def faithfulness(
     clean: Any,
     corrupted: Any = None,
     *,
-    n_random: int = 99,
+    n_null: int = 99,
     fractions: Sequence[float] = MIB_FRACTIONS,
     alpha: float = 0.05,
     seed: SeedLike = 0,
@@ -55,7 +55,7 @@ def faithfulness(
         As there; the metric made for these inputs.
     clean, corrupted : inputs of the model
         Not those that the circuit was found on.
-    n_random : int
+    n_null : int
         Number of random circuits.
     fractions : sequence of float
         Parts of all edges, increasing, at which the curve of the best ``int(fraction * n)`` edges is measured.
@@ -88,20 +88,20 @@ def faithfulness(
     ...     other = repeated_tokens(24, n_tokens=24, lag=8, seed=seed + 100)
     ...     return nm.log_probability(trials.targets[:, -1]), trials.inputs, other.inputs
     >>> circuit = nm.discover_circuit(model, *task(seed=0), n_edges=20)
-    >>> verdict = faithfulness(circuit, model, *task(seed=1), n_random=19)
+    >>> verdict = faithfulness(circuit, model, *task(seed=1), n_null=19)
     >>> verdict.accepted
     True
     """
-    fractions = _checked(n_random, fractions, alpha)
+    fractions = _checked(n_null, fractions, alpha)
     problem = problem_of(circuit, model, metric, clean, corrupted)
     random = generator(seed)
     kept = problem.connected(circuit.kept)
-    drawn = [problem.random(int(kept.sum()), random) for _ in range(n_random)]
+    drawn = [problem.random(int(kept.sum()), random) for _ in range(n_null)]
     curve = _curve(circuit.scores.values, fractions, random)
     asked = [kept, ~kept, *drawn, *(~one for one in drawn), *curve]
     values = problem.runner.values(asked)
     restored = problem.faithfulness(values)
-    split = 2 + n_random, 2 + 2 * n_random
+    split = 2 + n_null, 2 + 2 * n_null
     judged = Judged(
         problem, values[:2], restored[2 : split[0]], 1 - restored[split[0] : split[1]], restored[split[1] :]
     )
@@ -118,7 +118,7 @@ class Judged:
     problem : Problem
     values : torch.Tensor of shape (2, n_samples)
         The metric of the circuit, and of all but the circuit.
-    random_sufficiency, random_necessity : numpy.ndarray of shape (n_random,)
+    random_sufficiency, random_necessity : numpy.ndarray of shape (n_null,)
     curve : numpy.ndarray of shape (n_fractions,)
     """
 
@@ -228,13 +228,13 @@ def _p(random: Floats, own: float) -> float:
     return p_of_draws(own, random, size=1.0).item()
 
 
-def _checked(n_random: int, fractions: Sequence[float], alpha: float) -> list[float]:
+def _checked(n_null: int, fractions: Sequence[float], alpha: float) -> list[float]:
     number("alpha", alpha, 0, 1, closed="neither")
-    if whole("n_random", n_random) + 1 < 1 / alpha:
+    if whole("n_null", n_null) + 1 < 1 / alpha:
         raise OptionError(
             f"too few random circuits to accept any at level {alpha:g}",
-            expected=f"n_random >= {int(np.ceil(1 / alpha)) - 1}",
-            got=repr(n_random),
+            expected=f"n_null >= {int(np.ceil(1 / alpha)) - 1}",
+            got=repr(n_null),
         )
     values = [float(one) for one in fractions]
     if len(values) < 2 or not all(0 < one <= 1 for one in values) or any(np.diff(values) <= 0):
@@ -281,7 +281,7 @@ def _result(
             "run": ["full", "empty", "circuit", "rest"],
         },
     )
-    sizes = {"n_random": len(judged.random_sufficiency), "n_samples": problem.full.numel()}
+    sizes = {"n_null": len(judged.random_sufficiency), "n_samples": problem.full.numel()}
     found_on = {"n_samples_found_on": discovery["n_samples"], "n_samples_shared": shared}
     settings = {"alpha": alpha, "ablation": circuit.attributes["ablation"], **sizes, **found_on}
     attributes = {**found, "accepted": not reasons, "level": circuit.level, "n_total": circuit.scores.size, **settings}

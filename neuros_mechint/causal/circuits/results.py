@@ -115,4 +115,3 @@ class Circuit(Result):
             f"found on {discovery['n_samples']} samples, on which it restores {discovery['faithfulness']:.3g} of "
             f"{difference}; not judged yet: use faithfulness() on others"
         )
-        yield from (f"warning: {text}" for text in self.warnings)

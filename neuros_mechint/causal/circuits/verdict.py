@@ -82,14 +82,13 @@ class Faithfulness(Result):
         for at, name in enumerate(("sufficiency", "necessity")):
             yield f"{name} {found[name]:.3f} [{low[at]:.3f}, {high[at]:.3f}], p = {found[f'p_{name}']:.3g}"
         yield (
-            f"both, against {found['n_random']} random circuits of {found['n_kept']} of {found['n_total']} "
+            f"both, against {found['n_null']} random circuits of {found['n_kept']} of {found['n_total']} "
             f"{found['level']}s: p = {self.p:.3g}"
         )
         yield (
             f"CPR {self.cpr:.3f}, CMD {self.cmd:.3f}; over distinct sizes only: CPR {found['cpr_unique']:.3f}, "
             f"CMD {found['cmd_unique']:.3f}"
         )
-        yield from (f"warning: {text}" for text in self.warnings)
 
 
 def reasons_to_reject(

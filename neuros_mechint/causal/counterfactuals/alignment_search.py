@@ -162,7 +162,7 @@ class DistributedAlignmentSearch:
         base: Any,
         source: Any,
         counterfactual: Any,
-        n_random: int = 20,
+        n_null: int = 20,
         untrained: int | Sequence[Adapter] = 1,
     ) -> InterchangeAccuracy:
         """Compare the accuracy on held-out pairs with that of controls.
@@ -171,7 +171,7 @@ class DistributedAlignmentSearch:
         ----------
         base, source, counterfactual
             As in `fit`, held out: at least two pairs.
-        n_random : int
+        n_null : int
             Random subspaces of the same dimension.
         untrained : int or sequence of Adapter
             On how many copies of the model with shuffled weights the search is repeated, or such models of your own.
@@ -185,13 +185,13 @@ class DistributedAlignmentSearch:
         InputError, SiteError, CapabilityError, OptionError
         """
         self._require_fitted()
-        n_random = whole("n_random", n_random)
+        n_null = whole("n_null", n_null)
         answers = Answers.of(counterfactual, self.read)
         own, place = paired_places(self.model_, base, source, self.site, self.batch_size)
         if len(answers) < 2:
             raise InputError("one pair says nothing about the spread", expected="at least two held-out pairs")
         learned, everything = self.intervention_, replace(self.intervention_, basis=None)
-        others = [replace(learned, basis=other) for other in self._random_subspaces(n_random)]
+        others = [replace(learned, basis=other) for other in self._random_subspaces(n_null)]
         interventions = [swap.edits(place) for swap in (learned, everything, *others)]
         measured = measure(
             self.model_, base, [*interventions, []], answers.is_right, batch_size=self.batch_size, description="swap"

@@ -10,7 +10,7 @@ import numpy as np
 from neuros_mechint.causal.counterfactuals.dose_results import DoseResponse
 from neuros_mechint.causal.counterfactuals.doses import EditsAtDose
 from neuros_mechint.causal.experiments.populations import curve_of, plain_window
-from neuros_mechint.causal.experiments.readouts import Observation, Readout, named_readouts, reading, sites_of
+from neuros_mechint.causal.experiments.readouts import Observation, Readout, one_readout, reading, sites_of
 from neuros_mechint.causal.experiments.times import amounts
 from neuros_mechint.causal.experiments.units import Population
 from neuros_mechint.core.adapter import Adapter
@@ -91,9 +91,7 @@ def lesion_connections(
     >>> (curve.values.values * 0.07).round(6).tolist()  # spikes of the second cell
     [0.0, 9.0]
     """
-    (name, one), *several = named_readouts(readout).items()
-    if several:
-        raise InputError("one curve has one readout", expected="a site or a metric", got=f"{1 + len(several)} readouts")
+    name, one = one_readout(readout)
     n_controls, doses = whole("n_controls", n_controls, least=0), amounts(factors, "factors")
     found = Observation.of(model, inputs, [site, *sites_of([one])])
     chosen, without = _connections(found, site, sources, targets)

@@ -83,7 +83,7 @@ def f_i_curve(
     given = rising(currents, "currents")
     found = Observation.of(model, inputs, [site, spikes])
     trains, axis = spike_trains(found, spikes, dt)
-    begin = axis.window((settle, axis.n_steps * axis.dt), "the time after settle")
+    begin = axis.after(settle)
     interventions = [[Add(site, current * given.unit)] for current in given.numbers.tolist()]
     fired = spike_array(observe_each(found, interventions, trains, "f-I curve").numpy())
     data, attributes, warnings = _curve(given.numbers, fired, begin, axis, seed)

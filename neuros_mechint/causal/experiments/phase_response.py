@@ -149,7 +149,7 @@ def phase_response_curve(
         raise OptionError("a kick of 0 is none", expected="another number", got=repr(kick))
     found = Observation.of(model, inputs, [site, spikes])
     trains, axis = spike_trains(found, spikes, dt)
-    begin = axis.window((settle, axis.n_steps * axis.dt), "the time after settle")
+    begin = axis.after(settle)
     untouched = _one_cell(trains(None, found.tensors).numpy(), spikes)
     cycle = _regular_cycle(untouched, begin, spikes)
     steps = cycle.start + 1 + np.unique(np.floor(np.arange(n_phases) / n_phases * cycle.period).astype(int))

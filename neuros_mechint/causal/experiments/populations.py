@@ -19,6 +19,7 @@ from neuros_mechint.causal.experiments.readouts import (
     ReadoutAdapter,
     named_readouts,
     observe_each,
+    one_readout,
     reading,
     sites_of,
     unit_axis,
@@ -104,13 +105,8 @@ def silence(
     """
     named, n_controls = named_readouts(readouts), whole("n_controls", n_controls, least=0)
     found = Observation.of(model, inputs, [population, *sites_of(list(named.values()))])
-    silenced = _population(found, population)
-    _check_activity(found, silenced.name)
-    silenced.check_apart(found, named)
-    during = _during(found, silenced, window, dt)
-    readings = [
-        reading(found, name, one, _read_when(found, one, window, readout_window), dt) for name, one in named.items()
-    ]
+    _check_activity(found, found.name_of(population))
+    silenced, during, readings = _plan(found, population, named, window, readout_window, dt)
     random = generator(seed)
     read_cells = silenced.read_cells(found, list(named.values()))
     controls, warnings = silenced.random_ones(n_controls, read_cells, random)
@@ -184,16 +180,11 @@ def drive(
     >>> float(curve.change()[0])
     0.0
     """
-    (name, one), *several = named_readouts(readout).items()
-    if several:
-        raise InputError("one curve has one readout", expected="a site or a metric", got=f"{1 + len(several)} readouts")
+    name, one = one_readout(readout)
     n_controls, doses = whole("n_controls", n_controls, least=0), amounts(strengths, "strengths")
     found = Observation.of(model, inputs, [population, *sites_of([one])])
     doses = replace(doses, name=doses.name or found.units_of(population))
-    driven = _population(found, population)
-    driven.check_apart(found, {name: one})
-    during = _during(found, driven, window, dt)
-    read = reading(found, name, one, _read_when(found, one, window, readout_window), dt)
+    driven, during, [read] = _plan(found, population, {name: one}, window, readout_window, dt)
     random = generator(seed)
     controls, warnings = driven.random_ones(n_controls, driven.read_cells(found, [one]), random)
 
@@ -264,21 +255,15 @@ def curve_of(
     )
 
 
-def _population(found: Observation, site: str) -> Population:
-    return Population.at(found, site, unit_axis(found.dims[found.name_of(site)], site))
-
-
-def _during(found: Observation, population: Population, window: Any, dt: Any) -> dict[str, slice]:
-    """Return the index along time of what is touched, empty for all of it."""
-    if window is None:
-        return {}
-    axis = found.time_axis(population.name, dt)
-    if "time" in population.index:
-        raise InputError(
-            f"{SiteReference(population.name, population.index)} has a time of its own",
-            expected="an index or a window, not both",
-        )
-    return {"time": axis.window(window, "window")}
+def _plan(
+    found: Observation, site: str, readouts: Mapping[str, Readout], window: Any, readout_window: Any, dt: Any
+) -> tuple[Population, dict[str, slice], list[Reading]]:
+    """Return the units that are touched, the index along time of when, and how each readout is read."""
+    population = Population.at(found, site, unit_axis(found.dims[found.name_of(site)], site))
+    population.check_apart(found, readouts)
+    during = {} if window is None else found.time_axis(population.name, dt).index(site, window, "window")
+    when = {name: _read_when(found, one, window, readout_window) for name, one in readouts.items()}
+    return population, during, [reading(found, name, one, when[name], dt) for name, one in readouts.items()]
 
 
 def _read_when(found: Observation, readout: Readout, window: Any, readout_window: Any) -> Any:
@@ -305,7 +290,7 @@ def _all_read(readings: Sequence[Reading]) -> Any:
     import torch
 
     def read(output: Any, tensors: Any) -> torch.Tensor:
-        return torch.stack([one.values(output, tensors[one.site] if one.site else None) for one in readings])
+        return torch.stack([one.of(output, tensors) for one in readings])
 
     return read
 

@@ -129,6 +129,10 @@ class Reading:
     site: str | None
     values: Callable[[Any, torch.Tensor | None], torch.Tensor]
 
+    def of(self, output: Any, tensors: Tensors) -> torch.Tensor:
+        """Return one number per sample of a run."""
+        return self.values(output, tensors[self.site] if self.site else None)
+
 
 def sites_of(readouts: Sequence[Readout]) -> list[str]:
     """Return the sites among readouts."""
@@ -174,6 +178,25 @@ def named_readouts(readouts: Any) -> dict[str, Readout]:
     return dict(readouts)
 
 
+def one_readout(readout: Any) -> tuple[str, Readout]:
+    """Return the name of the only readout, and it.
+
+    Raises
+    ------
+    InputError
+        Several, or what `named_readouts` refuses.
+
+    Examples
+    --------
+    >>> one_readout("E.spikes")
+    ('E.spikes', 'E.spikes')
+    """
+    first, *others = named_readouts(readout).items()
+    if others:
+        raise InputError("one curve has one readout", expected="a site or a metric", got=f"{1 + len(others)} readouts")
+    return first
+
+
 def reading(found: Observation, name: str, readout: Readout, window: Any, dt: Any) -> Reading:
     """Return how a readout is read in a window of time.
 
@@ -185,16 +208,12 @@ def reading(found: Observation, name: str, readout: Readout, window: Any, dt: An
     if not isinstance(readout, str):
         metric, unit = readout, getattr(readout, "units", "")
         return Reading(name, unit, None, lambda output, _: metric_values(metric, output))
-    site, dims = found.name_of(readout), found.dims[found.name_of(readout)]
-    index: dict[str, Any] = {}
+    site = found.name_of(readout)
     spiking = is_spikes(site, found.tensors[site])
     axis = found.time_axis(site, dt) if window is not None or spiking else None
-    if axis is not None and window is not None:
-        if "time" in SiteReference.parse(readout).index:
-            raise InputError(f"{readout!r} has a time of its own", expected="an index or a window, not both")
-        index["time"] = axis.window(window, "the window of the readout")
+    index = axis.index(readout, window, "the window of the readout") if axis is not None else {}
     pick, scale = found.located(readout, index), 1 / axis.dt if axis is not None and spiking else 1.0
-    samples = dims.index("sample")
+    samples = found.dims[site].index("sample")
 
     def mean(_: Any, tensor: torch.Tensor | None) -> torch.Tensor:
         assert tensor is not None
@@ -263,7 +282,7 @@ class ReadoutAdapter(BaseAdapter):
 
     def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
         output, tensors, dims = self._inner._execute(batch, edits, self._needed(capture))
-        return self._read_out(output, tensors), tensors, dims
+        return self._reading.of(output, tensors), tensors, dims
 
     def observe_copies(
         self, batch: Batch, interventions: Sequence[Sequence[Edit]], capture: Sequence[str]
@@ -272,17 +291,12 @@ class ReadoutAdapter(BaseAdapter):
         values: list[torch.Tensor] = []
         tensors: Tensors = {}
         for part in in_parts(interventions, self._found.copies_at_once):
-            output, tensors = self._inner.observe_copies(batch, part, self._needed(capture))
-            outputs = split_copies(output, len(part), batch.n_samples, batch.sample_axis)
-            captured = split_copies(dict(tensors), len(part), batch.n_samples)
-            values += [self._read_out(*one) for one in zip(outputs, captured, strict=True)]
+            copies, tensors = _copies(self._inner, batch, part, self._needed(capture))
+            values += [self._reading.of(*one) for one in copies]
         return torch.cat(values), tensors
 
     def _needed(self, capture: Sequence[str]) -> list[str]:
         return list(dict.fromkeys([*capture, *([self._reading.site] if self._reading.site else [])]))
-
-    def _read_out(self, output: Any, tensors: Tensors) -> torch.Tensor:
-        return self._reading.values(output, tensors[self._reading.site] if self._reading.site else None)
 
 
 @dataclass(frozen=True)
@@ -326,10 +340,7 @@ def observe_each(
     batch, resolved = model.prepared(found.inputs, interventions)
 
     def observed(part: Sequence[Sequence[Edit]]) -> torch.Tensor:
-        output, tensors = model.observe_copies(batch, part, sites)
-        outputs = split_copies(output, len(part), batch.n_samples, batch.sample_axis)
-        captured = split_copies(dict(tensors), len(part), batch.n_samples)
-        return torch.stack([read(*one) for one in zip(outputs, captured, strict=True)])
+        return torch.stack([read(*one) for one in _copies(model, batch, part, sites)[0]])
 
     at_once = min(found.copies_at_once, max(1, _MOST_SAMPLES // batch.n_samples))
     if at_once > 1 and len(resolved) > 1:
@@ -343,6 +354,16 @@ def observe_each(
         except UnstackableError:
             pass
     return torch.cat([observed([edits]) for edits in progress_bar(resolved, description=description)])
+
+
+def _copies(
+    model: BaseAdapter, batch: Batch, interventions: Sequence[Sequence[Edit]], capture: Sequence[str]
+) -> tuple[list[tuple[Any, Tensors]], Tensors]:
+    """Return output and activations under each intervention, from one call, and the activations of all together."""
+    output, tensors = model.observe_copies(batch, interventions, capture)
+    outputs = split_copies(output, len(interventions), batch.n_samples, batch.sample_axis)
+    captured = split_copies(dict(tensors), len(interventions), batch.n_samples)
+    return list(zip(outputs, captured, strict=True)), tensors
 
 
 def in_parts(interventions: Sequence[Sequence[Edit]], size: int) -> list[Sequence[Sequence[Edit]]]:

@@ -12,6 +12,7 @@ from neuros_mechint.core.activations import Activations
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, number
 from neuros_mechint.core.numbers import real_array
+from neuros_mechint.core.sites import SiteReference
 
 _SAME = 1e-6
 """By how much of a time step a time may miss the beginning of one, because numbers are rounded."""
@@ -77,6 +78,35 @@ class TimeAxis:
         if first == last:
             raise InputError(f"no time step begins within {what}", expected=f"at least {self.dt:.6g} {self.unit}")
         return slice(first, last)
+
+    def after(self, settle: Any) -> slice:
+        """Return the steps from a time on, as `window` does.
+
+        Examples
+        --------
+        >>> TimeAxis(0.1, 20, known=True).after(0.5)
+        slice(5, 20, None)
+        """
+        return self.window((settle, self.n_steps * self.dt), "the time after settle")
+
+    def index(self, site: str, times: Any, what: str) -> dict[str, slice]:
+        """Return the index along time of a site for a `window`; empty for all of its time.
+
+        Raises
+        ------
+        InputError
+            The site has an index along time already.
+
+        Examples
+        --------
+        >>> TimeAxis(0.1, 20, known=True).index("E.spikes", (0.5, 1.0), "window")
+        {'time': slice(5, 10, None)}
+        """
+        if times is None:
+            return {}
+        if "time" in SiteReference.parse(site).index:
+            raise InputError(f"{site!r} has a time of its own", expected="an index or a window, not both")
+        return {"time": self.window(times, what)}
 
 
 def time_axis(activations: Activations, site: str, dt: Any = None) -> TimeAxis:

@@ -159,13 +159,12 @@ class CausalGraph:
         -------
         matplotlib.axes.Axes
         """
-        from neuros_mechint.core.figures.plotting import new_axes, style
+        from neuros_mechint.core.figures.style import drawing
 
         edges = self._drawn_edges()
         places = _places(self.graph, [name for edge in edges for name in edge[:2]])
         levels = {y for _, y in places.values()}
-        with style():
-            axes = new_axes(ax, (6.6, float(np.clip(1.2 + 0.9 * len(levels), 2.4, 9))))
+        with drawing(ax, (6.6, float(np.clip(1.2 + 0.9 * len(levels), 2.4, 9)))) as axes:
             _draw_edges(axes, edges, places)
             _draw_nodes(axes, places)
             hidden = len(self.effects) - _MOST_DRAWN

@@ -11,7 +11,9 @@ from matplotlib.colors import to_hex
 
 from neuros_mechint.core.errors import FigureError, InputError
 from neuros_mechint.core.figures.colours import INK, MISSING, MUTED_INK, PALETTE, colour_scale
-from neuros_mechint.core.figures.plotting import FONTS, axis_label, drawable, is_text
+from neuros_mechint.core.figures.labels import axis_label, is_text
+from neuros_mechint.core.figures.plotting import drawable
+from neuros_mechint.core.figures.style import FONTS
 from neuros_mechint.core.optional import soft_import
 
 _BAR_LABEL_WIDTH = 30

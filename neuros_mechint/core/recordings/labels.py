@@ -67,7 +67,10 @@ def _copy_values(data: Any) -> npt.NDArray[Any]:
     refuse_masked(data, "data")
     try:
         values = np.array(as_array(data, "data"))
-    except InputError:  # rows of different lengths, for which a recording has an answer of its own
+    except InputError:
+        if not isinstance(data, list | tuple):
+            raise
+        # rows of different lengths, for which a recording has an answer of its own
         values = np.empty(0, dtype=object)
     if values.dtype.kind not in "biuf":
         raise InputError(

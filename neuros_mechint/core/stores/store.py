@@ -19,7 +19,7 @@ from neuros_mechint.core.labels import (
     HALF_PRECISION,
     LabelledTensors,
     as_numpy,
-    describe_origin,
+    describe_activation,
     dtype_name,
     observed,
 )
@@ -319,7 +319,7 @@ class ActivationStore(LabelledTensors):
         shape, dtype = self._layout(name)
         kind = np.dtype("float32") if dtype in HALF_PRECISION else np.dtype(dtype_name(dtype))
         lazy = LazyArray(shape, kind, lambda key: as_numpy(self._read(name, key)))
-        return lazy.labelled(name, self._dims[name], describe_origin(dtype, self.provenance))
+        return lazy.labelled(name, self._dims[name], describe_activation(name, dtype, self.provenance))
 
     def batches(
         self,

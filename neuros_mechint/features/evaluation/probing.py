@@ -80,7 +80,7 @@ def _described(share: Floats, k: int) -> str:
 
 
 def sparse_probe(
-    codes: Any, labels: Any, k: int | Sequence[int] = (1, 2, 4, 8), *, n_shuffles: int = 199, seed: SeedLike = 0
+    codes: Any, labels: Any, k: int | Sequence[int] = (1, 2, 4, 8), *, n_permutations: int = 199, seed: SeedLike = 0
 ) -> SparseProbe:
     """Fit logistic probes on the ``k`` features that tell a label best, and test them on held-out observations.
 
@@ -96,8 +96,8 @@ def sparse_probe(
         Integers, whole numbers, booleans or text: one for each row of ``codes``.
     k : int or sequence of int
         How many features a probe may use.
-    n_shuffles : int
-        How often the labels are shuffled; p is at least ``1 / (n_shuffles + 1)``, before it is adjusted for the
+    n_permutations : int
+        How often the labels are shuffled; p is at least ``1 / (n_permutations + 1)``, before it is adjusted for the
         number of ``k``.
     seed : int or numpy.random.Generator
         Draws the folds and the shuffles.
@@ -125,18 +125,18 @@ def sparse_probe(
     >>> float(probe.main[0]), int(probe.data["chosen"].values.argmax())
     (1.0, 4)
     """
-    n_shuffles = whole("n_shuffles", n_shuffles)
+    n_permutations = whole("n_permutations", n_permutations)
     problem, sizes, classes = _checked(codes, labels, k, random := generator(seed))
     accuracy, chosen = _accuracy(problem, sizes, np.arange(len(problem.target)))
     shuffled = np.stack(
         [
             _accuracy(problem, sizes, problem.shuffled_rows(random))[0]
-            for _ in progress_bar(range(n_shuffles), description="probes with shuffled labels")
+            for _ in progress_bar(range(n_permutations), description="probes with shuffled labels")
         ],
         axis=1,
     )
     p = p_of_draws(accuracy, shuffled.T)
-    notes = _notes(len(sizes), n_shuffles)
+    notes = _notes(len(sizes), n_permutations)
     for text in notes:
         warnings.warn(text, stacklevel=2)
     names = f" ({', '.join(map(str, classes))})" if len(classes) <= _MOST_NAMED else ""
@@ -238,13 +238,13 @@ def _training_statistics(codes: Floats, target: Integers, fold: Integers) -> tup
     return np.where(varies, f_values, 0.0), mean, np.sqrt(np.where(varies, total / size, 1.0))
 
 
-def _notes(n_sizes: int, n_shuffles: int) -> list[str]:
-    lowest = n_sizes / (n_shuffles + 1)
+def _notes(n_sizes: int, n_permutations: int) -> list[str]:
+    lowest = n_sizes / (n_permutations + 1)
     if lowest <= SIGNIFICANT:
         return []
     return [
-        f"no p below {lowest:.2g} is possible with {n_shuffles} shuffles and {n_sizes} numbers of features: "
-        f"n_shuffles={round(n_sizes / SIGNIFICANT) - 1} or more can reach {SIGNIFICANT}"
+        f"no p below {lowest:.2g} is possible with {n_permutations} shuffles and {n_sizes} numbers of features: "
+        f"n_permutations={round(n_sizes / SIGNIFICANT) - 1} or more can reach {SIGNIFICANT}"
     ]
 
 

@@ -15,7 +15,7 @@ from neuros_mechint.core.recordings.recording import Recording
 
 _LARGEST = 1e50
 UNITS = ("unit", "feature", "channel", "neuron")
-REPEATS = ("repeat", "trial", "sample")
+REPEATS = ("repetition", "repeat", "trial", "sample")
 CONDITIONS = ("condition", "stimulus")
 
 
@@ -52,11 +52,12 @@ def by_axes(values: Any, axes: Sequence[Sequence[str]], name: str) -> Floats:
     dims = [str(axis) for axis in array.dims]
     found = [[axis for axis in dims if axis in known] for known in axes]
     if len(dims) != len(axes) or any(len(one) != 1 for one in found):
+        x = "x.data" if isinstance(values, Recording) else "x"
         raise InputError(
             f"it is not clear which axis of {name} is which",
             expected="axes named " + ", ".join(" or ".join(known) for known in axes),
             got=f"axes {dims}",
-            fix="rename them: x.rename(old='new'), or pass x.values with axes in this order",
+            fix=f"rename them: {x}.rename(old='new'), or pass {x}.values with axes in this order",
         )
     ordered = array.transpose(*(one[0] for one in found)).values
     return refuse_extremes(np.ascontiguousarray(real_array(ordered, name)), name)

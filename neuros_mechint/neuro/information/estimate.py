@@ -46,7 +46,7 @@ def n_draws(name: str, value: Any) -> int:
 
     Examples
     --------
-    >>> n_draws("n_surrogates", 0), n_draws("n_surrogates", 19)
+    >>> n_draws("n_permutations", 0), n_draws("n_permutations", 19)
     (0, 19)
     """
     found = whole(name, value, 0)

@@ -183,7 +183,7 @@ def align(
     _compare_geometry(run, layers, brain, compare, n_resamples)
     _compare_responses(run, layers, brain, encoding, n_resamples)
     _compare_complexity(run, adapter, inputs, chosen, brain, sampling_rate, batch_size)
-    short = run.step("in_short", lambda: in_short(run.results, run.left_out, source.fingerprint))
+    short = run.step("in_short", lambda: in_short(run.results, run.left_out, adapter.fingerprint()))
     subtitle = f"{source.name} and {brain.told}. " + " ".join(short.attributes["sentences"][:2])
     return run.finish("How like a brain the layers of a model are", subtitle, CAPTIONS)
 

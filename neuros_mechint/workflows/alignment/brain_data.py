@@ -12,12 +12,12 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, StorageError
-from neuros_mechint.core.fingerprint import fingerprint_array
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.datasets.images92 import load_92images
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.stack import CONDITION_AXES, rdm_array, rdm_stack
 from neuros_mechint.neuro.alignment.samples import samples
+from neuros_mechint.workflows.runs.identity import identity
 from neuros_mechint.workflows.runs.sources import EMBEDDED, FILE, FOLDER, OBJECT, Given, Source, file_hash, open_array
 
 IMAGES92 = "92images"
@@ -94,9 +94,9 @@ def open_recording(given: Any) -> Given[Any]:
         return given
     if isinstance(given, str) and given == IMAGES92:
         rdms = load_92images()["human_it"].mean("session")
-        return Given(rdms, Source(EMBEDDED, IMAGES92, fingerprint_array(rdms.values)))
+        return Given(rdms, Source(EMBEDDED, IMAGES92, identity(rdms)))
     if isinstance(given, xr.DataArray):
-        return Given(given, Source(OBJECT, "DataArray", fingerprint_array(given.values)))
+        return Given(given, Source(OBJECT, "DataArray", identity(given)))
     if not isinstance(given, (str, Path)) or Path(given).suffix == ".npy":
         return open_array(given)
     path = Path(given)
@@ -130,19 +130,18 @@ def open_stimuli(given: Any) -> Given[Any]:
     if isinstance(given, Given):
         return given
     if isinstance(given, xr.DataArray):
-        return Given(given, Source(OBJECT, "DataArray", fingerprint_array(given.values)))
+        return Given(given, Source(OBJECT, "DataArray", identity(given)))
     if isinstance(given, (list, tuple)) and given and all(isinstance(one, str) for one in given):
-        text = np.frombuffer("\n".join(given).encode(), dtype=np.uint8)
-        return Given(list(given), Source(OBJECT, f"{len(given)} texts", fingerprint_array(text)))
+        return Given(list(given), Source(OBJECT, f"{len(given)} texts", identity(list(given))))
     if not isinstance(given, (str, Path)):
         return open_array(given)
     if str(given) == IMAGES92:
         images = load_92images()["image"]
-        return Given(_pictures(images), Source(EMBEDDED, IMAGES92, fingerprint_array(images.values)))
+        return Given(_pictures(images), Source(EMBEDDED, IMAGES92, identity(images)))
     path = Path(given)
     if path.is_dir():
         pictures = _pictures(_folder(path))
-        return Given(pictures, Source(FOLDER, str(path.resolve()), fingerprint_array(pictures.values)))
+        return Given(pictures, Source(FOLDER, str(path.resolve()), identity(pictures)))
     if path.suffix == ".nc" and path.is_file():
         return Given(_labelled_file(path), Source(FILE, str(path.resolve()), file_hash(path)))
     return open_array(path)

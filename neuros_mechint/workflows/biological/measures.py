@@ -21,6 +21,7 @@ from neuros_mechint.neuro.fractals.signals import varying
 from neuros_mechint.neuro.geometry.linear import participation_ratio, principal_variances
 from neuros_mechint.neuro.geometry.points import Points
 from neuros_mechint.workflows.biological.results import MEASURES
+from neuros_mechint.workflows.biological.trials import variance_of_answers
 
 
 class FreeLinear(DaleModule):
@@ -79,18 +80,25 @@ def _measured(rates: torch.Tensor, prior: SpectralPrior) -> dict[str, float]:
 
 
 def at_the_end(network: EIRecurrentNetwork, trials: Sequence[TaskTrials], prior: SpectralPrior) -> dict[str, float]:
-    """Return the measures over several draws of trials, and how far answers and signs are right."""
+    """Return the measures over several draws of trials, and how far answers and signs are right.
+
+    ``explained`` is the share of the variance of the answers, each output about its own mean, see
+    `variance_of_answers`; ``least_explained`` that of the output that does worst, of those that vary.
+    """
     measured: list[dict[str, float]] = []
-    missed, variance = 0.0, variance_of_answers(trials)
+    variance = variance_of_answers(trials)
+    missed = np.zeros_like(variance.counts)
     for one in trials:
         with torch.no_grad():
             outputs, rates = network.run(one.inputs)
         measured.append(_measured(rates, prior))
-        missed += float((outputs - one.targets)[one.mask].square().mean()) / len(trials)
+        missed += ((outputs - one.targets).double().square() * one.mask).sum((0, 1)).numpy()
     means = {key: float(np.mean([one[key] for one in measured])) for key in MEASURES}
-    return {**means, "explained": 1 - missed / variance, "compliance": compliance_of(network)}
-
-
-def variance_of_answers(trials: Sequence[TaskTrials]) -> float:
-    """Return the variance of the right answers where they count."""
-    return float(torch.cat([one.targets[one.mask] for one in trials]).var(correction=0))
+    there = variance.values * variance.counts
+    varying_outputs = there > 0
+    return {
+        **means,
+        "explained": float(1 - missed.sum() / there.sum()),
+        "least_explained": float((1 - missed[varying_outputs] / there[varying_outputs]).min()),
+        "compliance": compliance_of(network),
+    }

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import xarray as xr
 
 from neuros_mechint.core.composite import pack
 from neuros_mechint.core.errors import InputError, number, whole
-from neuros_mechint.core.fingerprint import fingerprint_module
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result, load_result
@@ -25,7 +24,7 @@ from neuros_mechint.neuro.biophysics.dale.recurrent import EIRecurrentNetwork
 from neuros_mechint.neuro.biophysics.dale.training import TaskTrials, TrainedNetwork, train_biological
 from neuros_mechint.neuro.fractals.priors.loss import FractalRegularizationLoss
 from neuros_mechint.neuro.fractals.priors.spectral import SpectralPrior
-from neuros_mechint.workflows.biological.measures import activity_of, at_the_end, variance_of_answers, without_law
+from neuros_mechint.workflows.biological.measures import activity_of, at_the_end, without_law
 from neuros_mechint.workflows.biological.results import (
     FULL,
     MEASURES,
@@ -34,6 +33,8 @@ from neuros_mechint.workflows.biological.results import (
     BiologicalTraining,
     TrackedDynamics,
 )
+from neuros_mechint.workflows.biological.trials import Draw, checked, variance_of_answers
+from neuros_mechint.workflows.runs.identity import identity
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.runs.sources import (
     CODE,
@@ -42,13 +43,11 @@ from neuros_mechint.workflows.runs.sources import (
     Given,
     Source,
     absolute_code,
-    fingerprint_function,
     is_code,
     load_code,
 )
 from neuros_mechint.workflows.runs.weights import load_weights, save_weights
 
-Draw: TypeAlias = Callable[[np.random.Generator], TaskTrials]
 FLIP_FLOP = "flip_flop"
 """The task that is known by name."""
 
@@ -103,8 +102,9 @@ def biological_training(
     draw : callable or str
         ``draw(random)`` returns trials with ``inputs``, ``targets`` and ``mask``; ``"flip_flop"``, two bits to
         remember, is ``lambda random: flip_flop(8, 128, 2, 0.4, seed=random)`` with
-        `neuros_mechint.datasets.tasks.flip_flop`; other text is ``file.py:function``, which is such a function. Of
-        at least 32 time steps, so that there is a spectrum; of 64 and more it is a better one.
+        `neuros_mechint.datasets.tasks.flip_flop`; other text is ``file.py:function``, which is such a function. They
+        are tensors or arrays, of at least 32 time steps, so that there is a spectrum; of 64 and more it is a better
+        one.
     n_steps : int
         Steps of training.
     target_slope : float
@@ -162,10 +162,11 @@ def biological_training(
     given = None if network is None else open_network(network)
     sources = {"draw": task.source} | ({} if given is None else {"network": given.source})
     run = WorkflowRun("biological_training", settings, sources, seed, folder, progress)
-    watched, *judged = (task.value(generator(run.entropy + more)) for more in range(1, 2 + _N_JUDGED))
+    drawn = checked(task.value)
+    watched, *judged = (drawn(generator(run.entropy + more)) for more in range(1, 2 + _N_JUDGED))
     lawful = _network_for(judged[0], run.seed("network")) if given is None else given.value
     _check(judged)
-    training = _Training(task.value, watched, SpectralPrior(target_slope, axis=1, average=(0,)), settings, run)
+    training = _Training(drawn, watched, SpectralPrior(target_slope, axis=1, average=(0,)), settings, run)
     begin = {FULL: lawful, WITHOUT_PRIOR: lawful, WITHOUT_LAW: without_law(lawful)}
     trained: dict[str, TrainedNetwork[EIRecurrentNetwork]] = {}
     tracked: dict[str, Result] = {}
@@ -210,7 +211,7 @@ def open_network(given: Any) -> Given[EIRecurrentNetwork]:
             expected="nm.EIRecurrentNetwork, or file.py:function, which builds one",
             got=type(given).__name__,
         )
-    return Given(given, Source(kind, name, fingerprint_module(given)))
+    return Given(given, Source(kind, name, identity(given)))
 
 
 def open_task(given: Any) -> Given[Draw]:
@@ -239,7 +240,7 @@ def open_task(given: Any) -> Given[Draw]:
             expected=f"a function draw(random) -> trials; {FLIP_FLOP!r}; or file.py:function, which is such a function",
         )
     function = cast(Draw, given)
-    return Given(function, Source(kind, name, fingerprint_function(function)))
+    return Given(function, Source(kind, name, identity(function)))
 
 
 def _flip_flop(random: np.random.Generator) -> TaskTrials:
@@ -312,7 +313,7 @@ def _load_network(start: EIRecurrentNetwork, folder: Path) -> TrainedNetwork[EIR
 
 def _check(trials: Sequence[TaskTrials]) -> None:
     """Raise `InputError` on trials that leave nothing to explain."""
-    if not variance_of_answers(trials):
+    if not variance_of_answers(trials).values.any():
         raise InputError("answers of these trials are all alike", expected="targets that vary where the mask is True")
 
 
@@ -358,6 +359,7 @@ def _told(
             for name, key, text in (
                 *((f"final_{key}", key, text) for key, text in MEASURES.items()),
                 ("final_explained", "explained", "explained variance of the answers"),
+                ("final_least_explained", "least_explained", "explained variance of the output that does worst"),
                 ("compliance", "compliance", "share of weights of the source's sign"),
             )
         },
@@ -370,16 +372,22 @@ def _told(
         attributes={"parts": about, "target_slope": target_slope},
         provenance=Provenance.record(seed, model=trained[FULL].model, arguments=settings),
         citations=tuple(citations),
-        warnings=_doubts(found, target_slope),
+        warnings=_doubts(found, target_slope, variance_of_answers(judged).between_trials),
     )
 
 
-def _doubts(found: Mapping[str, Mapping[str, float]], target_slope: float) -> tuple[str, ...]:
+def _doubts(
+    found: Mapping[str, Mapping[str, float]], target_slope: float, between_trials: bool = True
+) -> tuple[str, ...]:
     """Return what speaks against constraints that work and matter."""
     full, plain, free = (found[name] for name in (FULL, WITHOUT_PRIOR, WITHOUT_LAW))
     told = []
     if not full["explained"] > _SOLVED:
         told.append(f"the task is not solved: {full['explained']:.2f} of the variance of answers is explained")
+    elif not full["least_explained"] > _SOLVED:
+        told.append(f"not every output is solved: of one {full['least_explained']:.2f} of the variance is explained")
+    if not between_trials:
+        told.append("trials do not differ in their answers at the same time: explained is the variance over time")
     if not abs(full["slope"] - target_slope) < _NEAR:
         told.append(f"the prior does not reach its target: slope {full['slope']:.2f} instead of {target_slope:g}")
     if abs(plain["slope"] - target_slope) < _NEAR:

@@ -18,7 +18,8 @@ from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.random import generator
 from neuros_mechint.datasets.tasks import context_decision, flip_flop
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories, trajectories
-from neuros_mechint.workflows.runs.sources import EMBEDDED, Given, fingerprint_function, open_model
+from neuros_mechint.workflows.runs.identity import identity
+from neuros_mechint.workflows.runs.sources import EMBEDDED, Given, open_model
 
 N_TRIALS, N_TIMES = 64, 120
 _SETTLED = 20  # times after which what is left of the start of a trial no longer counts
@@ -220,7 +221,7 @@ class _Step:
         return self.function(*arguments)
 
     def fingerprint(self) -> str:
-        return fingerprint_function(self.function)
+        return identity(self.function)
 
 
 def _adapted_or_step(given: Any) -> Any:

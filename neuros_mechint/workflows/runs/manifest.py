@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -24,6 +25,7 @@ MANIFEST = "manifest.json"
 """Name of the file in the folder of a run."""
 
 _FORMAT, _VERSION = "neuros-mechint run", 1
+_LONGEST_PATH = 4096
 _LARGEST = 16 * 2**20  # bytes; runs of many steps have a few thousand
 _DECISIVE = ("neuros-mechint", "numpy", "torch")  # packages whose version may change numbers
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -266,6 +268,8 @@ def _checksum(values: Mapping[str, Any]) -> str:
 
 def _source(content: Any) -> Source:
     values = _table(content, "an input", lambda value: _typed(value, "an entry of an input", str))
+    if len(values.get("name", "")) > _LONGEST_PATH:
+        raise ValueError("the name of an input is longer than any path")
     return Source(**values)
 
 
@@ -287,7 +291,9 @@ def _check_numbers(about: Any) -> None:
     _typed(_typed(about, "numbers", dict).get("digest"), "digest", str)
     _typed(about.get("shape"), "shape", list)
     for name in ("least", "mean", "most"):
-        _typed(about.get(name, 0.0), name, (int, float))
+        value = _typed(about.get(name, 0.0), name, (int, float))
+        if abs(value) > sys.float_info.max:
+            raise ValueError(f"{name} is no number that a computer holds")
 
 
 def _table(content: Any, what: str, check: Callable[[Any], Made]) -> dict[str, Made]:

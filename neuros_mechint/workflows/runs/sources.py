@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import inspect
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +14,8 @@ import numpy as np
 
 from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.core.errors import InputError, StorageError, near_names
-from neuros_mechint.core.fingerprint import fingerprint_array
-from neuros_mechint.core.provenance import summarize_argument
-from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.datasets.embedded import embedded_models, load_model
+from neuros_mechint.workflows.runs.identity import identity
 
 EMBEDDED, FOLDER, FILE, CODE, OBJECT = "embedded", "folder", "file", "code", "object"
 Value = TypeVar("Value")
@@ -37,7 +33,7 @@ class Source:
     name : str
         Name, absolute path, or type.
     fingerprint : str
-        Of the content.
+        Of all that it holds, see `neuros_mechint.workflows.runs.identity.identity`.
     """
 
     kind: str
@@ -127,9 +123,7 @@ def open_array(given: Any) -> Given[Any]:
     if isinstance(given, Given):
         return given
     if not isinstance(given, (str, Path)):
-        if isinstance(given, Recording):
-            return Given(given, Source(OBJECT, _type_name(given), fingerprint_array(given.data)))
-        return Given(given, Source(OBJECT, _type_name(given), fingerprint_array(_stacked(given))))
+        return Given(given, Source(OBJECT, _type_name(given), identity(given)))
     path = Path(given)
     try:
         values = np.load(path, allow_pickle=False)
@@ -211,22 +205,8 @@ def absolute_code(name: str) -> str:
     return f"{Path(path).resolve()}:{function}"
 
 
-def fingerprint_function(function: Callable[..., Any]) -> str:
-    """Return a hash of the source text of a function and of all that it encloses, the same in every process.
-
-    Examples
-    --------
-    >>> def scaled(by):
-    ...     return lambda states: by * states
-    >>> fingerprint_function(scaled(2.0)) == fingerprint_function(scaled(3.0))
-    False
-    """
-    text = json.dumps(_described(function, depth=4), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 def _opened(adapter: Any, kind: str, name: str) -> Given[Any]:
-    return Given(adapter, Source(kind, name, adapter.fingerprint()))
+    return Given(adapter, Source(kind, name, identity(adapter)))
 
 
 def _huggingface(folder: str) -> Any:
@@ -240,26 +220,5 @@ def _huggingface(folder: str) -> Any:
     return adapt(architecture.from_pretrained(folder, local_files_only=True), tokenizer=tokenizer)
 
 
-def _stacked(given: Any) -> Any:
-    """Return one array, also of a list of trials of several lengths."""
-    if not isinstance(given, (list, tuple)):
-        return given
-    parts = [np.asarray(one) for one in given]
-    return np.concatenate([np.asarray([part.shape for part in parts]).ravel(), *(part.ravel() for part in parts)])
-
-
 def _type_name(value: Any) -> str:
     return type(value).__name__
-
-
-def _described(value: Any, depth: int) -> Any:
-    if not depth or not callable(value):
-        return summarize_argument(value)
-    enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-    held = [*enclosed, *(getattr(value, "__defaults__", None) or ()), *getattr(value, "__dict__", {}).values()]
-    try:
-        text = inspect.getsource(value)
-    except (OSError, TypeError):  # typed at a prompt, or an object with __call__
-        code = getattr(value, "__code__", None)
-        text = "" if code is None else code.co_code.hex()
-    return [summarize_argument(value), text, [_described(one, depth - 1) for one in held]]

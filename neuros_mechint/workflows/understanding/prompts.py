@@ -13,11 +13,11 @@ import torch
 from neuros_mechint.causal.metrics import PositionMetric, log_probability, logit_difference
 from neuros_mechint.core.adapter import Metric
 from neuros_mechint.core.errors import CapabilityError, InputError, NeurosMechintError, StorageError
-from neuros_mechint.core.fingerprint import fingerprint_array
 from neuros_mechint.core.json_text import parse_json
 from neuros_mechint.core.outputs import logits_of
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.workflows.quickstart import PERIOD, induction_prompts
+from neuros_mechint.workflows.runs.identity import identity
 from neuros_mechint.workflows.runs.sources import CODE, FILE, OBJECT, Given, Source, call_code, file_hash, is_code
 
 DRAWN_TOKENS = 64
@@ -251,8 +251,8 @@ def open_prompts(given: Any) -> Given[PromptPairs | WrittenPrompts]:
         path = Path(given)
         return Given(_read(path), Source(FILE, str(path.resolve()), file_hash(path)))
     pairs = _as_pairs(given)
-    fingerprint = fingerprint_array(np.concatenate([_numbers(pairs.clean), _numbers(pairs.corrupted)]))
-    return Given(pairs, Source(OBJECT, type(given).__name__, fingerprint))
+    told = identity((pairs.clean, pairs.corrupted, pairs.metric))
+    return Given(pairs, Source(OBJECT, type(given).__name__, told))
 
 
 def _as_pairs(given: Any) -> PromptPairs:
@@ -340,12 +340,3 @@ def _cut(inputs: Any, start: int, stop: int) -> Any:
     if isinstance(inputs, Mapping):
         return {name: values[start:stop] for name, values in inputs.items()}
     return inputs[start:stop]
-
-
-def _numbers(inputs: Any) -> np.ndarray:
-    """Return inputs as one row of numbers, to tell them from others."""
-    if isinstance(inputs, Mapping):
-        return np.concatenate([_numbers(values) for values in inputs.values()])
-    if isinstance(inputs, (list, tuple)) and all(isinstance(one, str) for one in inputs):
-        return np.frombuffer("\n".join(inputs).encode(), dtype=np.uint8).astype(np.float64)
-    return np.asarray(torch.as_tensor(inputs).cpu(), dtype=np.float64).ravel()

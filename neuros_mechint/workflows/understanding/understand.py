@@ -77,7 +77,7 @@ def understand(
     corpus: Any = None,
     n_features: int | None = None,
     n_prompts: int = 48,
-    n_random: int = 39,
+    n_null: int = 39,
     batch_size: int | None = None,
     seed: SeedLike = 0,
     folder: str | Path | None = None,
@@ -109,7 +109,7 @@ def understand(
         Of the sparse autoencoder, see `neuros_mechint.workflows.understanding.steps.fit_autoencoder`.
     n_prompts : int
         Pairs to draw for each half, without ``prompts``.
-    n_random : int
+    n_null : int
         Random circuits to compare with, at least 19.
     batch_size : int, optional
         Samples per call of the model.
@@ -145,11 +145,11 @@ def understand(
 
     >>> import neuros_mechint as nm
     >>> prompts = repeated_token_pairs(nm.adapt(nm.load_model("induction")), 16)
-    >>> found = understand("induction", prompts, n_features=8, n_random=19, progress=False)
+    >>> found = understand("induction", prompts, n_features=8, n_null=19, progress=False)
     >>> found.results["together"].redundant
     ['blocks.0.z', 'blocks.1.z']
     """
-    numbers = {"n_prompts": whole("n_prompts", n_prompts, 4), "n_random": whole("n_random", n_random, 19)}
+    numbers = {"n_prompts": whole("n_prompts", n_prompts, 4), "n_null": whole("n_null", n_null, 19)}
     n_features = None if n_features is None else whole("n_features", n_features, 2)
     adapter, source = open_model(model)
     given = None if prompts is None else open_prompts(prompts)
@@ -168,8 +168,8 @@ def understand(
         run.attempt("induction", lambda: _induction(adapter, run))
     _patch(run, adapter, found_on, batch_size)
     _learn_features(run, adapter, site, texts, (found_on, judged_on), n_features, batch_size)
-    _find_circuit(run, adapter, behaviour, (found_on, judged_on), n_random)
-    short = run.step("in_short", lambda: in_short(run.results, run.left_out, source.fingerprint))
+    _find_circuit(run, adapter, behaviour, (found_on, judged_on), n_null)
+    short = run.step("in_short", lambda: in_short(run.results, run.left_out, adapter.fingerprint()))
     subtitle = f"{source.name}, on {pairs.told}. " + " ".join(short.attributes["sentences"][:2])
     return run.finish("What a transformer does, and how", subtitle, CAPTIONS)
 
@@ -261,7 +261,7 @@ def _training(
 
 
 def _find_circuit(
-    run: WorkflowRun, model: Any, behaviour: Any, halves: tuple[PromptPairs, PromptPairs], n_random: int
+    run: WorkflowRun, model: Any, behaviour: Any, halves: tuple[PromptPairs, PromptPairs], n_null: int
 ) -> None:
     if not behaviour.is_there:
         reason = f"there is no behaviour to explain (p = {behaviour.attributes['p']:.2g})"
@@ -276,7 +276,7 @@ def _find_circuit(
     seed = run.seed("faithfulness")
     run.attempt(
         "faithfulness",
-        lambda: faithfulness(circuit, model, other.metric, other.clean, other.corrupted, n_random=n_random, seed=seed),
+        lambda: faithfulness(circuit, model, other.metric, other.clean, other.corrupted, n_null=n_null, seed=seed),
     )
     return None
 

@@ -10,9 +10,8 @@ import numpy as np
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.neuro.dynamics.embedding.delays import Whole
+from neuros_mechint.neuro.information.estimators.binned import bins_by_rank, bins_that_fit, counts_information
 
-_SAMPLES_PER_CELL = 5
-_FEWEST_BINS, _MOST_BINS = 4, 64
 _FEWEST_SAMPLES = 50
 _ONE_E = float(np.exp(-1))
 
@@ -133,33 +132,23 @@ def mutual_information(trials: Sequence[Floats], n_lags: int) -> Floats:
     (True, True)
     """
     joined = np.concatenate(trials)
-    n_bins = int(np.clip(np.sqrt(len(joined) / _SAMPLES_PER_CELL), _FEWEST_BINS, _MOST_BINS))
+    n_bins = bins_that_fit(len(joined))
     ends = np.cumsum([len(trial) for trial in trials])[:-1]
     curves = []
     for values in joined.T:
         if values.min() < values.max():
-            curves.append(_information(np.split(_bins(values, n_bins), ends), n_bins, n_lags))
+            curves.append(_information(np.split(bins_by_rank(values, n_bins), ends), n_bins, n_lags))
     return np.mean(curves, axis=0)
-
-
-def _bins(values: Floats, n_bins: int) -> Whole:
-    """Return bins by rank; equal values share one, so that the order of the samples does not matter."""
-    from scipy.stats import rankdata
-
-    return np.minimum((rankdata(values, "average") - 0.5) * n_bins / len(values), n_bins - 1).astype(np.int64)
 
 
 def _information(binned: Sequence[Whole], n_bins: int, n_lags: int) -> Floats:
     found = np.empty(n_lags + 1)
     for lag in range(n_lags + 1):
-        cells = [trial[: len(trial) - lag] * n_bins + trial[lag:] for trial in binned]
-        joint = np.bincount(np.concatenate(cells), minlength=n_bins**2).reshape(n_bins, n_bins)
-        n_pairs = joint.sum()
-        expected = joint.sum(1, keepdims=True) * joint.sum(0) / n_pairs
-        seen = joint > 0
-        found[lag] = (joint[seen] * np.log(joint[seen] / expected[seen])).sum() / n_pairs
-        if lag:
-            found[lag] -= (n_bins - 1) ** 2 / (2 * n_pairs)
+        first, later = (np.concatenate([trial[start:][: len(trial) - lag] for trial in binned]) for start in (0, lag))
+        counted = counts_information(first, later)
+        found[lag] = counted.value + counted.bias
+        if lag:  # the same at all lags, so that the curve has no steps where cells fall empty
+            found[lag] -= (n_bins - 1) ** 2 / (2 * len(first))
     return found
 
 

@@ -17,6 +17,7 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics.bootstrap import coverage
 from neuros_mechint.core.statistics.p_values import p_of_draws
 from neuros_mechint.core.statistics.standard_errors import t_reach
+from neuros_mechint.neuro.geometry.capacity.common_axes import common_axes
 from neuros_mechint.neuro.geometry.capacity.cones import anchor, ball_capacity
 from neuros_mechint.neuro.geometry.capacity.manifolds import (
     Manifolds,
@@ -31,6 +32,8 @@ from neuros_mechint.neuro.geometry.capacity.results import ManifoldCapacity
 _FEWEST_PERMUTATIONS = 19
 _FEW_POINTS = 0.9
 _MOST_IN_NULL = 50
+_COMMON = 0.25  # from there on theory is over 10% too low
+_ERRORS = 3.0
 
 
 class _Geometry(NamedTuple):
@@ -107,7 +110,8 @@ def manifold_capacity(
     n_permutations = whole("n_permutations", n_permutations, _FEWEST_PERMUTATIONS)
     given = manifolds(X, labels)
     axes = shared_axes(given, n_shared, random)
-    found = _geometry(without(given, axes), n_samples, random, progress)
+    kept = without(given, axes)
+    found = _geometry(kept, n_samples, random, progress)
     drawn = np.array(
         [
             1 / _geometry(_regrouped(given, len(axes), random), min(n_samples, _MOST_IN_NULL), random).inverse.mean()
@@ -115,8 +119,8 @@ def manifold_capacity(
         ]
     )
     capacity = min(1 / float(found.inverse.mean()), 2.0)  # that of points: more is an error of sampling
-    halves = _of_half_the_points(without(given, axes), n_samples, random)
-    cautions = _cautions(given, found, capacity, halves)
+    halves = _of_half_the_points(kept, n_samples, random)
+    cautions = (*_cautions(given, found, capacity, halves), *_of_common_axes(kept))
     for text in cautions:
         warnings.warn(text, UserWarning, stacklevel=2)
     arguments = {"X": X, "labels": labels, "n_shared": n_shared, "n_samples": n_samples}
@@ -187,6 +191,17 @@ def _cautions(given: Manifolds, found: _Geometry, capacity: float, halves: float
             "radii are in units of what is left"
         )
     return tuple(cautions)
+
+
+def _of_common_axes(kept: Manifolds) -> tuple[str, ...]:
+    share, n_errors = common_axes(kept)
+    if share < _COMMON or n_errors < _ERRORS:
+        return ()
+    return (
+        f"manifolds vary along the same axes (their covariances are {100 * share:.0f}% alike), as by a nuisance or by "
+        "noise that units share: theory takes axes for independent, and its capacity is over 10% too low from 25% on, "
+        "several times where all axes are shared; use simulated_capacity",
+    )
 
 
 def _dataset(given: Manifolds, found: _Geometry, capacity: float, drawn: Floats, level: float) -> xr.Dataset:

@@ -71,7 +71,7 @@ def representation_drift(
     ----------
     sessions : array_like of shape (n_sessions, n_repeats, n_conditions, n_units), or a list of sessions
         At least four repeats and three conditions, in one order; sessions in a list may differ in their repeats.
-        Axes of DataArrays and Recordings are known by name: session, repeat or trial, condition or stimulus, unit.
+        Axes of DataArrays and Recordings are known by name: session, repetition or trial, condition or stimulus, unit.
     times : sequence of length n_sessions, optional
         When the sessions were, in days; by default one after the other.
     same_units : bool
@@ -93,8 +93,8 @@ def representation_drift(
     Raises
     ------
     InputError
-        Sessions that do not fit each other, are too small, or without differences between conditions; values that
-        are missing; or times that do not increase.
+        Sessions that do not fit each other, are too small, or without differences between conditions beyond noise;
+        values that are missing; or times that do not increase.
 
     References
     ----------
@@ -118,6 +118,7 @@ def representation_drift(
     at = _times(times, len(given))
     signal = np.array([signal_power(each) for each in given])
     noise = np.array([noise_power(each) / len(each) for each in given])
+    _refuse_untuned(signal, noise)
     pairs = list(combinations(range(len(given)), 2))
     n_conditions = given[0].shape[1]
     # the same for all pairs: a rate without some conditions is one without them everywhere
@@ -147,6 +148,19 @@ def representation_drift(
         citations=("rule2019", "gallego2020", "schonemann1966"),
         warnings=cautions,
     )
+
+
+def _refuse_untuned(signal: Floats, noise: Floats) -> None:
+    without = np.flatnonzero(signal <= 0).tolist()
+    if without:
+        first, names = without[0], ", ".join(map(str, without))
+        raise InputError(
+            f"in session{'s' * (len(without) > 1)} {names} there is no signal to compare",
+            expected="responses that vary over conditions by more than the noise of their means",
+            got=f"a variance of {signal[first]:.3g} beyond a noise of {noise[first]:.3g} in session {first}",
+            fix="see whether axes are (repeat, condition, unit) and conditions in the same order in every repeat; else "
+            "leave such sessions out, or pass more repeats",
+        )
 
 
 def _times(times: Sequence[float] | None, n_sessions: int) -> Floats:
@@ -206,6 +220,10 @@ def _cautions(signal: Floats, noise: Floats, found: list[_Pair]) -> tuple[str, .
         cautions.append(
             f"in {weak} sessions the signal is smaller than half of the noise of the mean responses: a turn fitted to "
             "them is a turn of noise; pass more repeats"
+        )
+    if any(np.isnan(pair.without).any() for pair in found):
+        cautions.append(
+            "without some of the conditions no signal is left: intervals of the parts, or the rate, are unknown"
         )
     still = sum(pair.p > SIGNIFICANT for pair in found)
     if still:

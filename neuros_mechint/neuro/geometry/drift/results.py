@@ -101,7 +101,8 @@ class RepresentationDrift(Result):
             lines.append(f"and {data.sizes['pair'] - _MOST_PAIRS_TOLD} more pairs")
         for name in ("total", "residual") if about["same_units"] else ("residual",):
             low, high = self.rate_interval[name]
-            interval = f"{100 * about['level']:g}% interval {low:.3g} to {high:.3g}"
+            ends = f"{low:.3g} to {high:.3g}" if np.isfinite(high - low) else "unknown"
+            interval = f"{100 * about['level']:g}% interval {ends}"
             lines.append(f"{name} grows by {self.rate[name]:.3g} per unit of time ({interval})")
         lines.append(
             f"{about['n_sessions']} sessions of {about['n_conditions']} conditions, {about['n_units']} units, at least "

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE, histogram
+from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
 from neuros_mechint.neuro.information.estimate import InformationEstimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_BINS_SHOWN = 40
 NAMES = {
     "ksg": "nearest neighbours, KSG 1",
     "ksg2": "nearest neighbours, KSG 2",
@@ -108,8 +111,8 @@ class _TestedInformation(MutualInformation):
         if null is None:
             super()._draw(ax)
             return
-        histogram(null, ax)
         low, high = self.interval
+        _draw_null(null, max(high, null.max()) - min(low, null.min()), ax)
         ax.axvspan(low, high, color=PALETTE[1], alpha=0.15, lw=0, zorder=0)
         ax.axvline(self.value, color=PALETTE[1], lw=2)
         ax.annotate(
@@ -159,7 +162,7 @@ class TransferEntropy(_TestedInformation):
         about = self.attributes
         lines = [about["embedding"]]
         if p is None or null is None or effective is None:
-            return [*lines, "not tested: n_surrogates=0"]
+            return [*lines, "not tested: n_permutations=0"]
         told = "the source's past tells of the target's next value" if p <= SIGNIFICANT else "no transfer is shown"
         return [
             *lines,
@@ -167,6 +170,18 @@ class TransferEntropy(_TestedInformation):
             "nats)",
             f"effective transfer entropy, less the mean of the shifted ones: {effective:.3g} nats",
         ]
+
+
+def _draw_null(null: Floats, shown: float, ax: Axes) -> None:
+    """Draw how the estimates of rearranged data are distributed, in bins that can be seen on an axis of that width."""
+    from matplotlib.ticker import MaxNLocator
+
+    n_bins = max(8, null.size // 10)
+    width = max(float(np.ptp(null)) / n_bins, shown / _BINS_SHOWN) or 1.0
+    first = float(null.mean()) - (np.ceil((null.mean() - null.min()) / width) + 0.5) * width  # the mean within a bin
+    edges = np.arange(first, null.max() + width, width)
+    ax.hist(null, bins=edges, color=PALETTE[0], edgecolor="white", linewidth=0.5)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def beside_null(value: float, null: Floats) -> dict[str, tuple[Any, ...]]:

@@ -194,7 +194,10 @@ class DensityLandscape(Landscape):
                 f"(n = {int(data['n_passages'][a, b])}), Kramers {formula:.3g}"
             )
         production = about["entropy_production"]
-        yield f"detailed balance: p = {about['balance_p']:.2g}, entropy production at least {production:.2g}"
+        yield (
+            f"detailed balance: p = {about['balance_p']:.2g}, entropy production at least {production:.2g} nats per unit "
+            "of time"
+        )
 
 
 class IsingLandscape(Landscape):

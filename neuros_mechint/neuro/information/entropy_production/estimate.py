@@ -53,10 +53,10 @@ class _Problem(NamedTuple):
 
 def entropy_production(
     x: Any,
-    method: str,
+    method: str = "tur",
     dt: float | None = None,
     level: float = 0.95,
-    n_surrogates: int = 200,
+    n_permutations: int = 200,
     seed: SeedLike = 0,
     progress: bool = True,
 ) -> EntropyProduction:
@@ -66,21 +66,22 @@ def entropy_production(
     ----------
     x : array_like, torch.Tensor, xarray.DataArray, Recording, or a list of arrays
         Trajectories ``(time,)``, ``(time, unit)`` or ``(trial, time, unit)``; a list holds trials ``(time, unit)``.
-    method : {"markov", "words", "linear", "gaussian", "tur", "neural"}
-        Of one unit that holds whole numbers, the states: ``markov``, from steps between states (exact if each state is
+    method : {"tur", "markov", "words", "linear", "gaussian", "neural"}
+        Of one unit that holds whole numbers, the states, or of continuous units: ``tur``, a lower bound by the
+        thermodynamic uncertainty relation, from the current that fluctuates least; it takes the least for granted, and
+        often finds much less than there is. Of states: ``markov``, from steps between states (exact if each state is
         all that the future depends on); ``words``, from words of three successively visited states, a lower bound that
         also sees order which single steps do not show. Of continuous units: ``linear``, from the drift and diffusion
         of a linear process; ``gaussian``, from normal pairs of successive states, less where samples are far apart;
         ``neural``, a lower bound by a network, on held-out stretches, for processes that are not linear (Kim et al.
-        2020). Of either: ``tur``, a lower bound by the thermodynamic uncertainty relation, from the current that
-        fluctuates least.
+        2020).
     dt : float, optional
         Time between samples; by default that of a recording with a known sampling rate, in seconds, otherwise 1. The
         estimate is that of the sampled process, less than the true one where much happens between samples; for states
         choose it much shorter than they last.
     level : float
         Coverage of the interval.
-    n_surrogates : int
+    n_permutations : int
         How often to run a random half of the stretches backwards, for p. 0 makes no test.
     seed : int or numpy.random.Generator
     progress : bool
@@ -118,8 +119,8 @@ def entropy_production(
     """
     check_option("method", method, METHODS)
     level, random = coverage(level), generator(seed)
-    n_surrogates = n_draws("n_surrogates", n_surrogates)
-    arguments = {"x": x, "method": method, "dt": dt, "level": level, "n_surrogates": n_surrogates}
+    n_permutations = n_draws("n_permutations", n_permutations)
+    arguments = {"x": x, "method": method, "dt": dt, "level": level, "n_permutations": n_permutations}
     provenance = Provenance.record(seed, arguments=arguments)
     trials, rate, _ = trajectories(x)
     dt = number("dt", 1 / (rate or 1.0) if dt is None else dt, 0, np.inf, closed="neither")
@@ -130,7 +131,7 @@ def entropy_production(
         problem = _of_states(stretches, method, dt)
     else:
         problem = _of_units(stretches, method, dt, random, progress)
-    found = judge(problem.sums, problem.estimate, n_surrogates, random)
+    found = judge(problem.sums, problem.estimate, n_permutations, random)
     cautions = (*problem.cautions, *_of_time(trials, n_steps / len(stretches)))
     for text in cautions:
         warnings.warn(text, UserWarning, stacklevel=2)

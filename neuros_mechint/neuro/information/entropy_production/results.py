@@ -67,7 +67,7 @@ class EntropyProduction(InformationEstimate):
     def _verdict(self) -> str:
         """Return what the test says."""
         if self.p is None:
-            return "not tested: n_surrogates=0"
+            return "not tested: n_permutations=0"
         verdict = (
             "the process is not at equilibrium"
             if self.p <= SIGNIFICANT

@@ -41,7 +41,7 @@ class Judged(NamedTuple):
         Standard error, from leaving out each stretch in turn.
     p : float or None
         Of the hypothesis that each stretch is as likely backwards; None without surrogates.
-    drawn : numpy.ndarray of shape (n_surrogates,)
+    drawn : numpy.ndarray of shape (n_permutations,)
         Estimates, with their bias, from stretches of which a random half is reversed.
     """
 
@@ -74,7 +74,7 @@ def cut(trials: Sequence[np.ndarray]) -> list[np.ndarray]:
     return found
 
 
-def judge(sums: Sums, estimate: Callable[[Floats], float], n_surrogates: int, random: np.random.Generator) -> Judged:
+def judge(sums: Sums, estimate: Callable[[Floats], float], n_permutations: int, random: np.random.Generator) -> Judged:
     """Return an estimate from sums over all stretches, without bias, with its error and its p.
 
     At equilibrium a stretch that is longer than the memory of the process is as likely backwards as forwards.
@@ -84,7 +84,7 @@ def judge(sums: Sums, estimate: Callable[[Floats], float], n_surrogates: int, ra
     sums : Sums
     estimate : callable
         Takes ``(n_sums,)``, returns a number.
-    n_surrogates : int
+    n_permutations : int
     random : numpy.random.Generator
 
     Examples
@@ -101,8 +101,8 @@ def judge(sums: Sums, estimate: Callable[[Floats], float], n_surrogates: int, ra
     together = estimate(total)
     without = np.array([estimate(total - one) for one in sums.forward])
     bias = (n_stretches - 1) * float(without.mean() - together)
-    signs = random.choice([-1.0, 1.0], size=(n_surrogates, n_stretches))
+    signs = random.choice([-1.0, 1.0], size=(n_permutations, n_stretches))
     middle = (total + sums.backward.sum(0)) / 2
     drawn = np.array([estimate(middle + one) for one in signs @ (sums.forward - sums.backward) / 2])
-    p = float(p_of_draws(together, drawn)) if n_surrogates else None
+    p = float(p_of_draws(together, drawn)) if n_permutations else None
     return Judged(together - bias, bias, float(jackknife_error(without)), p, drawn)

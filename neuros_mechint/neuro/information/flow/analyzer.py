@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,16 +11,13 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, number, whole
-from neuros_mechint.core.labels import counts_observations
-from neuros_mechint.core.numbers import as_array, plain_numbers
 from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics.p_values import p_of_draws
-from neuros_mechint.neuro.alignment.layer_region_data import site_names
 from neuros_mechint.neuro.information.estimate import n_draws
-from neuros_mechint.neuro.information.flow.cautions import of_inputs, of_sites
+from neuros_mechint.neuro.information.flow.cautions import of_constants, of_inputs, of_sites
 from neuros_mechint.neuro.information.flow.estimates import (
     ESTIMATORS,
     NEIGHBORS,
@@ -30,12 +26,11 @@ from neuros_mechint.neuro.information.flow.estimates import (
     information,
     reduced,
 )
-from neuros_mechint.neuro.information.flow.results import InformationFlow, InformationPlane
+from neuros_mechint.neuro.information.flow.results import InformationFlow, InformationPlane, at_last_time
+from neuros_mechint.neuro.information.flow.samples import Sites, asked_about, halves, sites_of
 from neuros_mechint.neuro.information.split_error import HALF_PER_NEIGHBOR, split_error
-from neuros_mechint.neuro.information.variables import categories, is_text
+from neuros_mechint.neuro.information.variables import Whole
 
-_FEWEST_SAMPLES = 200
-_TIME_AXES = ("time", "position")
 _MOST_FEATURES = 3
 _SHARE = {"long_name": "share of a site's variance that its components hold"}
 _CITATIONS = ("saxe2018", "kolchinsky2017", "kraskov2004", "ross2014")
@@ -127,31 +122,33 @@ class InformationFlowAnalyzer(Parameterised):
             raise InputError("nothing to be informed about", expected="inputs=..., labels=..., or both", got="neither")
         random = generator(self.seed)
         named = [(name, data) for name, data in (("input", inputs), ("label", labels)) if data is not None]
-        found = _activations(source, inputs, sites, batch_size, named)
-        n_samples = len(next(iter(found.values()))[0])
-        fitted_on, kept = _halves(n_samples, random)
-        about = _about(named, n_samples, fitted_on, kept, n_components)
-        cautions: list[str] = []
-        n_times = max(len(times) for times in found.values())
-        shape = (len(about), len(ESTIMATORS), len(found), n_times)
+        found = sites_of(source, inputs, sites, batch_size, named)
+        names = list(found.by_name)
+        fitted_on, kept = halves(found.n_samples, random)
+        about = asked_about(named, found.n_samples, fitted_on, kept, n_components)
+        constant: dict[str, int] = {}
+        shape = (len(about), len(ESTIMATORS), len(names), found.n_times)
         tables = {name: np.full(shape, np.nan) for name in ("information", "error", "null", "p")}
         tells_labels = "label" in about and about["label"].codes is not None
         shares, apart = np.full(shape[2:], np.nan), np.zeros(shape[2:], bool)
-        for place, (site, times) in enumerate(progress_bar(found.items(), description="sites", enabled=progress)):
-            for time, values in enumerate(times):
-                layer = reduced(values, fitted_on, kept, n_components)
+        for place, site in enumerate(progress_bar(names, description="sites", enabled=progress)):
+            for time, values in enumerate(found.by_name[site]):
+                layer = reduced(values, fitted_on, kept, n_components, noise)
                 if layer is None:
-                    cautions.append(f"{site} is constant, and tells nothing")
+                    constant[site] = constant.get(site, 0) + 1
                     continue
                 shares[place, time] = layer.share
-                apart[place, time] = tells_labels and all_apart(layer, noise)
+                apart[place, time] = tells_labels and all_apart(layer)
                 for which, other in enumerate(about.values()):
                     for row, estimator in enumerate(ESTIMATORS):
-                        cell = _estimated(layer, other, estimator, noise, n_permutations, random)
+                        cell = _estimated(layer, other, estimator, n_permutations, random)
                         for name, value in zip(tables, cell, strict=True):
                             tables[name][which, row, place, time] = value
-        cautions += of_inputs(tables["information"], about, len(kept))
-        cautions += of_sites(list(found), shares, apart, about, n_components)
+        cautions = [
+            *of_constants(constant, {site: len(times) for site, times in found.by_name.items()}),
+            *of_inputs(tables["information"], names, about, len(kept)),
+            *of_sites(names, shares, apart, about, n_components),
+        ]
         for text in cautions:
             warnings.warn(text, UserWarning, stacklevel=2)
         return InformationFlow(
@@ -209,7 +206,9 @@ class InformationFlowAnalyzer(Parameterised):
         if len(found) < 2:
             raise InputError("no training to follow", expected="at least 2 checkpoints", got=len(found))
         _check_steps(steps, found)
-        data = xr.concat([_at_last_time(one.data) for one in found], xr.Variable("step", steps)).sortby("step")
+        data = xr.concat(
+            [at_last_time(one.data).drop_vars("time") for one in found], xr.Variable("step", steps)
+        ).sortby("step")
         texts = tuple(dict.fromkeys(text for one in found for text in one.warnings))
         return InformationPlane(
             data,
@@ -261,139 +260,23 @@ def _check_steps(steps: list[int], found: list[InformationFlow]) -> None:
         raise InputError("checkpoints have different sites", expected=sites[0], got=other, fix="choose by sites=...")
 
 
-def _at_last_time(data: xr.Dataset) -> xr.Dataset:
-    """Return each site at the last of its times."""
-    there = data["information"].notnull().any(("about", "estimator"))
-    backwards = there.isel(time=slice(None, None, -1)).values.argmax(1)
-    return data.isel(time=xr.DataArray(data.sizes["time"] - 1 - backwards, dims="site")).drop_vars("time")
-
-
-def _activations(
-    source: Any,
-    inputs: Any,
-    sites: str | Sequence[str] | None,
-    batch_size: int | None,
-    named: list[tuple[str, Any]],
-) -> dict[str, list[Floats]]:
-    """Return each site as one matrix ``(n_samples, n_features)`` per time; sites without time have one."""
-    names = site_names(source, sites)
-    held = source.capture(inputs, names, batch_size=batch_size) if hasattr(source, "capture") else source
-    if hasattr(held, "xarray"):
-        arrays = {name: held.xarray(name) for name in names}
-    else:
-        by_name = {str(name): array for name, array in held.items()}
-        arrays = {name: by_name[name] for name in names}
-    _refuse_another_order(arrays, named)
-    found = {name: _by_time(array, name) for name, array in arrays.items()}
-    sizes = {name: len(times[0]) for name, times in found.items()}
-    if len(set(sizes.values())) > 1:
-        raise InputError("sites have different numbers of samples", got=sizes)
-    return found
-
-
-def _by_time(array: Any, name: str) -> list[Floats]:
-    if not isinstance(array, xr.DataArray):
-        values = plain_numbers(array, name).astype(float)
-        return [_finite(values.reshape(len(values), -1), name)]
-    time = next((axis for axis in _TIME_AXES if axis in array.dims), None)
-    samples = [str(axis) for axis in array.dims if counts_observations(str(axis)) and axis != time]
-    if len(samples) != 1:
-        raise InputError(
-            f"{name} has no single axis of samples",
-            expected="one such as 'sample', and maybe 'time' or 'position'",
-            got=f"axes {tuple(map(str, array.dims))}",
-        )
-    first = (samples[0],) if time is None else (time, samples[0])
-    values = array.transpose(*first, ...).values.astype(float)
-    values = values if time is not None else values[None]
-    return [_finite(one.reshape(len(one), -1), name) for one in values]
-
-
-def _finite(values: Floats, name: str) -> Floats:
-    if not np.isfinite(values).all():
-        raise InputError(f"{name} is not finite everywhere", expected="finite numbers", got="NaN or infinite values")
-    return values
-
-
-def _halves(n_samples: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    if n_samples < _FEWEST_SAMPLES:
-        raise InputError(
-            "too few samples: components come from one half, information from the other",
-            expected=f"at least {_FEWEST_SAMPLES}",
-            got=n_samples,
-        )
-    order = random.permutation(n_samples)
-    return np.sort(order[: n_samples // 2]), np.sort(order[n_samples // 2 :])
-
-
-def _about(
-    named: list[tuple[str, Any]], n_samples: int, fitted_on: np.ndarray, kept: np.ndarray, n_components: int
-) -> dict[str, Side]:
-    """Return what sites are asked about: ``values`` are empty for inputs, which decide what sites are."""
-    about = {}
-    for name, data in named:
-        array = _one_for_each(data, name, n_samples)
-        whole_numbers = array.dtype.kind in "biu" or (array.dtype.kind == "f" and (array == np.round(array)).all())
-        if name == "label" and (is_text(array, name) or whole_numbers):
-            about[name] = Side(codes=categories(array, name).codes[kept])
-            continue
-        if not is_text(array, name) and array.dtype.kind not in "iuf":
-            raise InputError(f"the {name} is no data", expected="numbers or text", got=f"dtype {array.dtype}")
-        if (array == array[:1]).all():
-            raise InputError(f"the {name} is constant, and tells nothing", expected="values that vary")
-        if array.dtype.kind != "f":
-            about[name] = Side()
-            continue
-        side = reduced(_finite(array.reshape(n_samples, -1).astype(float), name), fitted_on, kept, n_components)
-        if side is None:
-            raise InputError(f"the {name} is constant, and tells nothing", expected="values that vary")
-        about[name] = side._replace(values=None) if name == "input" else side
-    return about
-
-
-def _one_for_each(data: Any, name: str, n_samples: int) -> np.ndarray:
-    """Return data as an array with one row per sample; of a batch of tokens and masks, the first entry."""
-    array = as_array(next(iter(data.values()), ()) if isinstance(data, Mapping) and name == "input" else data, name)
-    if not array.ndim or len(array) != n_samples:
-        raise InputError(
-            f"one {name} for each sample",
-            expected=f"{n_samples}",
-            got=f"{len(array)}" if array.ndim else type(data).__name__,
-        )
-    return array
-
-
-def _refuse_another_order(sites: dict[str, Any], named: list[tuple[str, Any]]) -> None:
-    """Raise `InputError` where labelled sites, inputs and labels name their samples differently."""
-    labelled = [*sites.items(), *named]
-    for (first, one), (name, other) in product(labelled, labelled):
-        if not (isinstance(one, xr.DataArray) and isinstance(other, xr.DataArray)):
-            continue
-        for axis in set(one.coords) & set(other.coords) & set(one.dims) & set(other.dims):
-            if counts_observations(str(axis)) and not np.array_equal(one[axis].values, other[axis].values):
-                raise InputError(
-                    f"{first} and {name} label their {axis} differently",
-                    fix=f"bring them in one order: {name}.sel({axis}={first}['{axis}'])",
-                )
-
-
 def _estimated(
-    layer: Side, about: Side, estimator: str, noise: float, n_permutations: int, random: np.random.Generator
+    layer: Side, about: Side, estimator: str, n_permutations: int, random: np.random.Generator
 ) -> tuple[float, float, float, float]:
     """Return an estimate, its error, and the mean and p of shuffled samples."""
     rows = np.arange(len(layer.few)) if layer.few is not None else np.arange(0)
 
-    def among(some: np.ndarray) -> float:
-        return information(layer.of(some), about.of(some), estimator, noise)
+    def among(some: Whole) -> float:
+        return information(layer.of(some), about.of(some), estimator)
 
-    value = among(rows)
+    value = information(layer, about, estimator)
     if not np.isfinite(value):
         return value, np.nan, np.nan, np.nan
     half = HALF_PER_NEIGHBOR * NEIGHBORS if estimator == "neighbours" else 0.0
     error = split_error(among, (rows,), random, half=half)[0]
     if not n_permutations or (estimator == "noise" and about.codes is None):
         return value, error, np.nan, np.nan  # whichever input comes to which sample, they are as many
-    shuffled = [information(layer, about.of(random.permutation(rows)), estimator, noise) for _ in range(n_permutations)]
+    shuffled = [information(layer, about.of(random.permutation(rows)), estimator) for _ in range(n_permutations)]
     return value, error, float(np.mean(shuffled)), float(p_of_draws(value, shuffled))
 
 
@@ -402,17 +285,15 @@ def _kind(side: Side) -> str:
     return "categories" if side.codes is not None else "numbers" if side.few is not None else "tokens"
 
 
-def _labelled(
-    tables: dict[str, Floats], about: dict[str, Side], found: dict[str, list[Floats]], n_permutations: int
-) -> xr.Dataset:
+def _labelled(tables: dict[str, Floats], about: dict[str, Side], found: Sites, n_permutations: int) -> xr.Dataset:
     dims = ("about", "estimator", "site", "time")
     names = {"information": "information", "error": "standard error", "null": "of shuffled samples", "p": "p"}
     kept = names if n_permutations else {key: names[key] for key in ("information", "error")}
-    n_times = tables["information"].shape[-1]
+    times = ("time", np.arange(found.n_times), {"long_name": found.axis})
     return xr.Dataset(
         {
             key: (dims, tables[key], {"long_name": text} | ({} if key == "p" else {"units": "nats"}))
             for key, text in kept.items()
         },
-        coords={"about": list(about), "estimator": list(ESTIMATORS), "site": list(found), "time": np.arange(n_times)},
+        coords={"about": list(about), "estimator": list(ESTIMATORS), "site": list(found.by_name), "time": times},
     )

@@ -10,7 +10,23 @@ from neuros_mechint.neuro.information.flow.estimates import ESTIMATORS, Side
 _LEAST_SHARE = 0.8
 
 
-def of_inputs(found: Floats, about: dict[str, Side], n_samples: int) -> list[str]:
+def of_constants(constant: dict[str, int], n_times: dict[str, int]) -> list[str]:
+    """Return which sites tell nothing, all the time or at some of their times.
+
+    Examples
+    --------
+    >>> of_constants({"first": 1, "second": 2}, {"first": 1, "second": 5})
+    ['first is constant, and tells nothing', 'second is constant at 2 of 5 times, and tells nothing then']
+    """
+    return [
+        f"{site} is constant, and tells nothing"
+        if times == n_times[site]
+        else f"{site} is constant at {times} of {n_times[site]} times, and tells nothing then"
+        for site, times in constant.items()
+    ]
+
+
+def of_inputs(found: Floats, sites: list[str], about: dict[str, Side], n_samples: int) -> list[str]:
     """Return what to warn of estimates ``(about, estimator, site, time)`` about inputs."""
     texts = []
     if "input" in about:
@@ -21,8 +37,11 @@ def of_inputs(found: Floats, about: dict[str, Side], n_samples: int) -> list[str
                 f"{n_samples} inputs cannot show more than {np.log(n_samples):.3g} nats: with more noise they are told "
                 "apart less well"
             )
-        if np.isinf(values).any():
-            texts.append("a site is a linear function of the inputs: what it tells of them is infinite")
+        linear = [site for site, rows in zip(sites, np.isinf(values).any((0, 2)), strict=True) if rows]
+        if linear:
+            are = "are linear functions" if len(linear) > 1 else "is a linear function"
+            when = ", at some time at least" if values.shape[-1] > 1 else ""
+            texts.append(f"{', '.join(linear)} {are} of the inputs{when}: what that tells of them is infinite")
     return texts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,27 +31,33 @@ class Side(NamedTuple):
         Its first principal components, each of variance 1; None of categories.
     many : numpy.ndarray of shape (n_samples, n_components) or None
         All components that vary, each of variance 1.
-    values : numpy.ndarray of shape (n_samples, n_features) or None
-        Itself, centred, in units of the root mean square over samples and features.
+    alike : numpy.ndarray of shape (n_samples, n_samples) or None
+        Of a layer with noise: how much one sample looks like another, see `likeness`.
     codes : numpy.ndarray of shape (n_samples,) or None
         Of categories.
     share : float
         Of its variance, that ``few`` hold; NaN of categories.
+    decides : bool
+        Whether it decides what layers are, as inputs do.
     """
 
     few: Floats | None = None
     many: Floats | None = None
-    values: Floats | None = None
+    alike: Floats | None = None
     codes: Whole | None = None
     share: float = float("nan")
+    decides: bool = False
 
     def of(self, rows: Whole) -> Side:
         """Return some of its samples."""
-        parts: list[Any] = [None if part is None else part[rows] for part in self[:-1]]
-        return Side(*parts, share=self.share)
+        few, many, codes = (None if part is None else part[rows] for part in (self.few, self.many, self.codes))
+        alike = None if self.alike is None else self.alike[np.ix_(rows, rows)]
+        return self._replace(few=few, many=many, codes=codes, alike=alike)
 
 
-def reduced(values: Floats, fitted_on: Whole, kept: Whole, n_components: int) -> Side | None:
+def reduced(
+    values: Floats, fitted_on: Whole, kept: Whole, n_components: int, noise: float | None = None
+) -> Side | None:
     """Return a layer by its principal components, fitted on some samples, of others; None where nothing varies.
 
     Parameters
@@ -61,6 +67,8 @@ def reduced(values: Floats, fitted_on: Whole, kept: Whole, n_components: int) ->
         Numbers of samples.
     n_components : int
         For the estimators that stand few.
+    noise : float, optional
+        Standard deviation of the noise that is added, in the root mean square of the layer over samples and features.
 
     Examples
     --------
@@ -84,18 +92,17 @@ def reduced(values: Floats, fitted_on: Whole, kept: Whole, n_components: int) ->
     components = components / spread
     own = centred[kept] - centred[kept].mean(0)
     share = float((spread[:n_components] ** 2).sum() / (own**2).sum(1).mean())
-    return Side(components[:, :n_components], components, own / np.sqrt((own**2).mean()), share=share)
+    alike = None if noise is None else likeness(own / np.sqrt((own**2).mean()), noise)
+    return Side(components[:, :n_components], components, alike, share=share)
 
 
-def information(layer: Side, about: Side, estimator: str, noise: float) -> float:
+def information(layer: Side, about: Side, estimator: str) -> float:
     """Return nats between a layer and inputs or labels; NaN where an estimator has no answer.
 
     Parameters
     ----------
     layer, about : Side
     estimator : {"neighbours", "binned", "gaussian", "noise"}
-    noise : float
-        Standard deviation of the noise that ``noise`` adds, in the root mean square of the layer.
 
     Examples
     --------
@@ -103,20 +110,20 @@ def information(layer: Side, about: Side, estimator: str, noise: float) -> float
     >>> x, error = random.normal(size=(2, 1000, 1))
     >>> every = np.arange(1000)
     >>> layer, about = (reduced(values, every, every, 1) for values in (x + error, x))
-    >>> found = [information(layer, about, name, 0.1) for name in ("neighbours", "gaussian")]  # half of log 2: 0.35
+    >>> found = [information(layer, about, name) for name in ("neighbours", "gaussian")]  # half of log 2: 0.35
     >>> [bool(abs(one - 0.35) < 0.05) for one in found]
     [True, True]
     """
-    by_name: dict[str, Callable[..., float]] = {
+    by_name: dict[str, Callable[[Side, Side], float]] = {
         "neighbours": _neighbours,
         "binned": _binned,
         "gaussian": _gaussian,
         "noise": _noisy,
     }
-    return by_name[estimator](layer, about, noise)
+    return by_name[estimator](layer, about)
 
 
-def _neighbours(layer: Side, about: Side, _: float) -> float:
+def _neighbours(layer: Side, about: Side) -> float:
     assert layer.few is not None
     if occurrences(layer.few).max() > NEIGHBORS:
         return float("nan")
@@ -128,7 +135,7 @@ def _neighbours(layer: Side, about: Side, _: float) -> float:
     return kraskov(layer.few, about.few, NEIGHBORS)
 
 
-def _binned(layer: Side, about: Side, _: float) -> float:
+def _binned(layer: Side, about: Side) -> float:
     assert layer.few is not None
     n_samples = len(layer.few)
     if about.codes is not None:
@@ -147,7 +154,7 @@ def _sorted(columns: Floats, n_bins: int) -> Whole:
     return np.unique(codes, return_inverse=True)[1].astype(np.intp)
 
 
-def _gaussian(layer: Side, about: Side, _: float) -> float:
+def _gaussian(layer: Side, about: Side) -> float:
     if about.many is None or layer.many is None:
         return float("nan")
     joint = np.hstack([layer.many, about.many])
@@ -156,40 +163,32 @@ def _gaussian(layer: Side, about: Side, _: float) -> float:
     return gaussian_information(layer.many, about.many).value
 
 
-def _noisy(layer: Side, about: Side, noise: float) -> float:
-    assert layer.values is not None
-    whole = pairwise_information(layer.values, noise)
+def _noisy(layer: Side, about: Side) -> float:
+    assert layer.alike is not None
     if about.codes is None:
-        return whole if about.values is None else float("nan")
-    shares = np.bincount(about.codes) / len(about.codes)
-    within = [
-        share * pairwise_information(layer.values[about.codes == code], noise)
-        for code, share in enumerate(shares)
-        if share
-    ]
-    return whole - sum(within)
+        return pairwise_information(layer.alike) if about.decides else float("nan")
+    within = 0.0
+    for members in (np.flatnonzero(about.codes == code) for code in np.unique(about.codes)):
+        within += len(members) * pairwise_information(layer.alike[np.ix_(members, members)])
+    return pairwise_information(layer.alike) - within / len(about.codes)
 
 
-def all_apart(layer: Side, noise: float) -> bool:
+def all_apart(layer: Side) -> bool:
     """Return whether noise leaves nearly all samples of a layer apart: then it says the whole of any label.
 
     Examples
     --------
     >>> values = np.random.default_rng(0).normal(size=(100, 10))
     >>> every = np.arange(100)
-    >>> layer = reduced(values, every, every, 2)
-    >>> all_apart(layer, 0.1), all_apart(layer, 1.0)
-    (True, False)
+    >>> [all_apart(reduced(values, every, every, 2, noise)) for noise in (0.1, 1.0)]
+    [True, False]
     """
-    assert layer.values is not None
-    return bool(pairwise_information(layer.values, noise) > _APART * np.log(len(layer.values)))
+    assert layer.alike is not None
+    return bool(pairwise_information(layer.alike) > _APART * np.log(len(layer.alike)))
 
 
-def pairwise_information(values: Floats, noise: float) -> float:
-    r"""Return an upper bound of the information between inputs and what they are mapped to, with noise added.
-
-    :math:`-\langle \log \langle e^{-|t_i - t_j|^2 / 2 \sigma^2} \rangle_j \rangle_i`: each input is one of
-    ``n_samples``, so that there is no more than their logarithm.
+def likeness(values: Floats, noise: float) -> Floats:
+    r"""Return how much samples with noise look like each other, :math:`e^{-|t_i - t_j|^2 / 2 \sigma^2}`.
 
     Parameters
     ----------
@@ -197,17 +196,39 @@ def pairwise_information(values: Floats, noise: float) -> float:
     noise : float
         Standard deviation in each feature.
 
+    Returns
+    -------
+    numpy.ndarray of shape (n_samples, n_samples)
+
+    Examples
+    --------
+    >>> likeness(np.array([[0.0], [1.0]]), 1.0).round(3).tolist()
+    [[1.0, 0.607], [0.607, 1.0]]
+    """
+    from scipy.spatial.distance import cdist
+
+    return np.exp(cdist(values, values, "sqeuclidean") * (-0.5 / noise**2))
+
+
+def pairwise_information(alike: Floats) -> float:
+    r"""Return an upper bound of the information between inputs and what they are mapped to, with noise added.
+
+    :math:`-\langle \log \langle e^{-|t_i - t_j|^2 / 2 \sigma^2} \rangle_j \rangle_i`: each input is one of
+    ``n_samples``, so that there is no more than their logarithm.
+
+    Parameters
+    ----------
+    alike : numpy.ndarray of shape (n_samples, n_samples)
+        See `likeness`.
+
     References
     ----------
     Kolchinsky and Tracey 2017, Estimating Mixture Entropy with Pairwise Distances, doi:10.3390/e19070361
 
     Examples
     --------
-    >>> round(pairwise_information(np.array([[0.0], [0.0], [9.0], [9.0]]), 0.1), 3)  # log 2: two can be told apart
+    >>> alike = likeness(np.array([[0.0], [0.0], [9.0], [9.0]]), 0.1)
+    >>> round(pairwise_information(alike), 3)  # log 2: two can be told apart
     0.693
     """
-    from scipy.spatial.distance import cdist
-
-    squares = cdist(values, values, "sqeuclidean")
-    alike = np.exp(squares * (-0.5 / noise**2)).mean(1)  # never 0: each is like itself
-    return float(-np.log(alike).mean())
+    return float(-np.log(alike.mean(1)).mean())  # of no sample log 0: each is like itself

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import InputError, check_option
+from neuros_mechint.core.errors import InputError, OptionError, check_option
 from neuros_mechint.core.progress import progress_bar
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics.bootstrap import coverage
 from neuros_mechint.core.statistics.p_values import p_of_draws
 from neuros_mechint.neuro.information.estimate import n_draws
+from neuros_mechint.neuro.information.spikes.decoding import decoded_information
 from neuros_mechint.neuro.information.spikes.entropy import (
     CITATIONS,
     ESTIMATORS,
@@ -24,10 +26,11 @@ from neuros_mechint.neuro.information.spikes.entropy import (
 )
 from neuros_mechint.neuro.information.spikes.estimators import Entropy, relevant_words
 from neuros_mechint.neuro.information.spikes.results import SpikeInformation
-from neuros_mechint.neuro.information.spikes.words import paired_words
+from neuros_mechint.neuro.information.spikes.words import Words, paired_words
 from neuros_mechint.neuro.information.variables import Whole
 
 _FEWEST_PER_STIMULUS = 3
+_DECODER_CITATIONS = ("poole2019", "panzeri2007")
 
 
 def spike_information(
@@ -49,16 +52,20 @@ def spike_information(
         `spike_words` cuts them; labelled ones are paired with the stimuli by label.
     stimuli : array_like or xarray.DataArray of shape (n_samples,)
         Text, booleans or whole numbers.
-    method : {"panzeri_treves", "nsb", "plug_in"}
-        Of the entropies, see `spike_entropy`. The plug-in is too high, most where trials are few.
+    method : {"panzeri_treves", "nsb", "plug_in", "decoder"}
+        Of the entropies, see `spike_entropy`. The plug-in is too high, most where trials are few. ``decoder``, for
+        words of many letters such as those of several cells: how much a logistic regression on counts tells of the
+        stimuli of held-out samples, a lower bound that needs far fewer of them; see `decoded_information`.
     n_possible : float, optional
-        How many words there could be; see `spike_entropy`. For ``panzeri_treves`` by default those that occur.
+        How many words there could be; see `spike_entropy`. For ``panzeri_treves`` by default those that occur; not
+        of ``decoder``.
     level : float
         Coverage of the interval.
     n_permutations : int
         How often to estimate with the stimuli of the samples rearranged: what is left of the bias, and p. 0 makes no
         test.
     seed : int or numpy.random.Generator
+        Of the rearrangements, and of the parts that ``decoder`` holds out.
     progress : bool
         Show a bar where it takes longer than two seconds.
 
@@ -70,15 +77,16 @@ def spike_information(
     Raises
     ------
     InputError
-        Words that are not whole or missing, one word or stimulus only, fewer than 3 samples of a stimulus, or data that
-        cannot be paired.
+        Words that are not whole or missing, one word or stimulus only, fewer than 3 samples of a stimulus, data that
+        cannot be paired, or text (``decoder``).
     OptionError
         As for `spike_entropy`.
 
     References
     ----------
     Panzeri and Treves 1996, doi:10.1080/0954898X.1996.11978656; Panzeri et al. 2007, Correcting for the sampling bias
-    problem in spike train information measures, doi:10.1152/jn.00559.2007
+    problem in spike train information measures, doi:10.1152/jn.00559.2007; Quian Quiroga and Panzeri 2009, Extracting
+    information from neuronal populations: information theory and decoding approaches, doi:10.1038/nrn2578
 
     Examples
     --------
@@ -89,7 +97,7 @@ def spike_information(
     >>> bool(found.value < found.plug_in < np.log(2)), found.p < 0.01
     (True, True)
     """
-    check_option("method", method, tuple(ESTIMATORS))
+    check_option("method", method, (*ESTIMATORS, "decoder"))
     level, random = coverage(level), generator(seed)
     n_permutations = n_draws("n_permutations", n_permutations)
     arguments = {"responses": responses, "stimuli": stimuli, "method": method, "n_possible": n_possible}
@@ -99,11 +107,11 @@ def spike_information(
     refuse_few(words.counts, method)
     counts = _table(words.codes, shown)
     _refuse_few_trials(counts)
-    bound = float(len(words.counts)) if method == "panzeri_treves" and n_possible is None else possible
-    estimate = _information(counts, method, bound)
+    estimated = _estimator(words, method, n_possible, random)
+    estimate = estimated(shown)
     rearranged = np.array(
         [
-            _information(_table(words.codes, random.permutation(shown)), method, bound).value
+            estimated(random.permutation(shown)).value
             for _ in progress_bar(range(n_permutations), n_permutations, "rearrange stimuli", progress)
         ]
     )
@@ -127,9 +135,32 @@ def spike_information(
             "p": float(p_of_draws(estimate.value, rearranged)) if n_permutations else None,
         },
         provenance=provenance,
-        citations=(*CITATIONS[method], "panzeri2007"),
+        citations=_DECODER_CITATIONS if method == "decoder" else (*CITATIONS[method], "panzeri2007"),
         warnings=cautions,
     )
+
+
+def _estimator(
+    words: Words, method: str, n_possible: float | None, random: np.random.Generator
+) -> Callable[[Whole], Entropy]:
+    """Return what takes the stimulus of each sample and returns nats."""
+    if method == "decoder":
+        if n_possible is not None:
+            raise OptionError(
+                "'decoder' has no n_possible", expected=f"method {' or '.join(ESTIMATORS)}", got=n_possible
+            )
+        if words.letters is None:
+            raise InputError(
+                "words that are text cannot be decoded",
+                expected="counts (n_samples,) or (n_samples, n_letters)",
+                got="text",
+                fix='pass the counts, or method="panzeri_treves"',
+            )
+        letters: Floats = words.letters.astype(float)
+        return lambda shown: decoded_information(letters, shown, random)
+    seen = float(len(words.counts))
+    bound = seen if method == "panzeri_treves" and n_possible is None else number_possible(words, method, n_possible)
+    return lambda shown: _information(_table(words.codes, shown), method, bound)
 
 
 def _table(words: Whole, stimuli: Whole) -> Whole:
@@ -176,6 +207,8 @@ def _refuse_few_trials(counts: Whole) -> None:
 
 
 def _cautions(counts: Whole, method: str) -> tuple[str, ...]:
+    if method == "decoder":
+        return ()
     rows = [(int(row.sum()), relevant_words(row, counts.shape[1])) for row in counts]
     few = [f"{n_samples} samples for {in_use}" for n_samples, in_use in rows if n_samples < in_use]
     if not few:
@@ -183,5 +216,5 @@ def _cautions(counts: Whole, method: str) -> tuple[str, ...]:
     how = "with bias left in it" if method != "nsb" else "with a large error that its interval may not tell"
     return (
         f"{len(few)} of {len(rows)} stimuli have fewer samples than words in use ({few[0]}): the information is {how}; "
-        "take shorter words, or more samples, and compare with the rearranged stimuli",
+        'take method="decoder" (a lower bound), shorter words or more samples, and compare with the rearranged stimuli',
     )

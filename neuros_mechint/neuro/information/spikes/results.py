@@ -17,6 +17,7 @@ NAMES = {
     "plug_in": "plug-in, biased",
     "panzeri_treves": "Panzeri and Treves",
     "nsb": "Nemenman, Shafee and Bialek",
+    "decoder": "a decoder of held-out samples",
 }
 
 
@@ -55,9 +56,11 @@ class SpikeEntropy(InformationEstimate):
     def _summary_lines(self) -> list[str]:
         """Return the estimate in words."""
         about, (low, high) = self.attributes, self.interval
+        least = "at least " if about["method"] == "decoder" and self.value > 0 else ""
+        biased = ", which does not hold the bias that is warned of" if self.warnings else ""
         return [
-            f"{about['quantity']}: {self.value:.3g} nats ({self.bits:.3g} bits), "
-            f"{100 * about['level']:g}% interval {low:.3g} to {high:.3g}",
+            f"{about['quantity']}: {least}{self.value:.3g} nats ({self.bits:.3g} bits), "
+            f"{100 * about['level']:g}% interval {low:.3g} to {high:.3g}{biased}",
             f"by {NAMES[about['method']]}; the plug-in is {self.plug_in:.3g} nats",
             self._sizes(),
         ]

@@ -29,10 +29,13 @@ class Words(NamedTuple):
         Numbers of the words that occur.
     n_possible : float or None
         How many words there could be, where that is known: all patterns of so many bins with counts up to the largest.
+    letters : numpy.ndarray of shape (n_samples, n_letters) or None
+        The counts that words are made of; None of text.
     """
 
     codes: Whole
     n_possible: float | None
+    letters: Whole | None
 
     @property
     def counts(self) -> Whole:
@@ -100,8 +103,9 @@ def words_of(samples: Any, name: str) -> Words:
 
     Examples
     --------
-    >>> words_of([[0, 1], [1, 0], [0, 1]], "words")
-    Words(codes=array([0, 1, 0]), n_possible=4.0)
+    >>> words = words_of([[0, 1], [1, 0], [0, 1]], "words")
+    >>> words.codes.tolist(), words.n_possible, words.letters.shape
+    ([0, 1, 0], 4.0, (3, 2))
     """
     labelled = isinstance(samples, xr.DataArray | Recording) and len(samples.shape) > 1
     array = rows_first(samples, name).values if labelled else as_array(samples, name)
@@ -117,7 +121,8 @@ def words_of(samples: Any, name: str) -> Words:
         letters = array.shape[1] * np.log10(array.max() + 1.0)
         n_possible = float(np.round(10.0**letters)) if letters < MOST_DIGITS else 10.0**MOST_DIGITS
     codes = np.unique(array, axis=0, return_inverse=True)[1]
-    return Words(codes.ravel().astype(np.intp), n_possible)
+    letters = None if array.dtype.kind in "US" else array.reshape(len(array), -1).astype(np.intp)
+    return Words(codes.ravel().astype(np.intp), n_possible, letters)
 
 
 def paired_words(responses: Any, stimuli: Any) -> tuple[Words, Whole]:
@@ -132,10 +137,12 @@ def paired_words(responses: Any, stimuli: Any) -> tuple[Words, Whole]:
     kinds = categories(stimuli, "stimuli").codes
     if isinstance(stimuli, xr.DataArray):
         kinds = stimuli.copy(data=kinds)
-    if not isinstance(responses, xr.DataArray) and as_array(responses, "responses").dtype.kind in "US":
+    is_text = not isinstance(responses, xr.DataArray) and as_array(responses, "responses").dtype.kind in "US"
+    if is_text:
         responses = words_of(responses, "responses").codes
     found, codes = joined([("responses", responses), ("stimuli", kinds)])
-    return words_of(found if found.shape[1] > 1 else found[:, 0], "responses"), codes[:, 0].astype(np.intp)
+    words = words_of(found if found.shape[1] > 1 else found[:, 0], "responses")
+    return words._replace(letters=None) if is_text else words, codes[:, 0].astype(np.intp)
 
 
 def _whole_numbers(values: npt.NDArray[Any], name: str) -> Whole:

@@ -39,7 +39,7 @@ def transfer_entropy(
     method: str = "ksg",
     n_neighbors: int | None = None,
     n_bins: int | None = None,
-    n_surrogates: int = 200,
+    n_permutations: int = 200,
     level: float = 0.95,
     seed: SeedLike = 0,
     progress: bool = True,
@@ -73,7 +73,7 @@ def transfer_entropy(
         Of ``ksg`` and ``mixed``; 3 by default.
     n_bins : int, optional
         Of ``binned``.
-    n_surrogates : int
+    n_permutations : int
         The source shifted around a circle, each trial by a time of its own: it keeps its own past and loses its times.
         They give p, and the mean that is taken off in ``.effective`` (Marschinski and Kantz 2002). 0 makes none.
     level : float
@@ -117,10 +117,10 @@ def transfer_entropy(
         whole("target_history", target_history),
         whole("condition_history", condition_history),
     )
-    level, random, n_surrogates = coverage(level), generator(seed), n_draws("n_surrogates", n_surrogates)
+    level, random, n_permutations = coverage(level), generator(seed), n_draws("n_permutations", n_permutations)
     settings = lags._asdict() | {"method": method, "n_neighbors": n_neighbors, "n_bins": n_bins, "level": level}
     data = {"source": source, "target": target, "condition": condition}
-    provenance = Provenance.record(seed, arguments=data | settings | {"n_surrogates": n_surrogates})
+    provenance = Provenance.record(seed, arguments=data | settings | {"n_permutations": n_permutations})
     given = [(name, x) for name, x in data.items() if name != "condition" or x is not None]
     named = [(name, series(x, name)) for name, x in given]
     same_times(named)
@@ -131,9 +131,9 @@ def transfer_entropy(
     value = question.estimator(*question.variables)
     error, degrees = question.sampling_error(None)
     found = as_variables("transfer entropy", value, error, t_reach(error, degrees, level))
-    if n_surrogates:
+    if n_permutations:
         rows = [length - lags.span for length in named[0][1].lengths]
-        null = question.of_draws(circular_shifts(rows, lags.span + 1, n_surrogates, random), progress)
+        null = question.of_draws(circular_shifts(rows, lags.span + 1, n_permutations, random), progress)
         about = {"long_name": "estimate less the mean of the surrogates", "units": "nats"}
         found |= {"effective": ((), value - float(null.mean()), about)} | beside_null(value, null)
     return TransferEntropy(

@@ -26,7 +26,7 @@ class Balance(NamedTuple):
 
     p: float
     production: float
-    """Least entropy production that the flow between coarse states shows, in kT per unit of time, less that of
+    """Least entropy production that the flow between coarse states shows, in nats per unit of time, less that of
     chance."""
     lag: int
     """Samples between the two states of a transition."""
@@ -44,7 +44,7 @@ class Balance(NamedTuple):
         if not self.broken:
             return None
         return (
-            f"quasi-potential, not energy: entropy production {self.production:.2g} kT per unit of time or more "
+            f"quasi-potential, not energy: entropy production {self.production:.2g} nats per unit of time or more "
             f"(detailed balance fails, p = {self.p:.2g}): -log p says where states are, not which force moves them"
         )
 
