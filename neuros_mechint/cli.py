@@ -23,6 +23,7 @@ _FOLDER = (
     "The folder to write: report.html, manifest.json and the results. A run that was cut off goes on where it stopped, "
     "if it is started again with the same folder."
 )
+Folder = Annotated[Path, typer.Option(help=_FOLDER)]
 
 app = typer.Typer(
     help="Look inside artificial and biological neural networks with the same few verbs.",
@@ -72,7 +73,7 @@ def understand(
     site: Annotated[
         str | None, typer.Option(help="Where the sparse autoencoder is trained; see the command sites.")
     ] = None,
-    output: Annotated[Path, typer.Option(help=_FOLDER)] = Path("neuros-mechint-understand"),
+    output: Folder = Path("neuros-mechint-understand"),
     seed: Seed = 0,
     show: Show = True,
 ) -> None:
@@ -105,7 +106,7 @@ def align(
     ] = None,
     region: Annotated[str | None, typer.Option(help="Brain region, of a recording of several.")] = None,
     encoding: Annotated[bool, typer.Option(help="Also predict the responses from each layer.")] = False,
-    output: Annotated[Path, typer.Option(help=_FOLDER)] = Path("neuros-mechint-align"),
+    output: Folder = Path("neuros-mechint-align"),
     seed: Seed = 0,
     show: Show = True,
 ) -> None:
@@ -128,7 +129,7 @@ def dynamics(
     trajectories: Annotated[
         Path | None, typer.Option(help="A .npy file (trials, times, states) to analyze instead of a run.")
     ] = None,
-    output: Annotated[Path, typer.Option(help=_FOLDER)] = Path("neuros-mechint-dynamics"),
+    output: Folder = Path("neuros-mechint-dynamics"),
     seed: Seed = 0,
     show: Show = True,
 ) -> None:
@@ -155,7 +156,7 @@ def train_bio(
         str | None, typer.Option(help="file.py:function that returns an nm.EIRecurrentNetwork; one of 32 units else.")
     ] = None,
     steps: Annotated[int, typer.Option(help="Steps of training.")] = 300,
-    output: Annotated[Path, typer.Option(help=_FOLDER)] = Path("neuros-mechint-train-bio"),
+    output: Folder = Path("neuros-mechint-train-bio"),
     seed: Seed = 0,
     show: Show = True,
 ) -> None:

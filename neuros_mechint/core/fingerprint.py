@@ -147,7 +147,7 @@ def _plain_settings(part: Any) -> str:
     """Return what a module keeps in plain attributes, such as its number of heads or its activation function."""
     settings: list[str] = []
     for name, value in vars(part).items():
-        if name[0] == "_" or name == "training":
+        if name[0] == "_" or name == "training" or name in _INCIDENTAL:
             continue
         several = isinstance(value, (tuple, list)) and all(isinstance(item, _PLAIN) for item in value)
         if several or isinstance(value, _PLAIN):

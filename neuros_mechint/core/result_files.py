@@ -51,7 +51,9 @@ def write_dataset(path: Path, data: xr.Dataset, metadata: Mapping[str, Any]) -> 
     text = json.dumps(description)
     encoded[_METADATA] = xr.Variable((), text)
     flat = xr.Dataset(encoded, attrs={"format": _FORMAT, "metadata_hash": _text_hash(text)})
-    write_atomically(path, lambda temporary: flat.to_netcdf(temporary, engine="h5netcdf"))
+    # HDF5 that meets a full disk takes Python down with it: it writes into memory.
+    content = flat.to_netcdf(engine="h5netcdf")
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def read_dataset(path: Path) -> tuple[xr.Dataset, dict[str, Any]]:

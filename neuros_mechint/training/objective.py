@@ -285,8 +285,8 @@ def _as_batch(targets: Any, batch: Batch) -> Batch:
             got=f"{found.n_samples}, of shape {shape}",
             fix=None
             if batch.sample_axis == 0
-            else f"the inputs have their samples along axis {batch.sample_axis} (batch_first=False): give targets the same "
-            "axes, or the samples first",
+            else f"samples are along axis {batch.sample_axis} of the inputs (batch_first=False): "
+            "give targets the same axes, or samples first",
         )
     return found
 

@@ -34,14 +34,18 @@ _LEAST = 0.05  # of the whole curve: by so much two bends must differ from one s
 _TRIES = 3
 _MOST_AT_ONCE = 3  # so that one turn is seen beside another
 _MOST_CORRELATED = 0.95
+_AROUND = 2  # looks on each side, of whose median a look that stands alone is far
+_FAR = 6.0  # standard deviations of looks from such medians
+_FEW_ALONE = 0.1  # of all looks: more are noise with heavy tails
+_SLOW = 0.1  # of the run
 _MOST_STEPS = 2**53  # beyond, floats hold no whole numbers
 
 
 class TrainingPhases(Result):
     """Where a curve takes a new turn.
 
-    ``data`` holds the curve as ``value`` and its smooth pieces as ``trend`` over ``step``, and over ``change`` the step
-    ``at`` which each new phase begins to show, its ``p``, ``size`` and ``width``.
+    ``data`` holds the curve as ``value``, its smooth pieces as ``trend`` and which looks stand ``alone`` over ``step``,
+    and over ``change`` the step ``at`` which each new phase begins to show, its ``p``, ``size`` and ``width``.
     """
 
     @property
@@ -56,7 +60,10 @@ class TrainingPhases(Result):
 
     def _draw(self, ax: Axes) -> None:
         data, steps = self.data, self.data["step"].values
-        ax.plot(steps, data["value"].values, ".", color=MUTED_INK, label="measured")
+        alone = data["alone"].values
+        ax.plot(steps[~alone], data["value"].values[~alone], ".", color=MUTED_INK, label="measured")
+        if alone.any():
+            ax.plot(steps[alone], data["value"].values[alone], "x", color=MUTED_INK, label="left out")
         edges = [0, *np.searchsorted(steps, self.data["at"].values).tolist(), len(steps)]
         for place, (start, stop) in enumerate(itertools.pairwise(edges)):
             label = "one bend each" if place == 0 else None
@@ -72,11 +79,16 @@ class TrainingPhases(Result):
         if not self.changes:
             yield f"no change: one smooth bend and noise look like this (p = {about['p_of_whole']:.2g})"
         for place, at in enumerate(self.changes):
-            one = self.data.isel(change=place)
+            one, run = self.data.isel(change=place), np.ptp(self.data["step"].values.astype(float))
+            share = float(one["width"]) / run
             yield (
                 f"a new phase around step {at:,} (p = {float(one['p']):.2g}): a change of {float(one['size']):+.3g}, "
                 f"half of it within {float(one['width']):,.3g} steps"
+                + (f", {100 * share:.0f}% of the run: slow, and no jump" if share > _SLOW else "")
             )
+        alone = self.data["step"].values[self.data["alone"].values].tolist()
+        if alone:
+            yield "left out, as they stand alone: " + ", ".join(f"step {step:,}" for step in alone[:5])
         yield f"{self.data.sizes['step']} points, {about['n_surrogates']} surrogates"
 
 
@@ -101,7 +113,8 @@ def detect_phases(
     and both sides are looked at in turn.
 
     A turn within a few looks is one change. One that takes many has two: where it begins to speed up, and where it
-    begins to slow down.
+    begins to slow down; also a slow sigmoid is such a turn, see ``width``. One or two looks that stand alone are none:
+    they are left out where they are 6 standard deviations from the median of the looks around them.
 
     Parameters
     ----------
@@ -145,7 +158,8 @@ def detect_phases(
     x, y, about = _curve(curve, steps)
     provenance = Provenance.record(seed, arguments={"curve": curve, "steps": steps, "n_surrogates": n_surrogates})
     reach = float(np.abs(y).max()) or 1.0
-    points, values, stops = _thinned(x, y / reach)  # of any unit
+    alone = _alone(y / reach)  # of any unit
+    points, values, stops = _thinned(x, np.where(alone, _medians(y), y) / reach)
     found, p_of_whole = _divided(points, values, n_surrogates, generator(seed), progress)
     splits = sorted(found)
     rows = [0, *(int(stops[split - 1]) for split in splits), len(x)]  # a piece begins where its first point does
@@ -164,6 +178,7 @@ def detect_phases(
         {
             "value": ("step", y, about),
             "trend": ("step", trend, {"long_name": "one bend each", **units}),
+            "alone": ("step", alone, {"long_name": "stands alone"}),
             "at": ("change", steps[rows[1:-1]], {"long_name": "step of the change"}),
             "p": ("change", np.array([found[split] for split in splits]), {"long_name": "p of the change"}),
             "size": ("change", np.array([size for size, _ in extents]), {"long_name": "size of the change", **units}),
@@ -207,6 +222,20 @@ def _curve(curve: Any, steps: Any) -> tuple[Floats, Floats, dict[str, str]]:
     if (np.diff(x) <= 0).any():
         raise InputError("steps do not increase", got=f"at {x[1:][np.diff(x) <= 0].tolist()[:5]}")
     return x, y, about
+
+
+def _alone(y: Floats) -> npt.NDArray[np.bool_]:
+    """Return which looks are far from those on both sides: what does not last is no phase."""
+    away = np.abs(y - _medians(y))
+    spread = float(np.quantile(away, 0.683))  # of normal noise; not half of them, as many are medians themselves
+    alone = away > max(_FAR * spread, _LEAST * np.ptp(y))
+    return alone if alone.mean() <= _FEW_ALONE else np.zeros(len(y), dtype=bool)
+
+
+def _medians(y: Floats) -> Floats:
+    """Return the median of each look with as many before as after it, so that it stays on a steep curve."""
+    reach = np.minimum(np.minimum(np.arange(len(y)), np.arange(len(y))[::-1]), _AROUND)
+    return np.array([np.median(y[at - n : at + n + 1]) for at, n in enumerate(reach)])
 
 
 def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:

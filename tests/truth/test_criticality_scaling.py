@@ -45,8 +45,8 @@ def test_shapes_of_critical_branching_collapse_to_a_parabola_with_an_exponent_of
         assert found.data["error_before"].item() > 0.5
     assert np.mean(long) == pytest.approx(2.0, abs=0.1)
     assert np.std(long) < 0.1
-    # short avalanches have not reached the scaling shape
-    assert np.mean(short) < np.mean(long) - 0.05
+    # short avalanches have not reached the scaling shape: over 16 seeds 0.062 less, with a standard deviation of 0.032
+    assert np.mean(short) < np.mean(long) - 0.02
     phase = found.data["phase"].values
     assert deviation(np.mean(shapes, axis=0), phase * (1 - phase)) < 0.08
     assert deviation(np.mean(shapes, axis=0), np.ones_like(phase)) > 0.3

@@ -263,12 +263,17 @@ def turning(rotation, n_trials=20):
 
 
 def test_circling_is_called_a_quasipotential():
-    with pytest.warns(UserWarning, match="quasi-potential, not energy: entropy production"):
+    with pytest.warns(
+        UserWarning, match=r"quasi-potential, not energy: entropy production [\d.]+ nats per unit of time"
+    ):
         fitted = EnergyLandscape(dt=0.02).fit(turning(1.5))
     about = fitted.landscape_.attributes
     assert about["balance_broken"]
     assert 1 < about["entropy_production"] < 4.5  # coarse states show a part of 2 w^2 / a
     assert fitted.landscape_.title == "Quasi-potential landscape"
+    assert f"entropy production at least {about['entropy_production']:.2g} nats per unit of time" in (
+        fitted.landscape_.summary()
+    )
 
 
 def test_balance_is_rejected_as_often_as_it_says():

@@ -291,6 +291,14 @@ def test_silenced_cells_are_silent_and_cells_that_they_do_not_reach_are_unchange
         silence(model, 1, "E.v[unit=0:20]", "E.spikes[unit=50:60]", n_controls=0)
 
 
+def test_readouts_of_different_lengths_are_refused():
+    model, trials = nm.adapt(torch.nn.RNN(2, 6, batch_first=True)), torch.ones(8, 20, 2)
+    with pytest.raises(InputError, match="as many values"):
+        silence(model, trials, "hidden[unit=0:2]", [lambda out: out[0].mean(), "hidden[unit=5]"], n_controls=0)
+    with pytest.raises(InputError, match="one value per sample"):
+        silence(model, trials, "hidden[unit=0:2]", lambda out: out[0].mean((0, 2)), n_controls=0)
+
+
 def chain(weight=0.5):
     """Two cells: the first drives the second, which does not fire alone."""
     cells = lif(2)

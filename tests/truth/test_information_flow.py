@@ -235,6 +235,14 @@ def test_components_come_from_one_half_and_dead_layers_are_told():
     assert copied.data["information"].sel(estimator="noise").item() == pytest.approx(np.log(200), rel=0.01)
 
 
+@pytest.mark.parametrize("dims", [("sample", "unit"), ("sample", "time", "unit")])
+def test_where_nothing_varies_that_is_told_and_drawn(dims):
+    acts = nm.Activations({name: torch.zeros((200, 3, 2)[: len(dims)]) for name in "ab"}, {"a": dims, "b": dims})
+    found = quiet(InformationFlowAnalyzer(n_permutations=0), acts, labels=np.arange(200) % 2)
+    assert "a about the label: nothing that can be estimated" in found.summary()
+    assert found.plot().get_ylabel() == "information about the label (nats)"
+
+
 def test_what_two_components_do_not_see_and_what_noise_cannot_tell_is_said():
     """Ten even directions: two hold a fifth of them; and noise that leaves all samples apart tells any label."""
     random = np.random.default_rng(0)

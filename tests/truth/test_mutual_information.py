@@ -161,13 +161,14 @@ def test_bins_lose_what_they_say():
 
 
 @pytest.mark.parametrize(
-    ("method", "seed"), [("mine", 0), ("infonce", 0), *(slow_case(m, s) for m in ("mine", "infonce") for s in (1, 2))]
+    ("method", "n_samples", "seed"),
+    [("mine", 800, 0), ("infonce", 800, 0), *(slow_case(m, 2000, s) for m in ("mine", "infonce") for s in range(3))],
 )
-def test_trained_bounds_come_close_from_below_and_show_nothing_where_nothing_is(method, seed):
+def test_trained_bounds_come_close_from_below_and_show_nothing_where_nothing_is(method, n_samples, seed):
     before = torch.random.get_rng_state()
-    found = quiet(*normal(0.9, n_samples=2000, seed=seed), method=method, seed=seed, progress=False)
+    found = quiet(*normal(0.9, n_samples=n_samples, seed=seed), method=method, seed=seed, progress=False)
     assert truth(0.9) - 0.2 < found.value < truth(0.9) + 3 * found.error
-    nothing = quiet(*normal(0.0, n_samples=2000, seed=seed), method=method, seed=seed, progress=False)
+    nothing = quiet(*normal(0.0, n_samples=n_samples, seed=seed), method=method, seed=seed, progress=False)
     assert nothing.value < 2 * nothing.error + 0.01
     assert "at least" in found.summary()
     assert torch.equal(before, torch.random.get_rng_state())

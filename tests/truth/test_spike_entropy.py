@@ -307,7 +307,7 @@ def test_a_decoder_is_below_the_information_of_six_cells_and_near_it_where_the_c
     assert "information: at least" in found[0].summary()
 
 
-@pytest.mark.parametrize("n_sets", [10, slow_case(200)])
+@pytest.mark.parametrize("n_sets", [6, slow_case(200)])
 def test_a_decoder_reads_nothing_where_nothing_is_told(n_sets):
     stimuli, found = np.arange(60) % 2, []
     for seed in range(n_sets):
@@ -315,7 +315,7 @@ def test_a_decoder_reads_nothing_where_nothing_is_told(n_sets):
         found.append(spike_information(counts, stimuli, "decoder", n_permutations=19, seed=seed, progress=False))
     assert -0.15 < np.mean([one.value for one in found]) < 0.01
     assert np.mean([one.p <= 0.05 for one in found]) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / n_sets)
-    assert 0.35 < np.mean([one.p for one in found]) < 0.7
+    assert abs(np.mean([one.p for one in found]) - 0.525) < 3 * 0.29 / n_sets**0.5  # uniform on .05, .1, ... 1
     told = spike_information(counts + 3 * stimuli[:, None], stimuli, "decoder", n_permutations=19, progress=False)
     assert told.p == 0.05
 

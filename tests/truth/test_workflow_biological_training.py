@@ -21,7 +21,10 @@ from neuros_mechint.report.report import Report
 from neuros_mechint.workflows.biological import training as workflow
 from neuros_mechint.workflows.biological.results import FULL, WITHOUT_LAW, WITHOUT_PRIOR
 from neuros_mechint.workflows.biological.training import BiologicalNetwork, biological_training
+from neuros_mechint.workflows.biological.trials import Trials, variance_of_answers
 from neuros_mechint.workflows.runs.reproduce import reproduce
+
+NETWORKS = (FULL, WITHOUT_PRIOR, WITHOUT_LAW)
 
 
 def _draw(random: np.random.Generator) -> Any:
@@ -49,6 +52,71 @@ def test_each_constraint_holds_and_does_not_without_itself(quick: BiologicalNetw
     assert abs(float(end["final_slope"].sel(network=WITHOUT_PRIOR)) + 1) > 0.3
     assert float(end["final_explained"].min()) > 0.5
     assert sign_compliance(quick.model).compliance == 1
+
+
+def test_what_is_found_is_told_in_short_and_first(quick: BiologicalNetwork) -> None:
+    short = quick.outcome.results["in_short"]
+    assert quick.outcome.shown[0] == "in_short"
+    assert "100% of the weights keep the sign" in short.findings[0]
+    assert short.data["fraction"].sel(measure=f"signs kept, {FULL}") == 1
+    assert [text for text in short.findings if text.startswith("But ")] == [
+        f"But {one}." for one in quick.result.warnings
+    ]
+
+
+def _with(trials: Any, **changes: Any) -> Any:
+    return SimpleNamespace(**({name: getattr(trials, name) for name in ("inputs", "targets", "mask")} | changes))
+
+
+def _constants(random: np.random.Generator) -> Any:
+    """Inputs, and answers that have nothing to do with them: a constant of each output, and noise."""
+    targets = np.array([1.0, -1.0]) + 0.1 * random.normal(size=(8, 64, 2))
+    return SimpleNamespace(inputs=random.normal(size=(8, 64, 2)), targets=targets, mask=np.ones((8, 64, 2), dtype=bool))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_answers_that_disregard_the_inputs_explain_nothing(seed: int) -> None:
+    """Constants of each output, and a course in time that is the same in all trials, are no answers to inputs."""
+    random = np.random.default_rng(seed)
+    noise, course = 0.1 * random.normal(size=(2, 64, 40, 2)), np.sin(np.arange(40) / 5)[:, None]
+    best = np.array([1.0, -1.0]) + course  # what any network could say without a look
+    targets = [torch.from_numpy(best + one) for one in noise]
+    mask = torch.from_numpy(random.random((64, 40, 2)) < 0.8)
+    found = variance_of_answers([Trials(one, one, mask) for one in targets])
+    assert found.between_trials
+    missed = [float(((one - torch.from_numpy(best)).square() * mask).sum() / mask.sum()) for one in targets]
+    assert abs(1 - np.mean(missed) / found.values.mean()) < 0.05
+    answered = variance_of_answers([Trials(one, one, mask) for one in (targets[0], targets[0] + 2)])
+    np.testing.assert_allclose(answered.values, 1.01, rtol=0.05)  # answers of two kinds, apart by 2
+
+
+@pytest.mark.slow
+def test_a_task_of_constants_is_not_solved() -> None:
+    result = biological_training(_network(0), _constants, 60, n_checks=1, progress=False).result
+    assert float(result.data["final_explained"].max()) < 0.1
+    assert any("not solved" in one for one in result.warnings)
+
+
+def test_an_output_that_is_not_answered_is_told_though_the_others_are() -> None:
+    found = {name: {"explained": 0.9, "least_explained": 0.0, "slope": -1.0, "compliance": 0.5} for name in NETWORKS}
+    assert any("not every output is solved" in one for one in workflow._doubts(found, -1.0))
+    found = {name: one | {"least_explained": 0.8} for name, one in found.items()}
+    assert not any("solved" in one for one in workflow._doubts(found, -1.0))
+
+
+def test_whole_numbers_and_arrays_are_taken_as_tensors_of_single_precision_are() -> None:
+    def told(change: Any) -> np.ndarray:
+        def draw(random: np.random.Generator) -> Any:
+            trials = _draw(random)
+            return SimpleNamespace(**{name: change(getattr(trials, name)) for name in ("inputs", "targets", "mask")})
+
+        return (
+            biological_training(_network(0), draw, 2, n_checks=1, progress=False).result.data["final_explained"].values
+        )
+
+    as_they_are = told(lambda one: one)
+    np.testing.assert_array_equal(told(lambda one: one.numpy()), as_they_are)
+    np.testing.assert_array_equal(told(lambda one: one.long()), as_they_are)
 
 
 def test_dynamics_are_followed_from_one_start(quick: BiologicalNetwork) -> None:
@@ -142,6 +210,7 @@ def test_a_run_that_was_cut_off_trains_no_network_again(tmp_path: Any, monkeypat
         "trained_without_prior",
         "trained_without_law",
         "constraints",
+        "in_short",
     ]
     assert resumed.outcome.path.exists()
     assert reproduce(tmp_path, network=_network(0), progress=False).reproduced
@@ -161,6 +230,10 @@ def test_a_run_that_was_cut_off_trains_no_network_again(tmp_path: Any, monkeypat
                 inputs=torch.zeros(2, 64, 2), targets=torch.ones(2, 64, 2), mask=torch.ones(2, 64, 2, dtype=torch.bool)
             )
         },
+        {"draw": lambda random: None},
+        {"draw": lambda random: _with(_draw(random), mask=2 * torch.ones(8, 128, 2))},
+        {"draw": lambda random: _with(_draw(random), targets=torch.ones(8, 128, 2, dtype=torch.complex64))},
+        {"seed": None},
         {"spectral_weight": 0.0},
         {"n_checks": 0},
         {"n_steps": 0},

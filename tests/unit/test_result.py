@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -192,16 +194,21 @@ def test_no_damage_goes_unnoticed(tmp_path):
         load_result(path)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of file size")
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    """HDF5 that could not write a file of many variables took Python down with it."""
+    import resource
+
     path = effects().save(tmp_path / "effects.nc")
-
-    def full_disk(*arguments, **keywords):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", full_disk)
-    with pytest.raises(StorageError, match="No space left"):
-        effects(title="New").save(path)
-    monkeypatch.undo()
+    many = Result(xr.Dataset({f"x{i}": ("i", np.zeros(700) + i) for i in range(20)}), "New")
+    unlimited, handled = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, unlimited[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot write"):
+            many.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        signal.signal(signal.SIGXFSZ, handled)
     assert load_result(path).title == "Effects"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -17,6 +17,7 @@ from torch import nn
 import neuros_mechint as nm
 from neuros_mechint.workflows.dynamics.driven import open_system
 from neuros_mechint.workflows.runs.identity import identity
+from neuros_mechint.workflows.runs.sources import open_model
 
 FACTOR = 2.0
 
@@ -126,3 +127,12 @@ def test_another_process_agrees() -> None:
 def test_a_step_with_another_parameter_is_another_model() -> None:
     stable, unstable = (open_system(functools.partial(product, by=rate)).source for rate in (0.9, 1.3))
     assert stable.fingerprint != unstable.fingerprint
+
+
+def test_a_saved_model_is_the_same_from_wherever_it_is_named(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    config = transformers.GPT2Config(vocab_size=60, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    assert open_model("model").source == open_model(tmp_path / "model").source

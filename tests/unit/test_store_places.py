@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 
 import fsspec
@@ -13,14 +14,35 @@ import torch
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import StorageError
+from neuros_mechint.core.stores.places import folder_at
 from neuros_mechint.core.stores.store import ActivationStore
 from tests.unit.store_samples import assert_holds, rows_of, small_chunks
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(scope="module")
+def bucket():
+    """Lend a bucket of a server on this machine that speaks S3."""
+    pytest.importorskip("s3fs", reason="pip install s3fs 'moto[server]'")
+    moto = pytest.importorskip("moto.server", reason="pip install s3fs 'moto[server]'")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket"
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "file", "s3"])
 def url(request, tmp_path):
-    if request.param == "file":
-        return f"file://{tmp_path}/bucket/acts.zarr"
+    match request.param:
+        case "file":
+            return f"file://{tmp_path}/bucket/acts.zarr"
+        case "s3":
+            return f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}/acts.zarr"
     return f"memory://{uuid.uuid4().hex}/acts.zarr"
 
 
@@ -116,6 +138,83 @@ def test_nothing_behind_a_url_is_no_store():
     fsspec.filesystem("memory").pipe_file("/somewhere/else", b"")
     with pytest.raises(StorageError, match=r"no activation store(.|\n)*a folder without zarr.json"):
         ActivationStore.open("memory://somewhere")
+
+
+class NoCredentialsError(Exception):
+    """As libraries of object storage raise it: no `OSError`."""
+
+
+REQUESTS = {
+    "info": ("holds", "held"),
+    "exists": ("state",),
+    "ls": ("names", "h"),
+    "cat_file": ("read", "held"),
+    "pipe_file": ("replace", "held", b"2"),
+    "rm_file": ("remove", "held"),
+}
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_a_place_that_does_not_answer_is_told_at_every_request(request_name, monkeypatch):
+    folder = folder_at(f"memory://{uuid.uuid4().hex}/acts.zarr")
+    folder.replace("held", b"1")
+
+    def refuse(*_, **__):
+        raise NoCredentialsError("unable to locate credentials")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), request_name, refuse)
+    verb, *arguments = REQUESTS[request_name]
+    with pytest.raises(StorageError, match=r"acts.zarr(.|\n)*NoCredentialsError: unable to locate"):
+        getattr(folder, verb)(*arguments)
+
+
+def test_a_bucket_that_is_not_there_is_not_made(bucket, acts):
+    with pytest.raises(StorageError, match=r"lies nowhere(.|\n)*make the bucket first"):
+        ActivationStore.for_activations(f"{bucket}-mistyped/acts.zarr", acts)
+    assert not fsspec.filesystem("s3").exists(f"{bucket}-mistyped")
+
+
+def test_a_truncated_object_is_damage(bucket, acts):
+    url = f"{bucket}/truncated/acts.zarr"
+    with small_chunks(url) as store:
+        store.append(acts)
+    files = fsspec.filesystem("s3")
+    for name in ("logit/c/0", "logit/zarr.json"):
+        whole = files.cat_file(f"{url}/{name}")
+        files.pipe_file(f"{url}/{name}", whole[: len(whole) // 2])
+        with pytest.raises(StorageError, match=r"site 'logit' is damaged"):
+            ActivationStore.open(url)["logit"]
+        files.pipe_file(f"{url}/{name}", whole)
+    assert_holds(ActivationStore.open(url), acts)
+
+
+WRITE_SLOWLY = """
+import sys, torch
+from neuros_mechint.core.stores.store import ActivationStore
+
+store = ActivationStore.create(sys.argv[1], {"x": ("sample", "unit")}, {"x": (512,)}, {"x": torch.float32})
+for start in range(0, 200_000, 700):
+    store.append({"x": torch.arange(start, start + 700.0)[:, None].expand(700, 512)})
+    print(store.n_samples, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_writer_to_object_storage_killed_while_it_writes_loses_no_finished_batch(bucket):
+    url = f"{bucket}/killed/acts.zarr"
+    with subprocess.Popen([sys.executable, "-c", WRITE_SLOWLY, url], stdout=subprocess.PIPE, text=True) as writer:
+        reported = [int(writer.stdout.readline()) for _ in range(8)]  # a chunk, and more behind it
+        read = ActivationStore.open(url, partial=True)["x"]  # while it writes
+        assert len(read) >= reported[-1]
+        time.sleep(0.13)
+        writer.kill()
+        reported += [int(line) for line in writer.stdout.read().splitlines()]
+    store = ActivationStore.resume(url)
+    n = store.n_samples
+    assert n in (reported[-1], reported[-1] + 700)
+    store.append({"x": torch.full((1, 512), float(n))})
+    store.finish()
+    assert torch.equal(ActivationStore.open(url)["x"], torch.arange(n + 1.0)[:, None].expand(n + 1, 512))
 
 
 APPEND = """

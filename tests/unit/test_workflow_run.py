@@ -85,7 +85,8 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
     done.clear()
     run_example(tmp_path / "run", done.append)
     assert done == []
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"steps", MANIFEST, "report.html"}
+    shown = {path.name for path in (tmp_path / "run").iterdir() if path.name[0] != "."}
+    assert shown == {"steps", MANIFEST, "report.html"}
 
 
 def test_an_error_in_a_step_leaves_the_steps_before_it(tmp_path):
@@ -141,6 +142,36 @@ def test_a_damaged_manifest_and_a_link_in_place_of_the_results_are_refused(tmp_p
     (tmp_path / "run" / "steps").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StorageError, match="is a link"):
         run_example(tmp_path / "run")
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    """The second is refused while the first is at work, whatever its seed, and not after it was killed."""
+    folder = tmp_path / "run"
+    code = f"""
+import sys
+from tests.unit.test_workflow_run import WorkflowRun
+run = WorkflowRun("example", {{"n": 3}}, {{}}, seed=7, folder={str(folder)!r})
+print("at work", flush=True)
+sys.stdin.read()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "at work\n"
+            with pytest.raises(StorageError, match="another process is at work"):
+                run_example(folder)
+        finally:
+            other.kill()
+    run_example(folder)
+
+
+def test_what_a_killed_run_left_unfinished_is_swept(tmp_path):
+    run_example(tmp_path / "run")
+    left = tmp_path / "run" / "steps" / ".second.nc.abc123"
+    left.write_bytes(b"half a file")
+    run_example(tmp_path / "run")
+    assert not left.exists()
 
 
 def test_a_full_disk_is_told_and_leaves_the_steps_before_it(tmp_path):

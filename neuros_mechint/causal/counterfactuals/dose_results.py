@@ -74,7 +74,7 @@ class DoseResponse(Result):
         ends = f"{self.main.values[0]:.4g} at {self.data['dose'].values[0]:.4g}"
         ends += f", {self.main.values[-1]:.4g} at {self.data['dose'].values[-1]:.4g}"
         lines = [
-            f"response ({units}): {ends}; {baseline:.4g} untouched",
+            f"response{f' ({units})' if units else ''}: {ends}; {baseline:.4g} untouched",
             f"monotonicity: {_number(found['monotonicity'])} (Spearman's rank correlation with the dose)",
             f"slope: {found['slope']:+.4g} per unit of dose" + _interval(found, "slope") + _p(found["slope_p"]),
             f"midpoint: {_number(found['midpoint'])}" + _interval(found, "midpoint"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,7 @@ def dose_response(
     >>> np.allclose(curve.values, [0, full / 2, full])
     True
     """
-    ordered = _checked_doses(doses)
+    ordered = checked_doses(doses)
     dose_name = dose_name or (f"factor on {edits}" if isinstance(edits, str) else "dose")
     make: EditsAtDose = (lambda dose: Scale(edits, dose)) if isinstance(edits, str) else edits
     if not callable(make) or not all(callable(control) for control in controls):
@@ -97,15 +97,14 @@ def dose_response(
         model, inputs, interventions, metric, engine=engine, batch_size=batch_size, description="dose-response"
     )
     values = measured.values.numpy().reshape(len(curves), ordered.size, -1)
-    own_seed = int(generator(seed).integers(2**31))
-    data, warnings = _labelled(ordered, values, measured.baseline.numpy(), dose_name, metric, own_seed)
+    labels = {"units": getattr(metric, "units", "metric"), "long_name": "response"}
+    random = generator(seed)
+    data, told, warnings = labelled_curve(ordered, values, measured.baseline.numpy(), labels, dose_name, random)
     at_last_dose = edits if isinstance(edits, str) else interventions[ordered.size - 1]
     arguments = {"metric": metric, "edits": at_last_dose, "doses": ordered.tolist(), "n_controls": len(controls)}
     provenance = Provenance.record(seed=seed, model=model.fingerprint(), arguments=arguments)
     attributes = {
-        **curve_summary(ordered, values[0], own_seed),
-        **_against_controls(data),
-        "dose_name": dose_name,
+        **told,
         "engine": measured.engine,
         "engine_notes": list(measured.notes),
     }
@@ -113,7 +112,19 @@ def dose_response(
     return DoseResponse(data, heading, attributes, provenance, ("turner2023",), warnings)
 
 
-def _checked_doses(doses: Any) -> np.ndarray:
+def checked_doses(doses: Any) -> np.ndarray:
+    """Return doses in ascending order.
+
+    Raises
+    ------
+    InputError
+        Fewer than two, the same one twice, or one that is not finite.
+
+    Examples
+    --------
+    >>> checked_doses([1, 0]).tolist()
+    [0.0, 1.0]
+    """
     try:
         array = np.asarray(doses, dtype=float)
     except (TypeError, ValueError) as error:
@@ -127,12 +138,31 @@ def _checked_doses(doses: Any) -> np.ndarray:
     return np.sort(array)
 
 
-def _labelled(
-    doses: np.ndarray, values: np.ndarray, baseline: np.ndarray, dose_name: str, metric: Metric, seed: int
-) -> tuple[xr.Dataset, tuple[str, ...]]:
-    """Return the labelled curve, ``values`` being ``(curve, dose, sample)``, and what to warn of."""
-    labels = {"units": getattr(metric, "units", "metric"), "long_name": "response"}
-    own = values[0]
+def labelled_curve(
+    doses: np.ndarray,
+    values: np.ndarray,
+    baseline: np.ndarray,
+    labels: Mapping[str, str],
+    dose_name: str,
+    random: np.random.Generator,
+) -> tuple[xr.Dataset, dict[str, Any], tuple[str, ...]]:
+    """Return the data of a `DoseResponse`, its summary as attributes, and what to warn of.
+
+    Parameters
+    ----------
+    doses : numpy.ndarray of shape (n_doses,)
+        Ascending.
+    values : numpy.ndarray of shape (1 + n_controls, n_doses, n_samples)
+        Of the intervention, then of the controls.
+    baseline : numpy.ndarray of shape (n_samples,)
+        Without any.
+    labels : mapping
+        ``long_name`` and ``units`` of the values.
+    dose_name : str
+    random : numpy.random.Generator
+        Draws bootstrap samples and signs.
+    """
+    seed, own = int(random.integers(2**31)), values[0]
     change = xr.DataArray(own - baseline, dims=("dose", "sample"))
     statistics, warnings = with_statistics(change, baseline, "holm", seed)
     low, high = bootstrap_ci(own, seed=seed) if own.shape[1] > 1 else np.full((2, own.shape[0]), np.nan)
@@ -151,7 +181,9 @@ def _labelled(
         p = control_p(own.mean(-1) - baseline.mean(), control - baseline.mean())
         variables["p_control"] = ("dose", p, {"long_name": "share of controls that change as much"})
     coordinate = xr.DataArray(doses, dims="dose", attrs={"long_name": dose_name})
-    return xr.Dataset(variables, coords={"dose": coordinate}), warnings
+    data = xr.Dataset(variables, coords={"dose": coordinate})
+    told = {**curve_summary(doses, own, seed), **_against_controls(data), "dose_name": dose_name}
+    return data, told, warnings
 
 
 def _against_controls(data: xr.Dataset) -> dict[str, float]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from neuros_mechint.causal.counterfactuals.dose_results import DoseResponse
-from neuros_mechint.causal.counterfactuals.doses import EditsAtDose
 from neuros_mechint.causal.experiments.populations import curve_of, plain_window
 from neuros_mechint.causal.experiments.readouts import Observation, Readout, one_readout, reading, sites_of
 from neuros_mechint.causal.experiments.times import amounts
 from neuros_mechint.causal.experiments.units import Population
 from neuros_mechint.core.adapter import Adapter
-from neuros_mechint.core.edits import Scale
+from neuros_mechint.core.edits import Edit, Scale
 from neuros_mechint.core.errors import CapabilityError, InputError, whole
 from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.random import SeedLike, generator
@@ -99,7 +98,7 @@ def lesion_connections(
     random = generator(seed)
     controls, warnings = chosen.random_ones(n_controls, np.zeros(0, dtype=int), random)
 
-    def weakening(connections: np.ndarray) -> EditsAtDose:
+    def weakening(connections: np.ndarray) -> Callable[[float], list[Edit]]:
         where = chosen.site(connections, {})
         return lambda factor: [] if factor == 1 else [Scale(where, factor)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +10,11 @@ import numpy as np
 import xarray as xr
 
 from neuros_mechint.causal.counterfactuals.dose_results import DoseResponse
-from neuros_mechint.causal.counterfactuals.doses import EditsAtDose, dose_response
+from neuros_mechint.causal.counterfactuals.doses import checked_doses, labelled_curve
 from neuros_mechint.causal.experiments.readouts import (
-    AsRead,
     Observation,
     Reading,
     Readout,
-    ReadoutAdapter,
     named_readouts,
     observe_each,
     one_readout,
@@ -28,7 +26,7 @@ from neuros_mechint.causal.experiments.results import PopulationEffects
 from neuros_mechint.causal.experiments.times import Amounts, amounts
 from neuros_mechint.causal.experiments.units import Population
 from neuros_mechint.core.adapter import Adapter
-from neuros_mechint.core.edits import Add, Zero
+from neuros_mechint.core.edits import Add, Edit, Zero
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
@@ -188,7 +186,7 @@ def drive(
     random = generator(seed)
     controls, warnings = driven.random_ones(n_controls, driven.read_cells(found, [one]), random)
 
-    def driving(units: np.ndarray) -> EditsAtDose:
+    def driving(units: np.ndarray) -> Callable[[float], list[Edit]]:
         site = driven.site(units, during)
         return lambda dose: [Add(site, dose * doses.unit)] if dose else []
 
@@ -218,8 +216,8 @@ def curve_of(
     found: Observation,
     read: Reading,
     doses: Amounts,
-    edits: EditsAtDose,
-    controls: Sequence[EditsAtDose],
+    edits: Callable[[float], list[Edit]],
+    controls: Sequence[Callable[[float], list[Edit]]],
     *,
     dose_name: str,
     title: str,
@@ -230,29 +228,17 @@ def curve_of(
     seed: SeedLike,
 ) -> DoseResponse:
     """Return the dose-response of one readout, told in the words of the experiment."""
-    curve = dose_response(
-        ReadoutAdapter(found, read),
-        found.inputs,
-        edits,
-        doses.numbers.tolist(),
-        AsRead(read.name, read.unit),
-        controls=controls,
-        dose_name=dose_name,
-        title=title,
-        seed=random,
-    )
-    data = curve.data.copy()
+    ordered = checked_doses(doses.numbers)
+    curves = [edits, *controls]
+    interventions = [[], *(curve(dose) for curve in curves for dose in ordered.tolist())]
+    baseline, *values = observe_each(found, interventions, read.of, "dose-response").numpy()
+    values = np.reshape(values, (len(curves), ordered.size, -1))
+    labels = {"units": read.unit, "long_name": read.name}
+    data, told, more = labelled_curve(ordered, values, baseline, labels, dose_name, random)
     data["dose"].attrs["units"] = doses.name
-    for name in {"response", "low", "high", "per_sample", "baseline", "control"} & set(data.variables):
-        data[name].attrs["long_name"] = read.name
-    return DoseResponse(
-        data,
-        curve.title,
-        {**curve.attributes, **attributes},
-        curve.provenance.with_seed(seed),
-        (*curve.citations, *citations),
-        (*warnings, *curve.warnings),
-    )
+    arguments = {**attributes, "doses": ordered.tolist(), "n_controls": len(controls)}
+    provenance = Provenance.record(seed=seed, model=found.model.fingerprint(), arguments=arguments)
+    return DoseResponse(data, title, {**told, **attributes}, provenance, ("turner2023", *citations), (*warnings, *more))
 
 
 def _plan(
@@ -290,7 +276,15 @@ def _all_read(readings: Sequence[Reading]) -> Any:
     import torch
 
     def read(output: Any, tensors: Any) -> torch.Tensor:
-        return torch.stack([one.of(output, tensors) for one in readings])
+        values = [one.of(output, tensors) for one in readings]
+        if len({len(one) for one in values}) > 1:
+            raise InputError(
+                "readouts of one experiment do not give as many values",
+                expected="one value per sample",
+                got=", ".join(f"{reading.name}: {len(one)}" for reading, one in zip(readings, values, strict=True)),
+                fix="reduce a metric to one number for each sample",
+            )
+        return torch.stack(values)
 
     return read
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from neuros_mechint.adapters.base import BaseAdapter, Dims, Edits, Tensors
-from neuros_mechint.adapters.batches import Batch
+from neuros_mechint.adapters.base import BaseAdapter, Tensors
 from neuros_mechint.adapters.copies import UnstackableError, split_copies
 from neuros_mechint.causal.experiments.times import TimeAxis, time_axis
 from neuros_mechint.causal.interventions import check_editable
-from neuros_mechint.causal.metrics import metric_values
+from neuros_mechint.causal.metrics import check_one_per_sample, metric_values
 from neuros_mechint.core.adapter import Adapter, Metric
 from neuros_mechint.core.directions import FEATURE_AXES
 from neuros_mechint.core.edits import Edit
 from neuros_mechint.core.errors import CapabilityError, InputError
 from neuros_mechint.core.progress import progress_bar
-from neuros_mechint.core.sites import SiteReference, SiteTable
+from neuros_mechint.core.sites import SiteReference
 
 Readout = str | Metric
 """A site, maybe with an index, of which the mean is read (of spikes, their rate); or ``metric(output)``."""
@@ -102,6 +102,12 @@ class Observation:
         if dt is None and "time" not in alone.coords and len(self.tensors) > 1:
             alone = self.model.observe(self.inputs, capture=[name]).activations
         return time_axis(alone, name, dt)
+
+    @property
+    def n_samples(self) -> int:
+        """Trials."""
+        name, dims = next(iter(self.dims.items()))
+        return self.tensors[name].shape[dims.index("sample")]
 
     @property
     def copies_at_once(self) -> int:
@@ -206,8 +212,7 @@ def reading(found: Observation, name: str, readout: Readout, window: Any, dt: An
         A window outside the trial, or of a site without time.
     """
     if not isinstance(readout, str):
-        metric, unit = readout, getattr(readout, "units", "")
-        return Reading(name, unit, None, lambda output, _: metric_values(metric, output))
+        return Reading(name, getattr(readout, "units", ""), None, partial(_metric_of_run, readout, found.n_samples))
     site = found.name_of(readout)
     spiking = is_spikes(site, found.tensors[site])
     axis = found.time_axis(site, dt) if window is not None or spiking else None
@@ -222,6 +227,12 @@ def reading(found: Observation, name: str, readout: Readout, window: Any, dt: An
 
     units = axis.rate_unit if axis is not None and spiking else found.units_of(readout) or "activity"
     return Reading(name, units, site, mean)
+
+
+def _metric_of_run(metric: Metric, n_samples: int, output: Any, _: torch.Tensor | None) -> torch.Tensor:
+    values = metric_values(metric, output)
+    check_one_per_sample(values, n_samples)
+    return values
 
 
 def is_spikes(site: str, values: torch.Tensor) -> bool:
@@ -250,72 +261,6 @@ def spike_trains(found: Observation, spikes: str, dt: Any) -> tuple[Callable[[An
     return trains, axis
 
 
-class ReadoutAdapter(BaseAdapter):
-    """A model whose output is what is read of it: one number per sample.
-
-    Parameters
-    ----------
-    found : Observation
-    reading : Reading
-    """
-
-    def __init__(self, found: Observation, reading: Reading) -> None:
-        self._found, self._inner, self._reading = found, found.model, reading
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        """Those of the model that edits need."""
-        return self._inner.capabilities & {"capture", "intervene", "time"}
-
-    def fingerprint(self) -> str:
-        """Return that of the model."""
-        return self._inner.fingerprint()
-
-    def _prepare(self, inputs: Any) -> Batch:
-        return self._inner._prepare(inputs)
-
-    def _table(self, wanted: Sequence[str], batch: Batch | None) -> SiteTable:
-        return self._inner._table(wanted, batch)
-
-    def _ready(self, edit: Edit) -> Edit:
-        return self._inner._ready(edit)
-
-    def _execute(self, batch: Batch, edits: Edits, capture: Sequence[str]) -> tuple[Any, Tensors, Dims]:
-        output, tensors, dims = self._inner._execute(batch, edits, self._needed(capture))
-        return self._reading.of(output, tensors), tensors, dims
-
-    def observe_copies(
-        self, batch: Batch, interventions: Sequence[Sequence[Edit]], capture: Sequence[str]
-    ) -> tuple[Any, Tensors]:
-        """Return what is read under each intervention, copy by copy, from as many calls as fit into memory."""
-        values: list[torch.Tensor] = []
-        tensors: Tensors = {}
-        for part in in_parts(interventions, self._found.copies_at_once):
-            copies, tensors = _copies(self._inner, batch, part, self._needed(capture))
-            values += [self._reading.of(*one) for one in copies]
-        return torch.cat(values), tensors
-
-    def _needed(self, capture: Sequence[str]) -> list[str]:
-        return list(dict.fromkeys([*capture, *([self._reading.site] if self._reading.site else [])]))
-
-
-@dataclass(frozen=True)
-class AsRead:
-    """The metric of a `ReadoutAdapter`: its output as it is.
-
-    Parameters
-    ----------
-    name, units : str
-    """
-
-    name: str
-    units: str
-
-    def __call__(self, output: torch.Tensor) -> torch.Tensor:
-        """Return the output."""
-        return output
-
-
 def observe_each(
     found: Observation,
     interventions: Sequence[Sequence[Edit]],
@@ -340,7 +285,10 @@ def observe_each(
     batch, resolved = model.prepared(found.inputs, interventions)
 
     def observed(part: Sequence[Sequence[Edit]]) -> torch.Tensor:
-        return torch.stack([read(*one) for one in _copies(model, batch, part, sites)[0]])
+        output, tensors = model.observe_copies(batch, part, sites)
+        outputs = split_copies(output, len(part), batch.n_samples, batch.sample_axis)
+        captured = split_copies(dict(tensors), len(part), batch.n_samples)
+        return torch.stack([read(*one) for one in zip(outputs, captured, strict=True)])
 
     at_once = min(found.copies_at_once, max(1, _MOST_SAMPLES // batch.n_samples))
     if at_once > 1 and len(resolved) > 1:
@@ -354,16 +302,6 @@ def observe_each(
         except UnstackableError:
             pass
     return torch.cat([observed([edits]) for edits in progress_bar(resolved, description=description)])
-
-
-def _copies(
-    model: BaseAdapter, batch: Batch, interventions: Sequence[Sequence[Edit]], capture: Sequence[str]
-) -> tuple[list[tuple[Any, Tensors]], Tensors]:
-    """Return output and activations under each intervention, from one call, and the activations of all together."""
-    output, tensors = model.observe_copies(batch, interventions, capture)
-    outputs = split_copies(output, len(interventions), batch.n_samples, batch.sample_axis)
-    captured = split_copies(dict(tensors), len(interventions), batch.n_samples)
-    return list(zip(outputs, captured, strict=True)), tensors
 
 
 def in_parts(interventions: Sequence[Sequence[Edit]], size: int) -> list[Sequence[Sequence[Edit]]]:

@@ -227,33 +227,42 @@ class RemoteFolder:
     def state(self) -> str:
         """See `Folder`."""
         self._system.invalidate_cache()
-        if self._system.isfile(self._root):
+        if self._ask("isfile", self._root):
             return "a file"
-        if not self._system.exists(self._root):
+        if not self._ask("exists", self._root):
             return "nothing"
-        return "a folder" if self._system.ls(self._root, detail=False) else "an empty folder"
+        return "a folder" if self._ask("ls", self._root, detail=False) else "an empty folder"
 
     def holds(self, name: str) -> bool:
         """See `Folder`."""
-        return bool(self._system.isfile(self._of(name)))
+        try:
+            return bool(self._ask("info", self._of(name))["type"] == "file")  # isfile takes every error for a no
+        except FileNotFoundError:
+            return False
 
     def names(self, start: str) -> list[str]:
         """See `Folder`."""
-        if not self._system.exists(self._root):
-            return []
         self._system.invalidate_cache()
-        found = (str(one).rpartition("/")[2] for one in self._system.ls(self._root, detail=False))
+        if not self._ask("exists", self._root):
+            return []
+        found = (str(one).rpartition("/")[2] for one in self._ask("ls", self._root, detail=False))
         return [name for name in found if name.startswith(start)]
 
     def read(self, name: str) -> bytes:
         """See `Folder`."""
-        return bytes(self._system.cat_file(self._of(name)))
+        return bytes(self._ask("cat_file", self._of(name)))
 
     def replace(self, name: str, content: bytes) -> None:
         """See `Folder`."""
         try:
-            self._system.makedirs(self._root, exist_ok=True)  # does nothing where names are all there is
-            self._system.pipe_file(self._of(name), content)
+            self._system.pipe_file(self._of(name), content)  # makes no bucket, whose name may be mistyped
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"nothing can be written to {self.path}, for it lies nowhere",
+                expected="a bucket that is there",
+                got=error,
+                fix="make the bucket first, or check its name",
+            ) from error
         except OSError:
             raise
         except Exception as error:  # each system refuses in its own way
@@ -272,7 +281,7 @@ class RemoteFolder:
     def remove(self, name: str) -> None:
         """See `Folder`."""
         if self.holds(name):
-            self._system.rm_file(self._of(name))
+            self._ask("rm_file", self._of(name))
 
     def remove_drafts(self) -> None:
         """See `Folder`."""
@@ -294,3 +303,17 @@ class RemoteFolder:
 
     def _of(self, name: str) -> Any:
         return f"{self._root.rstrip('/')}/{name}" if self._root else name
+
+    def _ask(self, verb: str, *arguments: Any, **options: Any) -> Any:
+        """Return what the system answers; what it raises that is no `OSError` becomes a `StorageError`."""
+        try:
+            return getattr(self._system, verb)(*arguments, **options)
+        except OSError:
+            raise
+        except Exception as error:  # no address, no credentials: each system has errors of its own
+            raise StorageError(
+                f"cannot reach {self.path}",
+                expected="a place that answers, and credentials for it in fsspec's settings or the environment",
+                got=f"{type(error).__name__}: {error}",
+                fix="for s3:// check AWS_ENDPOINT_URL, and AWS_PROFILE or AWS_ACCESS_KEY_ID",
+            ) from error

@@ -18,7 +18,7 @@ from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.stack import CONDITION_AXES, rdm_array, rdm_stack
 from neuros_mechint.neuro.alignment.samples import samples
 from neuros_mechint.workflows.runs.identity import identity
-from neuros_mechint.workflows.runs.sources import EMBEDDED, FILE, FOLDER, OBJECT, Given, Source, file_hash, open_array
+from neuros_mechint.workflows.runs.sources import EMBEDDED, FOLDER, OBJECT, Given, Source, open_array, opened, read_from
 
 IMAGES92 = "92images"
 """Name of the recording that can be downloaded, see `load_92images`."""
@@ -94,17 +94,17 @@ def open_recording(given: Any) -> Given[Any]:
         return given
     if isinstance(given, str) and given == IMAGES92:
         rdms = load_92images()["human_it"].mean("session")
-        return Given(rdms, Source(EMBEDDED, IMAGES92, identity(rdms)))
+        return opened(rdms, EMBEDDED, IMAGES92)
     if isinstance(given, xr.DataArray):
-        return Given(given, Source(OBJECT, "DataArray", identity(given)))
+        return opened(given, OBJECT, "DataArray")
     if not isinstance(given, (str, Path)) or Path(given).suffix == ".npy":
         return open_array(given)
     path = Path(given)
     if not path.is_file():
         raise StorageError(f"there is no file {path}", expected=f"{IMAGES92!r}, or a .nc, .npy or .nwb file")
     if path.suffix == ".nwb":
-        return Given(Recording.from_nwb(path), Source(FILE, str(path.resolve()), file_hash(path)))
-    return Given(_labelled_file(path), Source(FILE, str(path.resolve()), file_hash(path)))
+        return read_from(path, Recording.from_nwb(path))
+    return read_from(path, _labelled_file(path))
 
 
 def open_stimuli(given: Any) -> Given[Any]:
@@ -130,9 +130,9 @@ def open_stimuli(given: Any) -> Given[Any]:
     if isinstance(given, Given):
         return given
     if isinstance(given, xr.DataArray):
-        return Given(given, Source(OBJECT, "DataArray", identity(given)))
+        return opened(given, OBJECT, "DataArray")
     if isinstance(given, (list, tuple)) and given and all(isinstance(one, str) for one in given):
-        return Given(list(given), Source(OBJECT, f"{len(given)} texts", identity(list(given))))
+        return opened(list(given), OBJECT, f"{len(given)} texts")
     if not isinstance(given, (str, Path)):
         return open_array(given)
     if str(given) == IMAGES92:
@@ -140,10 +140,9 @@ def open_stimuli(given: Any) -> Given[Any]:
         return Given(_pictures(images), Source(EMBEDDED, IMAGES92, identity(images)))
     path = Path(given)
     if path.is_dir():
-        pictures = _pictures(_folder(path))
-        return Given(pictures, Source(FOLDER, str(path.resolve()), identity(pictures)))
+        return opened(_pictures(_folder(path)), FOLDER, str(path.resolve()))
     if path.suffix == ".nc" and path.is_file():
-        return Given(_labelled_file(path), Source(FILE, str(path.resolve()), file_hash(path)))
+        return read_from(path, _labelled_file(path))
     return open_array(path)
 
 

@@ -14,6 +14,7 @@ import xarray as xr
 
 from neuros_mechint.core.composite import pack
 from neuros_mechint.core.errors import InputError, number, whole
+from neuros_mechint.core.fingerprint import fingerprint_module
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result, load_result
@@ -32,19 +33,20 @@ from neuros_mechint.workflows.biological.results import (
     WITHOUT_PRIOR,
     BiologicalTraining,
     TrackedDynamics,
+    in_short,
 )
 from neuros_mechint.workflows.biological.trials import Draw, checked, variance_of_answers
-from neuros_mechint.workflows.runs.identity import identity
+from neuros_mechint.workflows.runs.in_short import IN_SHORT
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.runs.sources import (
     CODE,
     EMBEDDED,
     OBJECT,
     Given,
-    Source,
     absolute_code,
     is_code,
     load_code,
+    opened,
 )
 from neuros_mechint.workflows.runs.weights import load_weights, save_weights
 
@@ -179,10 +181,12 @@ def biological_training(
         )
     result = run.step("constraints", lambda: _told(tracked, trained, judged, training.prior, settings, seed))
     assert isinstance(result, BiologicalTraining)
+    run.step(IN_SHORT, lambda: in_short(result, fingerprint_module(trained[FULL].model)))
     outcome = run.finish(
         "A network with the constraints of a brain",
         "Trained under Dale's law and a prior on its spectrum; and, as controls, with one constraint less.",
-        shown=("constraints",),
+        {IN_SHORT: "How much of the answers each network explains, and how many weights keep their source's sign."},
+        shown=(IN_SHORT, "constraints"),
     )
     return BiologicalNetwork(trained[FULL].model, result, outcome)
 
@@ -211,7 +215,7 @@ def open_network(given: Any) -> Given[EIRecurrentNetwork]:
             expected="nm.EIRecurrentNetwork, or file.py:function, which builds one",
             got=type(given).__name__,
         )
-    return Given(given, Source(kind, name, identity(given)))
+    return opened(given, kind, name)
 
 
 def open_task(given: Any) -> Given[Draw]:
@@ -239,8 +243,7 @@ def open_task(given: Any) -> Given[Draw]:
             f"there is no task {given!r}",
             expected=f"a function draw(random) -> trials; {FLIP_FLOP!r}; or file.py:function, which is such a function",
         )
-    function = cast(Draw, given)
-    return Given(function, Source(kind, name, identity(function)))
+    return opened(cast(Draw, given), kind, name)
 
 
 def _flip_flop(random: np.random.Generator) -> TaskTrials:
@@ -387,7 +390,10 @@ def _doubts(
     elif not full["least_explained"] > _SOLVED:
         told.append(f"not every output is solved: of one {full['least_explained']:.2f} of the variance is explained")
     if not between_trials:
-        told.append("trials do not differ in their answers at the same time: explained is the variance over time")
+        told.append(
+            "answers at the same time are alike in all trials, or cannot be compared, as trials differ in length: "
+            "explained is the variance over time"
+        )
     if not abs(full["slope"] - target_slope) < _NEAR:
         told.append(f"the prior does not reach its target: slope {full['slope']:.2f} instead of {target_slope:g}")
     if abs(plain["slope"] - target_slope) < _NEAR:

@@ -74,7 +74,7 @@ def as_trials(drawn: Any) -> Trials:
     Raises
     ------
     InputError
-        No inputs, targets or mask; values that are no numbers or not finite; three axes are lacking; other trials or
+        No inputs, targets or mask; values that are no numbers or not finite; not three axes; other trials or
         times in the targets than in the inputs; a mask of another shape, or of more than True and False.
     """
     lacking = [name for name in _PARTS if getattr(drawn, name, None) is None]
@@ -86,11 +86,12 @@ def as_trials(drawn: Any) -> Trials:
             fix="return types.SimpleNamespace(inputs=..., targets=..., mask=...)",
         )
     inputs, targets, mask = (real_tensor(getattr(drawn, name), f"{name} of the trials") for name in _PARTS)
+    shapes = [tuple(one.shape) for one in (inputs, targets, mask)]
     if inputs.ndim != 3 or targets.ndim != 3 or inputs.shape[:2] != targets.shape[:2] or mask.shape != targets.shape:
         raise InputError(
             "these are no trials of a task",
             expected="inputs (trial, time, input); targets and mask (trial, time, output) of the same trials and times",
-            got=", ".join(f"{name} {tuple(one.shape)}" for name, one in zip(_PARTS, (inputs, targets, mask))),
+            got=", ".join(f"{name} {shape}" for name, shape in zip(_PARTS, shapes, strict=True)),
         )
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise InputError("the mask of the trials is no mask", expected="True where the answer counts, False elsewhere")

@@ -1,4 +1,4 @@
-"""The last step of a workflow: what all others found, in words and on one scale."""
+"""The last step of a workflow, and the first of its report: what all others found, in words and on one scale."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import xarray as xr
 
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
+
+IN_SHORT = "in_short"
+"""Name of the step, which reports show first."""
 
 
 class InShort(Result):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from neuros_mechint.core.composite import CompositeResult
 from neuros_mechint.core.errors import InputError, NeurosMechintError, StorageError
@@ -21,6 +22,7 @@ from neuros_mechint.core.provenance import package_versions
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result, load_result
 from neuros_mechint.report.report import Report
+from neuros_mechint.workflows.runs.in_short import IN_SHORT
 from neuros_mechint.workflows.runs.manifest import (
     MANIFEST,
     Manifest,
@@ -155,6 +157,7 @@ class WorkflowRun:
         folder: str | Path | None = None,
         progress: bool = True,
     ) -> None:
+        numbers = generator(seed)
         if folder is not None and isinstance(seed, np.random.Generator):
             raise InputError("a run in a folder can be repeated, and a generator cannot", fix="pass an integer seed")
         self.progress = progress
@@ -162,7 +165,8 @@ class WorkflowRun:
         self.results: dict[str, Result] = {}
         self.left_out: dict[str, str] = {}
         self.manifest = Manifest.begin(workflow, arguments, inputs, seed)
-        self.entropy = int(generator(seed).integers(2**62))
+        self.entropy = int(numbers.integers(2**62))
+        self._lock: FileLock | None = None
         self._earlier = {step.name: step for step in self._take_folder()}
 
     def seed(self, step: str) -> int:
@@ -250,7 +254,7 @@ class WorkflowRun:
         captions : mapping of str to str, optional
             By step: what to see in its figure.
         shown : sequence of str, optional
-            Steps to show; all by default.
+            Steps to show, in this order; by default all, what was found in short before how.
 
         Returns
         -------
@@ -266,11 +270,13 @@ class WorkflowRun:
             self.manifest,
             self.folder,
             dict(captions or {}),
-            tuple(self.results if shown is None else shown),
+            tuple(sorted(self.results, key=lambda name: name != IN_SHORT) if shown is None else shown),
         )
         if self.folder is not None:
             outcome.report.save(outcome.path)
             self.manifest.write(self.folder)
+        if self._lock is not None:
+            self._lock.release(force=True)
         return outcome
 
     # -- the folder ------------------------------------------------------------------------------------------------
@@ -279,6 +285,14 @@ class WorkflowRun:
         """Return the steps that the same run has finished in the folder, and make the folder that of this run."""
         if self.folder is None:
             return ()
+        known = (self.folder / MANIFEST).exists()
+        if not known and self.folder.exists() and any(path.name[0] != "." for path in _entries(self.folder)):
+            raise StorageError(
+                f"{self.folder} holds other files",
+                expected="a new or empty folder, or that of the same run",
+                fix="choose another folder",
+            )
+        self._lock = _locked(self.folder)
         earlier = ()
         if (self.folder / MANIFEST).exists():
             found = read_manifest(self.folder)
@@ -286,16 +300,12 @@ class WorkflowRun:
                 _check_same_run(self.folder, found, self.manifest)
                 self.manifest = replace(self.manifest, started=found.started)
             earlier = found.steps
-        elif self.folder.exists() and any(path.name[0] != "." for path in _entries(self.folder)):
-            raise StorageError(
-                f"{self.folder} holds other files",
-                expected="a new or empty folder, or that of the same run",
-                fix="choose another folder",
-            )
         if (self.folder / STEPS).is_symlink():
             raise StorageError(f"{self.folder / STEPS} is a link", expected="a folder: nothing is written elsewhere")
         if not earlier:
             self.manifest.write(self.folder)
+        for unfinished in (self.folder / STEPS).glob(".*.nc.*"):  # of a run that was killed while it wrote
+            unfinished.unlink()
         return earlier
 
     def _restored(self, name: str, load: Callable[[Path], Kept]) -> tuple[Result, Kept] | None:
@@ -357,6 +367,24 @@ class WorkflowRun:
     def _tell(self, text: str) -> None:
         if self.progress and (sys.stderr.isatty() or "ipykernel" in sys.modules):
             sys.stderr.write(f"{self.manifest.workflow.replace('_', ' ')}: {text}\n")
+
+
+def _locked(folder: Path) -> FileLock | None:
+    """Return the lock of a folder, which the system takes back from a process that dies; None where it has none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # one lock in a process: a run that failed there must not bar its repetition
+        lock = FileLock(folder / ".run.lock", thread_local=False, is_singleton=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StorageError(
+            f"another process is at work in {folder}",
+            expected="one run in a folder at a time",
+            fix="wait until it is done, or choose another folder",
+        ) from None
+    except (OSError, NotImplementedError):  # some shared file systems have no locks
+        return None
+    return lock
 
 
 def _check_same_run(folder: Path, found: Manifest, own: Manifest) -> None:

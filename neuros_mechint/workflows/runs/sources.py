@@ -48,6 +48,22 @@ class Given(NamedTuple, Generic[Value]):
     source: Source
 
 
+def opened(value: Value, kind: str, name: str) -> Given[Value]:
+    """Return an input that its own content identifies.
+
+    Examples
+    --------
+    >>> opened([1.0], OBJECT, "list").source.kind
+    'object'
+    """
+    return Given(value, Source(kind, name, identity(value)))
+
+
+def read_from(path: Path, value: Value) -> Given[Value]:
+    """Return an input that was read from a file, which identifies it."""
+    return Given(value, Source(FILE, str(path.resolve()), file_hash(path)))
+
+
 def open_model(given: Any, make: Callable[[Any], Any] = adapt) -> Given[Any]:
     """Open a model, adapted.
 
@@ -77,14 +93,14 @@ def open_model(given: Any, make: Callable[[Any], Any] = adapt) -> Given[Any]:
     if isinstance(given, Given):
         return given
     if not isinstance(given, (str, Path)):
-        return _opened(make(given), OBJECT, _type_name(getattr(given, "module", given)))
+        return opened(make(given), OBJECT, _type_name(getattr(given, "module", given)))
     name = str(given)
     if name in embedded_models():
-        return _opened(adapt(load_model(name)), EMBEDDED, name)
+        return opened(adapt(load_model(name)), EMBEDDED, name)
     if is_code(name):
-        return _opened(make(call_code(name)), CODE, absolute_code(name))
+        return opened(make(call_code(name)), CODE, absolute_code(name))
     if (Path(name) / "config.json").is_file():
-        return _opened(_huggingface(name), FOLDER, str(Path(name).resolve()))
+        return opened(_huggingface(name), FOLDER, str(Path(name).resolve()))
     near = near_names(name, embedded_models())
     raise InputError(
         f"no model {name!r}",
@@ -123,7 +139,7 @@ def open_array(given: Any) -> Given[Any]:
     if isinstance(given, Given):
         return given
     if not isinstance(given, (str, Path)):
-        return Given(given, Source(OBJECT, _type_name(given), identity(given)))
+        return opened(given, OBJECT, _type_name(given))
     path = Path(given)
     try:
         values = np.load(path, allow_pickle=False)
@@ -132,7 +148,7 @@ def open_array(given: Any) -> Given[Any]:
         raise StorageError(problem, expected="numbers that numpy.save wrote (.npy)", got=error) from error
     if not isinstance(values, np.ndarray):
         raise StorageError(f"{path} holds several arrays", expected="one array (.npy)", got="an .npz file")
-    return Given(values, Source(FILE, str(path.resolve()), file_hash(path)))
+    return read_from(path, values)
 
 
 def is_code(name: str) -> bool:
@@ -203,10 +219,6 @@ def absolute_code(name: str) -> str:
     """
     path, _, function = name.rpartition(":")
     return f"{Path(path).resolve()}:{function}"
-
-
-def _opened(adapter: Any, kind: str, name: str) -> Given[Any]:
-    return Given(adapter, Source(kind, name, identity(adapter)))
 
 
 def _huggingface(folder: str) -> Any:

@@ -18,7 +18,17 @@ from neuros_mechint.core.outputs import logits_of
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.workflows.quickstart import PERIOD, induction_prompts
 from neuros_mechint.workflows.runs.identity import identity
-from neuros_mechint.workflows.runs.sources import CODE, FILE, OBJECT, Given, Source, call_code, file_hash, is_code
+from neuros_mechint.workflows.runs.sources import (
+    CODE,
+    OBJECT,
+    Given,
+    Source,
+    absolute_code,
+    call_code,
+    file_hash,
+    is_code,
+    read_from,
+)
 
 DRAWN_TOKENS = 64
 """Different tokens in sequences that are drawn at random, the opening one included."""
@@ -244,12 +254,10 @@ def open_prompts(given: Any) -> Given[PromptPairs | WrittenPrompts]:
     if isinstance(given, Given):
         return given
     if isinstance(given, (str, Path)) and is_code(str(given)):
-        pairs = _as_pairs(call_code(str(given)))
-        path, _, function = str(given).rpartition(":")
-        return Given(pairs, Source(CODE, f"{Path(path).resolve()}:{function}", file_hash(Path(path))))
+        pairs, name = _as_pairs(call_code(str(given))), absolute_code(str(given))
+        return Given(pairs, Source(CODE, name, file_hash(Path(name.rpartition(":")[0]))))
     if isinstance(given, (str, Path)):
-        path = Path(given)
-        return Given(_read(path), Source(FILE, str(path.resolve()), file_hash(path)))
+        return read_from(Path(given), _read(Path(given)))
     pairs = _as_pairs(given)
     told = identity((pairs.clean, pairs.corrupted, pairs.metric))
     return Given(pairs, Source(OBJECT, type(given).__name__, told))

@@ -94,10 +94,25 @@ class Question(NamedTuple):
         if random is not None and self.method in ("gaussian", "binned"):
             closed = {"gaussian": gaussian_information, "binned": counts_conditional}[self.method]
             return closed(*self.variables).error, np.inf
+        fewest = 3 * self.n_neighbors if random is not None else self._fewest_in_a_stretch
+        return split_error(self.estimator, self.variables, random, fewest, self._half)
+
+    def error_above(self, other: Question) -> tuple[float, float]:
+        """Return the standard error of the difference from another question about the same times, and its degrees."""
+
+        def difference(*both: Any) -> float:
+            return self.estimator(*both[:3]) - self.estimator(*both[3:])
+
+        return split_error(difference, (*self.variables, *other.variables), None, self._fewest_in_a_stretch, self._half)
+
+    @property
+    def _fewest_in_a_stretch(self) -> int:
         n_columns = sum(variable.shape[1] if variable.ndim > 1 else 1 for variable in self.variables)
-        fewest = 3 * self.n_neighbors if random is not None else max(_FEWEST_IN_A_STRETCH, 3 * n_columns)
-        half = _HALF_PER_NEIGHBOR * self.n_neighbors if self.method in ("ksg", "mixed") else 0.0
-        return split_error(self.estimator, self.variables, random, fewest, half)
+        return max(_FEWEST_IN_A_STRETCH, 3 * n_columns)
+
+    @property
+    def _half(self) -> float:
+        return _HALF_PER_NEIGHBOR * self.n_neighbors if self.method in ("ksg", "mixed") else 0.0
 
     def cautions(self) -> list[str]:
         """Return where this estimator is known to fail, or raise where it has no answer."""
@@ -117,6 +132,8 @@ class Question(NamedTuple):
 
     def _refuse_known(self) -> float:
         """Return the largest share of a column of x that follows from z, or raise where all of x does."""
+        if self.method != "binned" and 2 * self.z.shape[1] >= len(self.z):
+            return 0.0  # so many columns would explain anything
         if self.method == "binned":
             share = least = float(len(np.unique(self.z)) == len(np.unique([self.x, self.z], axis=1).T))
         else:

@@ -147,10 +147,16 @@ class TransferEntropy(_TestedInformation):
     """How many nats the past of a source tells of a target's next value that the target's own past does not.
 
     ``data`` holds ``information`` with its ``error`` and the interval from ``low`` to ``high``, in nats; and with
-    surrogates ``effective``, the estimate less their mean, its ``p``, and over ``rearrangement`` the ``null``.
+    surrogates ``effective``, the estimate less their mean, its ``p``, over ``rearrangement`` the ``null``, and the
+    estimate of the series ``reversed`` in time, with the ``reversed_error`` of the difference.
     """
 
     _drawn = "surrogates"
+
+    @property
+    def reversed(self) -> float | None:
+        """The estimate of the series run backwards, in nats; None without surrogates."""
+        return float(self.data["reversed"]) if "reversed" in self.data else None
 
     @property
     def effective(self) -> float | None:
@@ -169,6 +175,16 @@ class TransferEntropy(_TestedInformation):
             f"{told} (p = {p:.2g}; {null.size} circular shifts of the source: {null.mean():.3g} ± {null.std():.2g} "
             "nats)",
             f"effective transfer entropy, less the mean of the shifted ones: {effective:.3g} nats",
+            *self._backwards(),
+        ]
+
+    def _backwards(self) -> list[str]:
+        seen = self.reversed
+        if seen is None:
+            return []
+        return [
+            f"series reversed in time: {seen:.3g} nats, a difference of {self.value - seen:.3g} ± "
+            f"{float(self.data['reversed_error']):.2g} (transfer turns round with time, unequal noise does not)"
         ]
 
 
@@ -180,7 +196,7 @@ def _draw_null(null: Floats, shown: float, ax: Axes) -> None:
     width = max(float(np.ptp(null)) / n_bins, shown / _BINS_SHOWN) or 1.0
     first = float(null.mean()) - (np.ceil((null.mean() - null.min()) / width) + 0.5) * width  # the mean within a bin
     edges = np.arange(first, null.max() + width, width)
-    ax.hist(null, bins=edges, color=PALETTE[0], edgecolor="white", linewidth=0.5)
+    ax.hist(null, bins=edges.tolist(), color=PALETTE[0], edgecolor="white", linewidth=0.5)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -33,7 +33,6 @@ from neuros_mechint.neuro.information.energy.cautions import of_fit, of_time, un
 from neuros_mechint.neuro.information.energy.density.blocks import Blocks, make_blocks
 from neuros_mechint.neuro.information.energy.density.continuous import landscape_data, make_surface
 from neuros_mechint.neuro.information.energy.density.densities import (
-    ON_A_LINE,
     Quasipotential,
     check_bandwidth,
     check_spread,
@@ -44,6 +43,7 @@ from neuros_mechint.neuro.information.energy.density.densities import (
 )
 from neuros_mechint.neuro.information.energy.density.grids import CELLS
 from neuros_mechint.neuro.information.energy.density.interpolation import spline_of
+from neuros_mechint.neuro.information.energy.density.plane import plane_of
 from neuros_mechint.neuro.information.energy.density.score import refuse_other_barriers, score_quasipotential
 from neuros_mechint.neuro.information.energy.passages.balance import coarse_states, coarse_words, detailed_balance
 from neuros_mechint.neuro.information.energy.passages.passage import diffusion_of, uneven_diffusion
@@ -215,7 +215,7 @@ class EnergyLandscape(Parameterised):
 
         grid = self._surface.quasi.grid
         values = self.landscape_.main.values
-        return RegularGridInterpolator(grid.axes, values, bounds_error=False)(self._projected(states))
+        return RegularGridInterpolator(grid.axes, values, bounds_error=False)(self._plane.coordinates(states))
 
     def path(self, start: int, end: int) -> EnergyPath:
         """Return the path of least energy between two minima of trajectories in two dimensions, by the string method.
@@ -309,8 +309,8 @@ class EnergyLandscape(Parameterised):
             )
         refuse_binary(given.trials, self.method)
         self._n_units = given.n_units
-        self._centre, self._directions, coordinates = self._plane(given)
-        trials = [self._projected(trial) for trial in given.trials]
+        self._plane = plane_of(given.joined(), self.projection)
+        trials = [self._plane.coordinates(trial) for trial in given.trials]
         joined, random = np.concatenate(trials), generator(self.seed)
         check_spread(joined)
         blocks = make_blocks(trials)
@@ -341,7 +341,7 @@ class EnergyLandscape(Parameterised):
                 "method": self.method,
                 "smoothing": f"{quasi.smoothing_name} {', '.join(f'{one:.3g}' for one in quasi.smoothing)}",
                 "temperature": self.temperature,
-                "coordinates": coordinates,
+                "coordinates": self._plane.words,
                 "n_samples": len(joined),
                 "memory": blocks.memory,
                 "n_blocks": blocks.n_blocks,
@@ -369,32 +369,6 @@ class EnergyLandscape(Parameterised):
             found = kernel_quasipotential(samples, blocks, bandwidth)
         refuse_rounded(samples, found)
         return found
-
-    def _plane(self, given: Trajectories) -> tuple[Floats, Floats, str]:
-        """Return the centre and the directions of the coordinates, and what they are in words."""
-        n_units = given.n_units
-        if self.projection is not None:
-            directions = real_array(self.projection, "projection")
-            if directions.ndim != 2 or directions.shape[0] != n_units or directions.shape[1] not in (1, 2):
-                raise InputError(
-                    "projection does not fit",
-                    expected=f"({n_units}, 1) or ({n_units}, 2)",
-                    got=f"shape {directions.shape}",
-                )
-            return np.zeros(n_units), directions, f"{n_units} units on a given projection"
-        if n_units <= 2:
-            return np.zeros(n_units), np.eye(n_units), "coordinates as they came"
-        joined = given.joined()
-        centre = joined.mean(0)
-        values, vectors = np.linalg.eigh(np.cov(joined.T))
-        if values[-2] < ON_A_LINE * values[-1]:
-            return centre, vectors[:, -1:], f"first principal component of {n_units} units, all of their variance"
-        share = values[-2:].sum() / values.sum()
-        words = f"first 2 principal components of {n_units} units, {share:.0%} of their variance"
-        return centre, vectors[:, :-3:-1], words
-
-    def _projected(self, states: Floats) -> Floats:
-        return (states - self._centre) @ self._directions
 
     # -- binary states ---------------------------------------------------------------------------------------------
 

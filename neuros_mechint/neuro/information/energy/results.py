@@ -195,8 +195,8 @@ class DensityLandscape(Landscape):
             )
         production = about["entropy_production"]
         yield (
-            f"detailed balance: p = {about['balance_p']:.2g}, entropy production at least {production:.2g} nats per unit "
-            "of time"
+            f"detailed balance: p = {about['balance_p']:.2g}, entropy production at least {production:.2g} nats per "
+            "unit of time"
         )
 
 

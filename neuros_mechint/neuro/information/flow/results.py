@@ -38,14 +38,15 @@ class InformationFlow(Result):
         found = self.data.sel(about=about)
         there = [str(name) for name in found["estimator"].values if np.isfinite(_of(found, name)).any()]
         of_one = ""
-        if found.sizes["time"] == 1:
+        if found.sizes["time"] == 1 or not there:
             _draw_over_sites(found.isel(time=0), there, ax)
         else:
             of_one = _draw_over_time(found, there, ax)
         ax.axhline(0, color=MUTED_INK, lw=1, zorder=0)  # below what is dotted
         ax.set_ylabel(f"information about the {about} (nats){of_one}")
-        title = "dotted: shuffled" if "null" in found else None
-        ax.legend(fontsize=8, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+        if there:
+            title = "dotted: shuffled" if "null" in found else None
+            ax.legend(fontsize=8, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
 
     def _summary_lines(self) -> list[str]:
         """Return the estimates of each site in words."""
@@ -216,6 +217,8 @@ class InformationPlane(Result):
 
 
 def _percent(low: float, high: float) -> str:
+    if np.isnan(low):
+        return "nothing"
     return f"{low:.0%}" if round(100 * low) == round(100 * high) else f"{low:.0%} to {high:.0%}"
 
 

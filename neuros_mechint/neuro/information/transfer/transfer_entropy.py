@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
 from neuros_mechint.core.statistics.standard_errors import t_reach
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories
 from neuros_mechint.neuro.information.dependence.conditional import bins_of_tables
@@ -75,7 +78,9 @@ def transfer_entropy(
         Of ``binned``.
     n_permutations : int
         The source shifted around a circle, each trial by a time of its own: it keeps its own past and loses its times.
-        They give p, and the mean that is taken off in ``.effective`` (Marschinski and Kantz 2002). 0 makes none.
+        They give p, and the mean that is taken off in ``.effective`` (Marschinski and Kantz 2002). With them the
+        series are run backwards as well, ``.reversed``: transfer turns round then, while two views of one process, one
+        noisier than the other, look as before (Haufe et al. 2013), which is warned of. 0 makes none.
     level : float
         Coverage of the interval, which comes from ten stretches of the recording, and holds no bias.
     seed : int or numpy.random.Generator
@@ -86,7 +91,7 @@ def transfer_entropy(
     Returns
     -------
     TransferEntropy
-        With ``.value`` in nats, ``.effective``, ``.p``, ``.null``, ``.interval`` and ``.warnings``.
+        With ``.value`` in nats, ``.effective``, ``.p``, ``.null``, ``.reversed``, ``.interval`` and ``.warnings``.
 
     Raises
     ------
@@ -100,7 +105,8 @@ def transfer_entropy(
     ----------
     Schreiber 2000, Measuring Information Transfer, doi:10.1103/PhysRevLett.85.461; Barnett et al. 2009, Granger
     Causality and Transfer Entropy Are Equivalent for Gaussian Variables, doi:10.1103/PhysRevLett.103.238701;
-    Marschinski and Kantz 2002, doi:10.1140/epjb/e2002-00379-2
+    Marschinski and Kantz 2002, doi:10.1140/epjb/e2002-00379-2; Haufe et al. 2013, A critical assessment of connectivity
+    measures for EEG data, doi:10.1016/j.neuroimage.2012.09.036
 
     Examples
     --------
@@ -126,16 +132,17 @@ def transfer_entropy(
     same_times(named)
     same_labels(given)
     question, cautions = _question(named, lags, method, neighbors, n_bins)
-    for text in cautions:
-        warnings.warn(text, UserWarning, stacklevel=2)
     value = question.estimator(*question.variables)
     error, degrees = question.sampling_error(None)
     found = as_variables("transfer entropy", value, error, t_reach(error, degrees, level))
     if n_permutations:
         rows = [length - lags.span for length in named[0][1].lengths]
         null = question.of_draws(circular_shifts(rows, lags.span + 1, n_permutations, random), progress)
-        about = {"long_name": "estimate less the mean of the surrogates", "units": "nats"}
-        found |= {"effective": ((), value - float(null.mean()), about)} | beside_null(value, null)
+        tested, caution = _tested(value, null, question, _backwards(named, lags, question, n_bins))
+        found |= tested
+        cautions += caution
+    for text in cautions:
+        warnings.warn(text, UserWarning, stacklevel=2)
     return TransferEntropy(
         xr.Dataset(found),
         "Transfer entropy",
@@ -187,14 +194,45 @@ def _question(
 ) -> tuple[Question, list[str]]:
     """Return what is to be estimated, and what its reader must know."""
     _check_lengths(named, lags)
-    cautions = _of_time(named)
-    if method == "binned":
-        variables, more = _coded(named, lags, n_bins)
-        cautions += more
-    else:
-        variables = _numbers(named, lags)
+    variables, cautions = _variables(named, lags, method, n_bins)
     question = Question(*variables, method, n_neighbors, _CALLED)
-    return question, cautions + question.cautions()
+    return question, [*_of_time(named), *cautions, *question.cautions()]
+
+
+def _variables(
+    named: list[tuple[str, Trajectories]], lags: _Lags, method: str, n_bins: int | None
+) -> tuple[tuple[Any, Any, Any], list[str]]:
+    return _coded(named, lags, n_bins) if method == "binned" else (_numbers(named, lags), [])
+
+
+def _backwards(named: list[tuple[str, Trajectories]], lags: _Lags, question: Question, n_bins: int | None) -> Question:
+    """Return the question about the series run backwards, with its rows in the order of time."""
+    backwards = [(name, one._replace(trials=tuple(trial[::-1] for trial in one.trials))) for name, one in named]
+    ends = np.cumsum([length - lags.span for length in named[0][1].lengths])
+    order = np.concatenate([np.arange(end - 1, start - 1, -1) for start, end in pairwise([0, *ends])])
+    variables, _ = _variables(backwards, lags, question.method, n_bins)
+    return question._replace(**{name: one[order] for name, one in zip("xyz", variables, strict=True)})
+
+
+def _tested(
+    value: float, null: Floats, question: Question, backwards: Question
+) -> tuple[dict[str, tuple[Any, ...]], list[str]]:
+    """Return what surrogates and the series run backwards show, and what to warn of where those show as much."""
+    seen = question.estimator(*backwards.variables)
+    error, degrees = question.error_above(backwards)
+    texts = {
+        "effective": (value - float(null.mean()), "estimate less the mean of the surrogates"),
+        "reversed": (seen, "estimate of the series reversed in time"),
+        "reversed_error": (error, "standard error of the difference from that"),
+    }
+    found = {name: ((), number, {"long_name": text, "units": "nats"}) for name, (number, text) in texts.items()}
+    turns = value - seen > t_reach(error, degrees, 1 - 2 * SIGNIFICANT)  # of one side
+    if turns or p_of_draws(value, null) > SIGNIFICANT:
+        return found | beside_null(value, null), []
+    return found | beside_null(value, null), [
+        f"run backwards, the series show {seen:.3g} nats, not clearly less than {value:.3g}: two views of one process, "
+        "one noisier than the other, look like this without any transfer, and so do series that drive each other alike"
+    ]
 
 
 def _check_lengths(named: list[tuple[str, Trajectories]], lags: _Lags) -> None:
