@@ -292,7 +292,8 @@ class Report:
                 write_atomically(path.parent / files.folder / name, partial(_write_bytes, content))
         else:
             raise OptionError("unknown kind of file", expected=".html, .md or .json", got=path.name)
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        # names of files may hold what UTF-8 cannot
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
         if suffix == ".html":
             self._path = path
         return path

@@ -75,7 +75,7 @@ def read_run(path: str | Path) -> dict[str, Result]:
     Returns
     -------
     dict of str to Result
-        Named as the files or, those of a report, by their sections.
+        Named as the files or, those of a report, by their sections. Those of a workflow come in the order of its steps.
 
     Raises
     ------
@@ -94,7 +94,9 @@ def read_run(path: str | Path) -> dict[str, Result]:
     """
     path = Path(path)
     if path.is_dir():
-        results = {file.stem: load_result(file) for file in sorted([*path.glob("*.nc"), *path.glob("steps/*.nc")])}
+        files = {file.stem: file for file in sorted([*path.glob("*.nc"), *path.glob("steps/*.nc")])}
+        names = [name for name in _steps_in_order(path) if name in files]
+        results = {name: load_result(files[name]) for name in dict.fromkeys([*names, *files])}
     elif path.suffix == ".json" and path.is_file():
         results = _read_report(path)
     else:
@@ -105,6 +107,15 @@ def read_run(path: str | Path) -> dict[str, Result]:
             expected="a folder of files written by Result.save, or a report saved as .json",
         )
     return results
+
+
+def _steps_in_order(folder: Path) -> list[str]:
+    """Return the names of the steps of a workflow as its manifest lists them; of any other folder none."""
+    try:
+        steps = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))["steps"]
+        return [str(step["name"]) for step in steps]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
 
 
 def _read_report(path: Path) -> dict[str, Result]:

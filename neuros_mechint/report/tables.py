@@ -108,7 +108,8 @@ def cell_text(value: object) -> str:
 
 
 def _with_index(table: pd.DataFrame) -> pd.DataFrame:
-    return table.reset_index() if any(name is not None for name in table.index.names) else table
+    named = any(name is not None for name in table.index.names)
+    return table.reset_index(allow_duplicates=True) if named else table  # an index may be named as a column
 
 
 def _numeric(table: pd.DataFrame) -> list[bool]:

@@ -11,7 +11,7 @@ import neuros_mechint as nm
 from neuros_mechint.datasets.networks import RecurrentNetwork
 from neuros_mechint.datasets.tasks import flip_flop
 
-N_BITS, N_UNITS, N_TRIALS, N_STEPS, N_UPDATES = 2, 24, 16, 128, 300
+N_BITS, N_UNITS, N_TRIALS, N_STEPS, N_UPDATES = 2, 24, 16, 128, 200
 PULSES = 0.4
 WEIGHT = 0.5
 

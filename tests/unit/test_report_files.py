@@ -134,6 +134,24 @@ def test_a_run_is_read_from_wherever_it_was_saved(tmp_path):
         read_run(tmp_path / "nowhere.json")
 
 
+def test_results_of_a_workflow_come_in_the_order_of_its_steps(tmp_path):
+    for name in ("circuit", "behaviour", "added"):
+        Result(xr.Dataset({"score": 1.0}), name).save(tmp_path / "steps" / f"{name}.nc")
+    steps = [{"name": name} for name in ("behaviour", "left_out", "circuit")]
+    (tmp_path / "manifest.json").write_text(json.dumps({"steps": steps}))
+    assert list(read_run(tmp_path)) == ["behaviour", "circuit", "added"]
+    (tmp_path / "manifest.json").write_text("[]")
+    assert list(read_run(tmp_path)) == ["added", "behaviour", "circuit"]
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md", ".json"])
+def test_what_utf_8_cannot_hold_and_indices_named_as_columns_are_saved(suffix, tmp_path):
+    table = pd.DataFrame({"layer": [1, 2]}, index=pd.Index([3, 4], name="layer"))
+    report = Report("of \udcff.nc").add_table(table, "Layers \udcff").add_text("\ud800")
+    text = report.save(tmp_path / f"page{suffix}").read_text(encoding="utf-8")
+    assert text.count("layer") >= 2
+
+
 def test_markdown_has_its_figures_beside_it(report, tmp_path):
     path = report.save(tmp_path / "my page.md")
     text = path.read_text(encoding="utf-8")
