@@ -235,7 +235,7 @@ def _alone(y: Floats) -> npt.NDArray[np.bool_]:
 def _medians(y: Floats) -> Floats:
     """Return the median of each look with as many before as after it, so that it stays on a steep curve."""
     reach = np.minimum(np.minimum(np.arange(len(y)), np.arange(len(y))[::-1]), _AROUND)
-    return np.array([np.median(y[at - n : at + n + 1]) for at, n in enumerate(reach)])
+    return np.array([np.median(y[at - n : at + n + 1]) for at, n in enumerate(reach)], dtype=np.float64)
 
 
 def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:

@@ -72,6 +72,32 @@ def test_a_slow_turn_is_wider_than_a_sudden_one():
     sudden, slow = (found(np.tanh((STEPS - 400) / width) + noise(0.0, 0.01, 3)) for width in (10.0, 150.0))
     assert float(sudden.data["width"].min()) < 50
     assert float(slow.data["width"].min()) > 70
+    assert "slow, and no jump" in slow.summary()
+    assert "slow" not in sudden.summary()
+
+
+@pytest.mark.parametrize("height", [0.3, -10.0])
+def test_looks_that_stand_alone_are_no_phases_and_hide_none(height):
+    jumps = 0
+    for seed in range(3):
+        smooth = SMOOTH["exponential"] + noise(0.5, 0.02, seed)
+        smooth[20:22] += height
+        phases = found(smooth)
+        assert phases.changes == []
+        assert STEPS[phases.data["alone"].values].tolist() == [400, 420]
+        assert "step 400, step 420" in phases.summary()
+        sudden = smooth - np.tanh((STEPS - 600) / 10)
+        jumps += any(abs(at - 600) <= 40 for at in found(sudden).changes)
+    assert jumps == 3
+
+
+def test_noise_and_turns_do_not_stand_alone():
+    taken = [
+        found(noise(correlation, 1.0, seed)).data["alone"].sum() for correlation in (0.0, 0.9) for seed in range(5)
+    ]
+    assert sum(map(int, taken)) <= 1  # of 400
+    for smooth in (np.tanh((STEPS - 400) / 5), np.exp(-STEPS / 30), np.abs(STEPS - 400.0)):
+        assert not found(smooth).data["alone"].any()
 
 
 def test_steps_that_are_far_apart_at_the_end_change_nothing():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -304,6 +306,95 @@ def test_a_run_on_files_is_repeated_from_its_manifest(tmp_path: Any) -> None:
     assert reproduce(tmp_path / "run", progress=False).reproduced
 
 
+def _walk(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return random.normal(size=shape).cumsum(0)
+
+
+def _white(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return random.normal(size=shape)
+
+
+@pytest.mark.parametrize(("draw", "least", "most"), [(_walk, 19, 20), (_white, 0, 1)])
+def test_a_recording_that_drifts_beside_stimuli_that_change_slowly_is_told(draw: Any, least: int, most: int) -> None:
+    """Recording and layer have nothing in common but that both change slowly, or, as a control, do not even that."""
+    doubted = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        layers = layer_geometry(nm.adapt(torch.nn.Linear(6, 6)), draw(random, (32, 6)), [""], progress=False)
+        rdms = nm.compute_rdm(draw(random, (32, 16)), method="correlation")
+        found = chance_level(layers, rdms, "spearman", 99, seed)
+        assert bool(found.warnings) == found.may_be_order
+        doubted += found.may_be_order
+        if draw is _walk:
+            assert found.is_more_than_chance  # shuffled stimuli are no control for this
+    assert least <= doubted <= most
+
+
+def test_a_match_of_stimuli_in_random_order_is_not_doubted_and_one_in_slow_order_is() -> None:
+    random = np.random.default_rng(0)
+    model = torch.nn.Linear(6, 6)
+    doubts = []
+    for shown in (random.normal(size=(32, 6)), random.normal(size=(32, 6)).cumsum(0)):
+        stimuli = torch.from_numpy(shown).float()
+        recording = model(stimuli).detach().numpy() + 0.2 * random.normal(size=(32, 6))
+        found = align(model, recording, stimuli, n_resamples=99, progress=False)
+        told = {name: any("drift" in text for text in found.results[name].warnings) for name in ("rsa", "correlations")}
+        doubts.append([*told.values(), found.results["in_short"].findings[0].startswith("Not to be told from drift")])
+        assert found.shown[0] == "in_short"
+        assert "ceiling" not in " ".join(found.captions[name] for name in ("choice", "rsa", "in_short"))
+    assert doubts == [[False] * 3, [True] * 3]
+
+
+def nwb_session(path: Path, rates: Any, names: list[str]) -> xr.DataArray:
+    """Write a session with two trials of each stimulus, and return its counts, binned by other means."""
+    pynwb = pytest.importorskip("pynwb")
+    random = np.random.default_rng(0)
+    file = pynwb.NWBFile(session_description="s", identifier="i", session_start_time=datetime(2020, 1, 1, tzinfo=UTC))
+    file.add_trial_column("stimulus", "what was shown")
+    order = np.concatenate([random.permutation(len(names)) for _ in range(2)])
+    starts = 1.0 + np.arange(len(order))
+    for start, shown in zip(starts, order, strict=True):
+        file.add_trial(start_time=start, stop_time=start + 0.8, stimulus=names[shown])
+    edges = np.linspace(-0.1, 0.5, 61)
+    counts = np.zeros((len(order), 60, rates.shape[1]))
+    for unit, rate in enumerate(rates.T):
+        spikes = [
+            np.sort(start + random.uniform(0, 0.5, random.poisson(rate[shown])))
+            for start, shown in zip(starts, order, strict=True)
+        ]
+        file.add_unit(spike_times=np.concatenate(spikes))
+        counts[:, :, unit] = [np.histogram(one - start, edges)[0] for one, start in zip(spikes, starts, strict=True)]
+    with pynwb.NWBHDF5IO(path, "w") as handle:
+        handle.write(file)
+    labels = {"stimulus": ("trial", [names[shown] for shown in order])}
+    return xr.DataArray(counts, labels, ("trial", "time", "unit"))
+
+
+def test_an_nwb_file_gives_what_the_same_counts_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, names = tokens_and_names(0, 24)
+    units = nm.adapt(nm.load_model("induction")).capture(tokens, LAYERS[1]).matrix(LAYERS[1])
+    random = np.random.default_rng(0)
+    last = units.reshape(24, -1, units.shape[-1])[:, -1].double().numpy()
+    rates = 8 * np.exp(stats.zscore(last @ random.normal(size=(last.shape[1], 12))) / 2)
+    counts = nwb_session(tmp_path / "session.nwb", rates, names)
+    monkeypatch.setattr(torch, "from_numpy", _only_writable(torch.from_numpy))
+    options = {"labels": names, "n_resamples": 19, "progress": False}
+    found = align("induction", tmp_path / "session.nwb", tokens, folder=tmp_path / "run", **options)
+    expected = align("induction", counts, tokens, **options)
+    assert set(found.results) == set(expected.results)
+    assert {"rsa", "choice", "correlations"} <= set(found.results)
+    for name, result in expected.results.items():
+        xr.testing.assert_allclose(found.results[name].data, result.data, atol=1e-12)
+
+
+def _only_writable(convert: Any) -> Any:
+    def checked(array: Any) -> Any:
+        assert array.flags.writeable, "torch warns once for each process, which hides it from most tests"
+        return convert(array)
+
+    return checked
+
+
 # -- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -322,6 +413,8 @@ def test_what_does_not_belong_together_is_refused_with_a_reason() -> None:
         (InputError, "needs to see what was shown", (bare,), {}),
         (InputError, "too few stimuli", (values[:5], tokens[:5]), {}),
         (InputError, "which trial showed which stimulus", (trials, tokens), {}),
+        (InputError, "what the axes of this array are", (np.stack([values, values + 1]), tokens), {}),
+        (InputError, "not a seed", (bare, tokens), {"seed": None}),
         (InputError, "not finite", (np.where(values > 1, np.nan, values), tokens), {}),
         (InputError, "no layer tells these stimuli apart", (bare, tokens[:1].expand(12, -1)), {}),
         (SiteError, "no site", (bare, tokens), {"sites": "blocks.9.resid_post"}),

@@ -36,7 +36,8 @@ def test_the_job_that_slurm_gets():
     jobqueue = pytest.importorskip("dask_jobqueue", reason="pip install dask-jobqueue")
     [text] = [text for text in SNIPPETS if "SLURMCluster" in text]
     start, stop = text.index("SLURMCluster("), text.index("\n)\n")
-    with eval(text[start:stop] + "scheduler_options={'dashboard_address': None})", vars(jobqueue)) as cluster:
+    here = ",\n scheduler_options={'host': '127.0.0.1'})"
+    with eval(text[start:stop].removesuffix(",") + here, vars(jobqueue)) as cluster:
         script = cluster.job_script()
     for line in ("#SBATCH -p cpu", "#SBATCH --cpus-per-task=8", "#SBATCH --mem=30G", "#SBATCH -t 02:00:00"):
         assert line in script

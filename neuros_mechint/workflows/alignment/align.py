@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from neuros_mechint.workflows.alignment.brain_data import (
     open_stimuli,
     stimuli_as_taken,
 )
+from neuros_mechint.workflows.alignment.order import OF_ORDER
 from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations, LayerGeometry
 from neuros_mechint.workflows.alignment.steps import (
     chance_level,
@@ -55,6 +57,13 @@ CAPTIONS = {
     "complexity": "Whether signals of the model are as complex in time as those of the recording.",
     "in_short": "The best layer, what 95% of shuffled stimuli stay below there, the layers chosen without what they "
     "are judged on, and the noise ceiling.",
+}
+_WITHOUT_CEILINGS = {
+    "choice": "How like the recording each layer is. A ring marks layers that were chosen, without the part they are "
+    "judged on. There is one measurement, so that it is not known what a perfect model would reach.",
+    "rsa": "The same with 95% intervals over stimuli.",
+    "in_short": "The best layer, what 95% of shuffled stimuli stay below there, and the layers chosen without what they "
+    "are judged on.",
 }
 _RDMS = ("correlation", "euclidean")
 _K_MAX = 10
@@ -185,7 +194,8 @@ def align(
     _compare_complexity(run, adapter, inputs, chosen, brain, sampling_rate, batch_size)
     short = run.step("in_short", lambda: in_short(run.results, run.left_out, adapter.fingerprint()))
     subtitle = f"{source.name} and {brain.told}. " + " ".join(short.attributes["sentences"][:2])
-    return run.finish("How like a brain the layers of a model are", subtitle, CAPTIONS)
+    captions = CAPTIONS if len(brain.rdms) > 1 else CAPTIONS | _WITHOUT_CEILINGS
+    return run.finish("How like a brain the layers of a model are", subtitle, captions)
 
 
 def _default_stimuli(recording: Any, stimuli: Any) -> Any:
@@ -224,21 +234,28 @@ def _compare_geometry(
 ) -> None:
     seed = run.seed
     run.attempt("choice", lambda: choose_layer(layers, brain.rdms, brain.counted, compare, seed("choice")))
-    run.step("rsa", lambda: evaluate_layers(layers, brain.rdms, brain.counted, compare, n_resamples, seed("rsa")))
-    run.step("chance", lambda: chance_level(layers, brain.rdms, compare, n_resamples, seed("chance")))
+    chance: Any = run.step("chance", lambda: chance_level(layers, brain.rdms, compare, n_resamples, seed("chance")))
+    doubts = (OF_ORDER,) if chance.may_be_order else ()
+
+    def rsa() -> Result:
+        found = evaluate_layers(layers, brain.rdms, brain.counted, compare, n_resamples, seed("rsa"))
+        return replace(found, warnings=(*found.warnings, *doubts))
+
+    run.step("rsa", rsa)
 
 
 def _compare_responses(
     run: WorkflowRun, layers: LayerGeometry, brain: BrainData, encoding: bool, n_resamples: int
 ) -> None:
     responses = brain.responses
+    doubts = run.results["chance"].warnings
     if responses is None:
         reason = "there are dissimilarities only, and no responses to correlate with"
         run.leave_out("correlations", reason)
         return run.leave_out("encoding", reason) if encoding else None
     run.attempt(
         "correlations",
-        lambda: correlate_layers(layers, responses, n_resamples, run.seed("correlations"), run.progress),
+        lambda: correlate_layers(layers, responses, n_resamples, run.seed("correlations"), run.progress, doubts),
     )
     if encoding:
         components = {site: layers.components(site, layers.data.sizes["component"]) for site in layers.rdms}
@@ -310,6 +327,8 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
             _on_best(best, choice),
             f"With shuffled stimuli {layers} is as good with p = {chance.attributes['best_p']:.2g}.",
         ]
+        if chance.may_be_order:
+            sentences = [f"Not to be told from drift: {OF_ORDER}.", *sentences]
     else:
         sentences = [
             f"Nothing was found: {layers}, {best['site'].item()} ({float(best['score']):.3f}), is "

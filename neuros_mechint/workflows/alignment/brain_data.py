@@ -170,7 +170,7 @@ def stimuli_as_taken(stimuli: Any, labels: Sequence[Any] | None) -> tuple[Any, t
     if own is not None and len(own) != len(stimuli):
         raise InputError("not every stimulus has a label", expected=f"{len(stimuli)} labels", got=len(own))
     if isinstance(stimuli, np.ndarray):
-        stimuli = torch.from_numpy(np.ascontiguousarray(stimuli))
+        stimuli = torch.from_numpy(np.array(stimuli))  # arrays of files cannot be written to, and torch warns of it
         stimuli = stimuli.float() if stimuli.is_floating_point() else stimuli
     return stimuli, own
 
@@ -235,6 +235,13 @@ def _as_recording(recorded: Any) -> Recording:
         return recorded
     if isinstance(recorded, xr.DataArray):
         return Recording(recorded)
+    if np.ndim(recorded) > 2:
+        raise InputError(
+            "nothing says what the axes of this array are",
+            expected="responses (stimulus, unit); or axes with names; or dissimilarities (subject, n, n)",
+            got=f"shape {np.shape(recorded)}",
+            fix='pass nm.Recording(values, ("repetition", "stimulus", "unit")), or an xarray.DataArray',
+        )
     return Recording(samples(recorded, "the recording").values, ("stimulus", "unit"))
 
 
@@ -300,8 +307,9 @@ def _labelled_file(path: Path) -> xr.DataArray:
     except (OSError, ValueError, KeyError) as error:
         raise StorageError(
             f"{path} cannot be read",
-            expected="one DataArray, written by .to_netcdf(path, engine='h5netcdf')",
+            expected="one DataArray, written by .to_netcdf(path, engine='h5netcdf'); or a .npy or .nwb file",
             got=error,
+            fix="of a .npz file, save one array by numpy.save" if path.suffix == ".npz" else None,
         ) from error
 
 

@@ -77,8 +77,15 @@ class ChanceLevel(Result):
 
     ``data`` holds over ``(site,)`` the ``score``, the ``typical`` score of shuffled stimuli (their median) and the
     ``high`` one (95% are lower), and ``p``, how often the best of all layers is as high with shuffled stimuli;
-    ``best_p``, the p of the best layer, is a number.
+    ``best_p``, the p of the best layer, is a number. ``order`` is the rank correlation of each layer's dissimilarities
+    with the distance of stimuli in the order of the recording, and ``order_p`` its p; ``attributes`` hold those of the
+    recording, ``order_of_recording`` and ``order_of_recording_p``.
     """
+
+    @property
+    def may_be_order(self) -> bool:
+        """Whether neighbours in the order are alike in recording and best layer, so that drift looks like a match."""
+        return bool(self.attributes["may_be_order"])
 
     @property
     def is_more_than_chance(self) -> bool:

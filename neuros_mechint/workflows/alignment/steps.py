@@ -23,6 +23,7 @@ from neuros_mechint.neuro.alignment.rsa.inference.result import RSAEvaluation
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
 from neuros_mechint.neuro.alignment.rsa.stack import rdm_stack, square, vectors
+from neuros_mechint.workflows.alignment.order import OF_ORDER, order_check
 from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations, LayerGeometry
 
 _BYTES_AT_ONCE = 2**30
@@ -174,6 +175,7 @@ def chance_level(layers: LayerGeometry, rdms: Any, compare: str, n_resamples: in
     drawn = result.data["permuted_score"].values[1:]
     score = result.data["score"].values
     p = p_of_draws(score, drawn.max(1)[:, None])
+    order = order_check(layers, rdms, n_resamples, seed)
     label = {"long_name": f"similarity, {compare}"}
     data = xr.Dataset(
         {
@@ -181,11 +183,16 @@ def chance_level(layers: LayerGeometry, rdms: Any, compare: str, n_resamples: in
             "typical": ("site", np.median(drawn, axis=0), label),
             "high": ("site", np.quantile(drawn, 0.95, axis=0), label),
             "p": ("site", p, {"long_name": "p, of the best of all layers with shuffled stimuli"}),
+            "order": ("site", order.layers, {"long_name": "correlation with the distance of stimuli in their order"}),
+            "order_p": ("site", order.layer_p, {"long_name": "p of that correlation with shuffled stimuli"}),
         },
         {"site": list(layers.rdms)},
     )
-    attributes = {"best_p": float(p.min()), "n_resamples": n_resamples}
-    return ChanceLevel(data, "The same with shuffled stimuli", attributes, result.provenance, result.citations)
+    doubted = bool(order.doubted[int(score.argmax())])
+    attributes = {"best_p": float(p.min()), "n_resamples": n_resamples, "may_be_order": doubted}
+    attributes |= {"order_of_recording": order.recording, "order_of_recording_p": order.recording_p}
+    warned = (OF_ORDER,) if doubted else ()
+    return ChanceLevel(data, "The same with shuffled stimuli", attributes, result.provenance, result.citations, warned)
 
 
 def choose_layer(layers: LayerGeometry, rdms: Any, counted: str, compare: str, seed: SeedLike) -> LayerChoice:
@@ -230,18 +237,25 @@ def choose_layer(layers: LayerGeometry, rdms: Any, counted: str, compare: str, s
 
 
 def correlate_layers(
-    layers: LayerGeometry, responses: Any, n_resamples: int, seed: SeedLike, progress: bool = True
+    layers: LayerGeometry,
+    responses: Any,
+    n_resamples: int,
+    seed: SeedLike,
+    progress: bool = True,
+    doubts: tuple[str, ...] = (),
 ) -> LayerCorrelations:
     """Return held-out canonical correlations of principal components of each layer with those of the responses.
+
+    ``doubts`` are what is known to speak against tests by shuffled stimuli.
 
     Raises
     ------
     InputError
         Too few stimuli, or responses that do not vary.
     """
-    values = np.asarray(responses.values if isinstance(responses, xr.DataArray) else responses, dtype=float)
+    values = torch.tensor(np.asarray(responses), dtype=torch.float64)  # a copy: means of a recording are read-only
     n_principal = int(np.clip(len(values) // _STIMULI_PER_COMPONENT, 1, _MOST_CCA_COMPONENTS))
-    recorded = principal_components(torch.from_numpy(values), n_principal)
+    recorded = principal_components(values, n_principal)
     if not recorded.shape[1]:
         raise InputError("the responses are the same to all stimuli", expected="responses that vary")
     draws = generator(seed)
@@ -269,6 +283,7 @@ def correlate_layers(
         attributes={"n_principal": n_principal, "n_components": n_components},
         provenance=Provenance.record(seed, arguments={"responses": values, "n_resamples": n_resamples}),
         citations=("hotelling1936", "winkler2020"),
+        warnings=doubts,
     )
 
 

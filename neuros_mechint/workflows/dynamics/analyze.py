@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import CapabilityError
+from neuros_mechint.core.errors import CapabilityError, InputError
 from neuros_mechint.core.numbers import real_array
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
@@ -82,7 +82,7 @@ def analyze_dynamics(
     CapabilityError
         A model without steps.
     InputError
-        Inputs or trajectories that do not fit the model.
+        Inputs or trajectories that do not fit the model, or both.
     StorageError
         A folder that holds another run.
 
@@ -104,6 +104,13 @@ def analyze_dynamics(
     >>> found.results["fixed_points"].stability, list(found.left_out)
     (['stable'], ['latent_circuit'])
     """
+    if inputs is not None and trajectories is not None:
+        raise InputError(
+            "states of a run come either from inputs or from trajectories",
+            expected="inputs=, which the model is run on; or trajectories=, for which no model is run",
+            got="both",
+            fix="leave out one of the two; held_inputs= says what is held while fixed points are searched",
+        )
     given = open_system(model)
     opened = {"inputs": inputs, "trajectories": trajectories}
     data = {name: open_array(one) for name, one in opened.items() if one is not None}

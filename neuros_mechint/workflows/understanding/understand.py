@@ -13,7 +13,7 @@ from neuros_mechint.causal.circuits.discovery import discover_circuit
 from neuros_mechint.causal.circuits.judging import faithfulness
 from neuros_mechint.causal.circuits.results import Circuit
 from neuros_mechint.causal.circuits.verdict import Faithfulness
-from neuros_mechint.core.errors import InputError, whole
+from neuros_mechint.core.errors import InputError, SiteError, whole
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
 from neuros_mechint.datasets.tasks import repeated_tokens
@@ -155,7 +155,9 @@ def understand(
     given = None if prompts is None else open_prompts(prompts)
     texts = None if corpus is None else _tokens_of(open_array(corpus))
     _run_once(adapter, given)
-    site = middle_site(adapter) if site is None else next(iter(adapter.sites(site)))
+    if texts is not None:
+        adapter.run(_extremes(texts.value))
+    site = middle_site(adapter) if site is None else _one_site(adapter, site)
     arguments = {"site": site, "n_features": n_features, **numbers, "batch_size": batch_size}
     inputs = {"model": source} | {
         name: one.source for name, one in (("prompts", given), ("corpus", texts)) if one is not None
@@ -184,6 +186,23 @@ def _tokens_of(corpus: Given[Any]) -> Given[torch.Tensor]:
             got=f"{values.dtype}, shape {values.shape}",
         )
     return Given(torch.from_numpy(values.astype(np.int64)), corpus.source)
+
+
+def _extremes(corpus: torch.Tensor) -> torch.Tensor:
+    """Return two sequences of a corpus, that with the smallest token id and that with the largest."""
+    return corpus[[int(corpus.amin(1).argmin()), int(corpus.amax(1).argmax())]]
+
+
+def _one_site(model: Any, site: str) -> str:
+    """Return the name of a site; a pattern must leave no choice."""
+    names = [str(one) for one in model.sites(site)]
+    if len(names) != 1:
+        raise SiteError(
+            f"{site!r} is several sites, and features are learned at one",
+            expected="the name of one site",
+            got=f"{len(names)}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}",
+        )
+    return names[0]
 
 
 def _run_once(model: Any, given: Given[PromptPairs | WrittenPrompts] | None) -> None:

@@ -1,0 +1,72 @@
+"""Whether stimuli that stand beside each other are alike, in a recording and in a layer: then drift looks like a match.
+
+A recording drifts, and stimuli such as the frames of a film change slowly. Both make neighbours alike, and shuffling
+stimuli destroys that likeness, so that a test by shuffling finds a match where there is none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.random import SeedLike
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
+from neuros_mechint.neuro.alignment.rsa.rsa import RSA
+from neuros_mechint.neuro.alignment.rsa.stack import rdm_stack
+from neuros_mechint.workflows.alignment.results import LayerGeometry
+
+_RECORDING = "the recording"
+
+
+OF_ORDER = (
+    "stimuli that stand beside each other are alike, in the recording and in the layer: if this is the order in which "
+    "they were shown, drift of the recording alone gives such a score. Show them in random order to tell the two apart"
+)
+"""What is said where both a recording and a layer follow the order."""
+
+
+class OrderCheck(NamedTuple):
+    """How far dissimilarities follow the distance of stimuli in their order.
+
+    Parameters
+    ----------
+    layers, layer_p : numpy.ndarray of shape (n_layers,)
+        Rank correlation of each layer's dissimilarities with that distance, and how often it is as high in other
+        orders.
+    recording, recording_p : float
+        The same of the recording, the mean over subjects or repetitions.
+    """
+
+    layers: Floats
+    layer_p: Floats
+    recording: float
+    recording_p: float
+
+    @property
+    def doubted(self) -> npt.NDArray[np.bool_]:
+        """Of which layers a match with the recording may be one of the order alone, ``(n_layers,)``."""
+        return np.maximum(self.layer_p, self.recording_p) <= SIGNIFICANT
+
+
+def order_check(layers: LayerGeometry, rdms: Any, n_resamples: int, seed: SeedLike) -> OrderCheck:
+    """Return how far dissimilarities of layers and of a recording follow the distance of stimuli in their order.
+
+    No test is offered that is right in spite of it: of independent random walks, shifts of the order along a circle
+    call two of three alike, and distance in order as a nuisance most.
+    """
+    pairs = rdm_stack(rdms).pairs
+    places = np.arange(rdm_stack(rdms).n_conditions)
+    distance = np.abs(np.subtract.outer(places, places)).astype(float)
+    asked = {f"layer {name}": one for name, one in layers.rdms.items()} | {_RECORDING: pairs.mean(0)}
+    data = (
+        RSA(compare="spearman")
+        .evaluate(asked, rdm_stack(distance).pairs, "permutation", "conditions", n_resamples, seed, correction="none")
+        .data
+    )
+    drawn = data["permuted_score"].values[1:]
+    score = data["score"].values
+    p = p_of_draws(score, drawn)
+    return OrderCheck(score[:-1], p[:-1], float(score[-1]), float(p[-1]))
