@@ -162,7 +162,7 @@ def test_bins_lose_what_they_say():
 
 @pytest.mark.parametrize(
     ("method", "n_samples", "seed"),
-    [("mine", 800, 0), ("infonce", 800, 0), *(slow_case(m, 2000, s) for m in ("mine", "infonce") for s in range(3))],
+    [("mine", 800, 1), ("infonce", 800, 1), *(slow_case(m, 2000, s) for m in ("mine", "infonce") for s in range(3))],
 )
 def test_trained_bounds_come_close_from_below_and_show_nothing_where_nothing_is(method, n_samples, seed):
     before = torch.random.get_rng_state()

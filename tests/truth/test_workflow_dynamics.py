@@ -106,6 +106,20 @@ def test_driven_states_are_no_equilibrium_and_the_landscape_says_so(memory):
     assert len(landscape.data["position"]) >= 8  # a valley for each memory, and states between
 
 
+def test_what_is_found_is_told_in_short_and_first_with_its_doubts(memory):
+    short = memory.results["in_short"]
+    assert memory.shown[0] == "in_short"
+    assert short.findings[0] == memory.results["fixed_points"].findings[0]
+    assert dict(zip(short.data["measure"].values, short.data["number"].values, strict=True)) == {
+        "saddle": 18.0,
+        "stable": 8.0,
+        "unstable": 1.0,
+    }
+    assert any(text.startswith("detailed balance: p = ") for text in short.findings)
+    doubts = [text for result in memory.results.values() for text in result.warnings]
+    assert [text.removeprefix("But ") for text in short.findings if text.startswith("But ")] == doubts
+
+
 def test_the_report_shows_every_step_with_a_caption(memory):
     page = memory.path.read_text(encoding="utf-8")
     for title in ("Fixed points", "Phase portrait", "Lyapunov", "Quasi-potential landscape", "To repeat this"):
@@ -192,6 +206,8 @@ def test_channels_are_parted_by_sign_and_silent_ones_left_out():
         ({"held_inputs": [0.0, 1.0]}, "wrong shape", InputError),
         ({"held_inputs": [0.0, 1.0, np.inf]}, "held_inputs", InputError),
         ({"seed": -1}, "seed", InputError),
+        ({"seed": None}, "not a seed", InputError),
+        ({"inputs": np.zeros((4, 30, 3)), "trajectories": np.zeros((4, 30, 64))}, "either from inputs", InputError),
     ],
 )
 def test_bad_input_is_refused_and_no_folder_is_left_in_the_way(arguments, problem, error, tmp_path):

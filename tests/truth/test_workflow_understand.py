@@ -260,6 +260,24 @@ def test_texts_are_read_by_the_models_tokenizer(tmp_path):
         written.of(model)
 
 
+def test_copies_of_a_pair_are_no_further_evidence():
+    pairs = repeated_token_pairs(nm.adapt(nm.load_model("induction")), 6)
+    again = [*range(6), *range(6), 3, 3]
+    copies = PromptPairs(pairs.clean[again], pairs.corrupted[again], pairs.metric.copies(3).rows(0, 14))
+    kept = copies.distinct()
+    assert len(kept) == 6
+    assert torch.equal(kept.clean, pairs.clean)
+    assert torch.equal(kept.metric.token, pairs.metric.token)
+    assert kept.told.endswith("6 different ones of 14")
+    assert pairs.distinct() is pairs
+    texts = PromptPairs({"input_ids": ["a", "b", "a", "a"]}, ["c", "d", "c", "e"], lambda output: output).distinct()
+    assert (texts.clean, texts.corrupted) == ({"input_ids": ["a", "b", "a"]}, ["c", "d", "e"])
+    one = PromptPairs(*(half[:1].repeat(24, 1) for half in (pairs.clean, pairs.corrupted)), nm.log_probability(3))
+    with pytest.raises(InputError, match="too few prompts") as refused:
+        understand("induction", one, progress=False)
+    assert "different pairs" in str(refused.value)
+
+
 # -- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +310,17 @@ def test_what_cannot_be_understood_is_refused_with_a_reason(tmp_path):
     for corpus in (tokens[:1], tokens.float(), tokens[0]):
         with pytest.raises(InputError, match="no corpus"):
             understand("induction", corpus=corpus, progress=False)
+    for choice in (
+        {"corpus": tokens + 1000},
+        {"corpus": tokens - 1},
+        {"site": "blocks.*.resid_post"},
+        {"site": "nope"},
+    ):
+        with pytest.raises((InputError, SiteError), match=r"could not run on these inputs|is several sites|no site"):
+            understand("induction", folder=tmp_path / "none", progress=False, **choice)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(InputError, match="not a seed"):
+        understand("induction", seed=None, progress=False)  # type: ignore[arg-type]
     wrong: list[dict[str, Any]] = [{"n_prompts": 1}, {"n_null": 5}, {"n_features": 1}]
     for options in wrong:
         with pytest.raises(OptionError, match="out of range"):

@@ -96,6 +96,46 @@ def test_weights_of_unknown_licence_are_in_dev_and_tutorials_and_never_in_all(pr
     assert "models" not in Requirement(extras["all"][0]).extras
 
 
+SOFT_IMPORT = re.compile(r"soft_import\(\s*\"([a-z]+)[^()]*?(?:\"([a-z-]+)\"\s*)\)")
+IMPORTED = re.compile(r"^\s*(?:import|from) ([a-z_]+)", re.MULTILINE)
+EXTRAS_BY_LIBRARY = {
+    "captum": "attribution",
+    "himalaya": "encoding",
+    "neo": "neuro-io",
+    "nir": "snn",
+    "plotly": "viz",
+    "powerlaw": "criticality",
+    "pydmd": "koopman",
+    "pynwb": "neuro-io",
+    "ripser": "topology",
+    "ruptures": "phases",
+    "snntorch": "snn",
+}
+
+
+def sources():
+    return {path: path.read_text(encoding="utf-8") for path in (ROOT / "neuros_mechint").rglob("*.py")}
+
+
+def test_errors_name_the_extra_that_installs_the_library(project):
+    extras = project["optional-dependencies"]
+    calls = [found for text in sources().values() for found in SOFT_IMPORT.findall(text) if found[0] != "transformers"]
+    assert dict(calls) == EXTRAS_BY_LIBRARY
+    assert set(calls) == set(EXTRAS_BY_LIBRARY.items()), "one library is said to come with several extras"
+    for library, extra in EXTRAS_BY_LIBRARY.items():
+        assert library in {Requirement(text).name.lower() for text in extras[extra]}, f"{extra} lacks {library}"
+
+
+def test_optional_libraries_are_imported_only_where_their_absence_is_told():
+    plain = [
+        f"{path.name}: {library}"
+        for path, text in sources().items()
+        for library in IMPORTED.findall(text)
+        if library in EXTRAS_BY_LIBRARY
+    ]
+    assert plain == ["deeplift.py: captum"], "use core.optional.soft_import"  # attribute() asked for it before
+
+
 def test_the_readme_gives_exactly_the_two_setup_lines():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     lines = [line for line in readme.splitlines() if line.startswith("python -m pip install")]
@@ -127,13 +167,23 @@ def test_the_console_script_points_at_the_command_line(project):
     assert project["scripts"] == {"neuros-mechint": "neuros_mechint.cli:main"}
 
 
+SMALLER = {
+    "begin, n_steps=5000": "begin, n_steps=200",
+    "DynamicsAnalyzer(oscillator)": "DynamicsAnalyzer(oscillator, n_steps=200)",
+    "LatentCircuitModel(n_nodes=8)": "LatentCircuitModel(n_nodes=8, n_starts=2)",
+}
+"""What takes longest in the README's examples, and the same with less to do."""
+
+
 def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
-    names = {}
-    for code in blocks:
-        exec(compile(code, "<README.md>", "exec"), names)  # no file: nnsight parses those where it was imported
+    names, code = {}, "\n".join(blocks)
+    for full, smaller in SMALLER.items():
+        assert code.count(full) == 1, f"the README no longer says {full}"
+        code = code.replace(full, smaller)
+    exec(compile(code, "<README.md>", "exec"), names)  # no file: nnsight parses those where it was imported
     strongest = names["effects"].normalized().max()
     assert 0.1 < float(strongest) <= 1.2, "one head brings part of the answer back"
     means = names["found"].data.mean("sample")

@@ -73,7 +73,7 @@ def test_a_writer_killed_at_any_file_operation_loses_no_finished_batch(tmp_path,
     assert done.returncode == 0, done.stderr
     acts = samples(11).select(TWO_SITES)
     stores = sorted(tmp_path.glob("killed-*[0-9]"))
-    assert len(stores) > 90 / step  # many different moments
+    assert len(stores) > 45 / step  # many different moments
     interrupted = set()
     for path in stores:
         log = path.with_name(path.name + ".done")

@@ -154,8 +154,9 @@ def site_names(model: Any, sites: str | Sequence[str] | None) -> list[str]:
     if not isinstance(model, Adapter):
         raise InputError(
             "this is no model",
-            expected="nm.adapt(model) together with inputs, activations, or {layer: array}",
+            expected="an adapted model together with inputs, activations, or {site: array}",
             got=type(model).__name__,
+            fix="nm.adapt(model)",
         )
     if patterns is None:
         return list(model.sites())

@@ -62,8 +62,8 @@ _WITHOUT_CEILINGS = {
     "choice": "How like the recording each layer is. A ring marks layers that were chosen, without the part they are "
     "judged on. There is one measurement, so that it is not known what a perfect model would reach.",
     "rsa": "The same with 95% intervals over stimuli.",
-    "in_short": "The best layer, what 95% of shuffled stimuli stay below there, and the layers chosen without what they "
-    "are judged on.",
+    "in_short": "The best layer, what 95% of shuffled stimuli stay below there, and the layers chosen without what "
+    "they are judged on.",
 }
 _RDMS = ("correlation", "euclidean")
 _K_MAX = 10

@@ -12,14 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.random import SeedLike
+from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
-from neuros_mechint.neuro.alignment.rsa.rsa import RSA
-from neuros_mechint.neuro.alignment.rsa.stack import rdm_stack
+from neuros_mechint.neuro.alignment.rsa.inference.permutation import null_scores
+from neuros_mechint.neuro.alignment.rsa.stack import rdm_stack, vectors
 from neuros_mechint.workflows.alignment.results import LayerGeometry
-
-_RECORDING = "the recording"
-
 
 OF_ORDER = (
     "stimuli that stand beside each other are alike, in the recording and in the layer: if this is the order in which "
@@ -57,16 +54,10 @@ def order_check(layers: LayerGeometry, rdms: Any, n_resamples: int, seed: SeedLi
     No test is offered that is right in spite of it: of independent random walks, shifts of the order along a circle
     call two of three alike, and distance in order as a nuisance most.
     """
-    pairs = rdm_stack(rdms).pairs
-    places = np.arange(rdm_stack(rdms).n_conditions)
-    distance = np.abs(np.subtract.outer(places, places)).astype(float)
-    asked = {f"layer {name}": one for name, one in layers.rdms.items()} | {_RECORDING: pairs.mean(0)}
-    data = (
-        RSA(compare="spearman")
-        .evaluate(asked, rdm_stack(distance).pairs, "permutation", "conditions", n_resamples, seed, correction="none")
-        .data
-    )
-    drawn = data["permuted_score"].values[1:]
-    score = data["score"].values
+    stack = rdm_stack(rdms)
+    places = np.arange(stack.n_conditions)
+    distance = vectors(np.abs(np.subtract.outer(places, places)).astype(float))[None]
+    asked = np.stack([*layers.rdms.values(), stack.pairs.mean(0)])
+    score, *drawn = null_scores(asked, distance, "spearman", n_resamples, generator(seed))
     p = p_of_draws(score, drawn)
     return OrderCheck(score[:-1], p[:-1], float(score[-1]), float(p[-1]))

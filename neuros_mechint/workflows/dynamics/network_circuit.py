@@ -24,9 +24,9 @@ MOST_NODES = 16
 _STARTS = 2
 _CAPTIONS = {
     "circuit": "Connections between the nodes, named after the input they receive or the output they are read as.",
-    "perturbation": "What the circuit says a change of the network's recurrent weights does to its outputs, and what it "
-    "does. A circuit that stands lies on the line; beside it, changes along other directions, which it should not "
-    "predict.",
+    "perturbation": "What the circuit says a change of the network's recurrent weights does to its outputs, and "
+    "what it does. A circuit that stands lies on the line; beside it, changes along other directions, which it "
+    "should not predict.",
     "pca": "The circuit beside linear dynamics of as many principal components, on trials they were not fitted to.",
 }
 

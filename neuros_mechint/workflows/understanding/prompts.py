@@ -93,6 +93,26 @@ class PromptPairs:
         metric = self.metric.rows(start, stop) if isinstance(self.metric, PositionMetric) else self.metric
         return PromptPairs(_cut(self.clean, start, stop), _cut(self.corrupted, start, stop), metric, self.told)
 
+    def distinct(self) -> PromptPairs:
+        """Return each pair once: copies are no further evidence, and none to judge by what was found on the other.
+
+        Examples
+        --------
+        >>> tokens = torch.tensor([[1, 2], [3, 4], [1, 2]])
+        >>> pairs = PromptPairs(tokens, tokens + 1, logit_difference(torch.arange(3), 0)).distinct()
+        >>> len(pairs), pairs.metric.correct.tolist()
+        (2, [0, 1])
+        """
+        keys = zip(_keys(self.clean, len(self)), _keys(self.corrupted, len(self)), strict=True)
+        first = sorted({key: row for row, key in reversed(list(enumerate(keys)))}.values())
+        if len(first) == len(self):
+            return self
+        metric = self.metric
+        if isinstance(metric, PositionMetric):
+            metric = metric._with_tensors(lambda tensor: tensor[first])  # pyright: ignore[reportPrivateUsage]
+        told = f"{self.told}, {len(first)} different ones of {len(self)}"
+        return PromptPairs(_taken(self.clean, first), _taken(self.corrupted, first), metric, told)
+
     def halves(self) -> tuple[PromptPairs, PromptPairs]:
         """Return the first half and the second, the one to find something on and the other to judge it.
 
@@ -104,7 +124,7 @@ class PromptPairs:
         if len(self) < _FEWEST:
             raise InputError(
                 "too few prompts to find something on one half and to judge it on the other",
-                expected=f"at least {_FEWEST} pairs, better 24",
+                expected=f"at least {_FEWEST} different pairs, better 24",
                 got=len(self),
             )
         half = len(self) // 2
@@ -342,6 +362,20 @@ def _n_rows(inputs: Any) -> int:
     if not hasattr(first, "__len__"):
         raise InputError("these are no prompts", expected="token ids (batch, position), a dict or a list of texts")
     return len(first)
+
+
+def _keys(inputs: Any, n_rows: int) -> list[Any]:
+    """Return something hashable for each row of inputs, the same for the same rows."""
+    parts = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+    rows = [part.tolist() if isinstance(part, (torch.Tensor, np.ndarray)) else list(part) for part in parts]
+    return [repr([part[row] for part in rows]) for row in range(n_rows)]
+
+
+def _taken(inputs: Any, rows: list[int]) -> Any:
+    """Return some rows of inputs."""
+    if isinstance(inputs, Mapping):
+        return {name: _taken(values, rows) for name, values in inputs.items()}
+    return inputs[rows] if isinstance(inputs, (torch.Tensor, np.ndarray)) else [inputs[row] for row in rows]
 
 
 def _cut(inputs: Any, start: int, stop: int) -> Any:

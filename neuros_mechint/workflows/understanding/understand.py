@@ -98,8 +98,9 @@ def understand(
     prompts : PromptPairs, tuple, str or pathlib.Path, optional
         ``(clean, corrupted, metric)``, see `neuros_mechint.workflows.understanding.prompts.PromptPairs`; a JSON file
         ``{"clean": [...], "corrupted": [...], "correct": [...], "wrong": [...]}``; or ``file.py:function``. Their order
-        should be random: the circuit is found on the first half. By default random tokens that repeat, which any
-        language model can be given; ``induction`` then says whether the model continues them by induction.
+        should be random: the circuit is found on the first half. Of pairs that are the same one is kept. By default
+        random tokens that repeat, which any language model can be given; ``induction`` then says whether the model
+        continues them by induction.
     site : str, optional
         Where to train the sparse autoencoder; the residual stream after the middle layer by default.
     corpus : array_like of shape (n_sequences, n_positions), or the path of a .npy file, optional
@@ -163,7 +164,7 @@ def understand(
         name: one.source for name, one in (("prompts", given), ("corpus", texts)) if one is not None
     }
     run = WorkflowRun("understand", arguments, inputs, seed, folder, progress)
-    pairs = _pairs(adapter, given, n_prompts, run)
+    pairs = _pairs(adapter, given, n_prompts, run).distinct()
     found_on, judged_on = pairs.halves()
     behaviour = run.step("behaviour", lambda: behaviour_of(adapter, pairs, run.seed("behaviour"), batch_size))
     if given is None:

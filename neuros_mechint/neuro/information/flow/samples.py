@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from neuros_mechint.core.adapter import Adapter
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.labels import counts_observations
@@ -69,7 +68,6 @@ def sites_of(
     >>> found.n_samples, found.n_times, found.by_name["hidden"][0].shape
     (4, 1, (4, 6))
     """
-    _refuse_bare_models(source)
     names = site_names(source, sites)
     held = source.capture(inputs, names, batch_size=batch_size) if hasattr(source, "capture") else source
     if hasattr(held, "xarray"):
@@ -84,16 +82,6 @@ def sites_of(
         raise InputError("sites have different numbers of samples", got=sizes)
     axes = {_time_axis(array) for array in arrays.values()} - {None}
     return Sites(found, "position" if axes == {"position"} else "time")
-
-
-def _refuse_bare_models(source: Any) -> None:
-    if not isinstance(source, Adapter | Mapping):
-        raise InputError(
-            "this is no model whose sites are known",
-            expected="a model from nm.adapt together with inputs, activations, or {site: array}",
-            got=type(source).__name__,
-            fix="nm.adapt(model)",
-        )
 
 
 def _time_axis(array: Any) -> str | None:

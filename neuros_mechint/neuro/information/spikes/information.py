@@ -30,7 +30,7 @@ from neuros_mechint.neuro.information.spikes.words import Words, paired_words
 from neuros_mechint.neuro.information.variables import Whole
 
 _FEWEST_PER_STIMULUS = 3
-_DECODER_CITATIONS = ("poole2019", "panzeri2007")
+_DECODER_CITATIONS = ("barber2003", "quianquiroga2009")
 
 
 def spike_information(

@@ -156,7 +156,7 @@ def transfer_entropy(
             "embedding": lags.described(named),
         },
         provenance=provenance,
-        citations=("schreiber2000", "marschinski2002", *CITATIONS[method], *_GRANGER.get(method, ())),
+        citations=("schreiber2000", "marschinski2002", "haufe2013", *CITATIONS[method], *_GRANGER.get(method, ())),
         warnings=tuple(cautions),
     )
 
