@@ -114,11 +114,11 @@ def test_theory_and_simulation_agree(dimension, radius, seed):
 
 def test_directions_that_all_centres_share_are_taken_out():
     given = spheres(40, 4, 2, 0.4, 100, 0, n_shared=3)
-    theory = quiet(manifold_capacity, given, n_samples=40)
+    theory = quiet(manifold_capacity, given, n_samples=100)
     assert theory.attributes["n_shared"] == 3
     simulated = simulated_capacity(given, n_dichotomies=40)
     assert theory.capacity == pytest.approx(simulated.capacity, rel=0.1)
-    left_in = quiet(manifold_capacity, given, n_shared=0, n_samples=40)
+    left_in = quiet(manifold_capacity, given, n_shared=0, n_samples=100)
     assert left_in.capacity > 1.2 * simulated.capacity
 
 
