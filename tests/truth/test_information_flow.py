@@ -275,6 +275,7 @@ LABELS = np.arange(300) % 2
     [
         ({}, {"source": GOOD}, "nothing to be informed about"),
         ({}, {"source": GOOD, "labels": LABELS[:200]}, "one label for each sample"),
+        ({}, {"source": GOOD, "inputs": np.ones((7, 300, 2))}, r"time comes first.*swapaxes"),
         ({}, {"source": GOOD, "labels": np.zeros(300)}, "constant"),
         ({}, {"source": GOOD, "inputs": np.full((300, 2), np.nan)}, "not finite"),
         ({}, {"source": {"h": GOOD["h"][:100]}, "labels": LABELS[:100]}, "too few samples"),

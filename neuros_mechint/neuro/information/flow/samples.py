@@ -167,10 +167,12 @@ def _one_for_each(data: Any, name: str, n_samples: int) -> np.ndarray:
     """Return data as an array with one row per sample; of a batch of tokens and masks, the first entry."""
     array = as_array(next(iter(data.values()), ()) if isinstance(data, Mapping) and name == "input" else data, name)
     if not array.ndim or len(array) != n_samples:
+        turned = "time comes first (batch_first=False): pass activations, and inputs.swapaxes(0, 1)"
         raise InputError(
             f"one {name} for each sample",
             expected=f"{n_samples}",
             got=f"{len(array)}" if array.ndim else type(data).__name__,
+            fix=turned if array.ndim > 2 and array.shape[1] == n_samples else None,
         )
     return array
 
