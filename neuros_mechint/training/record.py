@@ -10,7 +10,8 @@ import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError, check_option, whole
-from neuros_mechint.core.figures.plotting import MUTED_INK, line, new_axes, style
+from neuros_mechint.core.figures.plotting import MUTED_INK, line
+from neuros_mechint.core.figures.style import drawing
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 from neuros_mechint.training.metrics import METRICS, SIMILARITY
@@ -125,8 +126,7 @@ class TrainingRecord(Result):
             There is no such metric over steps.
         """
         check_option("metric", name, [str(one) for one in self.data.data_vars if one != SIMILARITY])
-        with style():
-            axes = new_axes(ax, self.figure_size)
+        with drawing(ax, self.figure_size) as axes:
             _curve(self.data[name], axes)
             title = str(self.data[name].attrs.get("long_name", name))
             axes.set_title(title[:1].upper() + title[1:])
@@ -146,8 +146,7 @@ class TrainingRecord(Result):
         """
         places = self.trajectory(site)
         (x, y), share, steps = places.values.T, places["share"].values, places["step"].values
-        with style():
-            axes = new_axes(ax, (5.2, 4.2))
+        with drawing(ax, (5.2, 4.2)) as axes:
             axes.plot(x, y, color=MUTED_INK, lw=1, zorder=1)
             order = np.arange(len(steps))
             dots = axes.scatter(x, y, c=order, cmap="viridis", s=22, zorder=2)

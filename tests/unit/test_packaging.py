@@ -167,22 +167,11 @@ def test_the_console_script_points_at_the_command_line(project):
     assert project["scripts"] == {"neuros-mechint": "neuros_mechint.cli:main"}
 
 
-SMALLER = {
-    "begin, n_steps=5000": "begin, n_steps=200",
-    "DynamicsAnalyzer(oscillator)": "DynamicsAnalyzer(oscillator, n_steps=200)",
-    "LatentCircuitModel(n_nodes=8)": "LatentCircuitModel(n_nodes=8, n_starts=2)",
-}
-"""What takes longest in the README's examples, and the same with less to do."""
-
-
 def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
     names, code = {}, "\n".join(blocks)
-    for full, smaller in SMALLER.items():
-        assert code.count(full) == 1, f"the README no longer says {full}"
-        code = code.replace(full, smaller)
     exec(compile(code, "<README.md>", "exec"), names)  # no file: nnsight parses those where it was imported
     strongest = names["effects"].normalized().max()
     assert 0.1 < float(strongest) <= 1.2, "one head brings part of the answer back"

@@ -12,7 +12,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from neuros_mechint.core.errors import InputError
-from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, new_axes, style
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
+from neuros_mechint.core.figures.style import drawing
 from neuros_mechint.core.result import Result
 from neuros_mechint.features.dashboard import page
 
@@ -69,9 +70,7 @@ class FeatureDashboard(Result):
         """
         chosen = self.features[0] if feature is None else feature
         self._check(chosen)
-        with style():
-            axes = new_axes(ax, _FIGURE)
-            axes.set_axisbelow(True)
+        with drawing(ax, _FIGURE) as axes:
             self._draw_feature(axes, chosen)
         return axes
 

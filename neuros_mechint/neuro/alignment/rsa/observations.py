@@ -94,7 +94,7 @@ def _labels(array: Any, given: Any, what: str, n_observations: int) -> Labels | 
     if isinstance(given, str):
         return _coordinate(array, given, what)
     values = as_numpy(given) if isinstance(given, torch.Tensor) else given
-    found = tuple(values if isinstance(values, tuple | list) else label_list(values, what))
+    found = tuple(label_list(values, what))
     if len(found) != n_observations:
         raise InputError(
             f"{what} do not fit the observations",

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE, new_axes, style
+from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
+from neuros_mechint.core.figures.style import drawing
 from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ class LyapunovSpectrum(Result):
         >>> found.plot_spectrum(matplotlib.figure.Figure().subplots()).get_xlabel()
         'rank of the exponent'
         """
-        with style():
-            axes = new_axes(ax, self.figure_size)
+        with drawing(ax, self.figure_size) as axes:
             known = np.isfinite(self.exponents)
             rank = self.data["exponent"].values
             low, high = self.interval

@@ -56,11 +56,10 @@ class Landscape(Result):
         -------
         matplotlib.axes.Axes
         """
-        from neuros_mechint.core.figures.plotting import new_axes, style
+        from neuros_mechint.core.figures.style import drawing
         from neuros_mechint.neuro.information.energy.valleys.trees import draw_tree
 
-        with style():
-            axes = new_axes(ax)
+        with drawing(ax) as axes:
             draw_tree(self.data["depth"].values, self.barriers, axes)
             axes.set_ylabel(f"energy ({self.data['depth'].attrs['units']})")
             axes.set_title("Disconnectivity graph")
