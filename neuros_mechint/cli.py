@@ -25,6 +25,8 @@ _FOLDER = (
 )
 Folder = Annotated[Path, typer.Option(help=_FOLDER)]
 
+_INTERRUPTED = 130  # Ctrl-C
+
 app = typer.Typer(
     help="Look inside artificial and biological neural networks with the same few verbs.",
     no_args_is_help=True,
@@ -101,6 +103,15 @@ def align(
         str | None,
         typer.Option(help="What was shown, as the model takes it: a .npy or .nc file, or a folder of pictures."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="A text file, the label of a stimulus in each line, which join stimuli without labels to a recording "
+            "that has them.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     sites: Annotated[
         list[str] | None, typer.Option(help="Layers to compare; * matches anything. May be given several times.")
     ] = None,
@@ -114,9 +125,9 @@ def align(
     _say_loading()
     from neuros_mechint.workflows.alignment.align import align as run
 
-    found = run(
-        model, recording, stimuli, sites=sites or None, region=region, encoding=encoding, seed=seed, folder=output
-    )
+    named = None if labels is None else labels.read_text(encoding="utf-8").splitlines()
+    options = {"sites": sites or None, "region": region, "encoding": encoding, "labels": named}
+    found = run(model, recording, stimuli, **options, seed=seed, folder=output)
     _tell_outcome(found, show)
 
 
@@ -306,6 +317,10 @@ def main() -> None:
     except NeurosMechintError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None
+    except SystemExit as stopped:
+        if stopped.code == _INTERRUPTED:
+            typer.echo("stopped: a workflow that is started again with the same folder goes on from here", err=True)
+        raise
 
 
 if __name__ == "__main__":

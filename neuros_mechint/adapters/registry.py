@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -106,14 +107,21 @@ def adapter_entries() -> list[AdapterEntry]:
 
 @cache
 def _plug_ins() -> tuple[AdapterEntry, ...]:
-    found = [point.load() for point in entry_points(group=ENTRY_POINT_GROUP)]
-    for entry in found:
+    found: list[AdapterEntry] = []
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            entry = point.load()
+        except Exception as error:  # whatever somebody else's package raises when it is imported
+            text = f"the plug-in {point.value} cannot be loaded, and its kind of model is unknown: {error!r}"
+            warnings.warn(text, stacklevel=2)
+            continue
         if not isinstance(entry, AdapterEntry):
             raise InputError(
                 "a plug-in registered something that is no AdapterEntry",
                 expected="an AdapterEntry object under the entry point",
                 got=repr(entry),
             )
+        found.append(entry)
     return tuple(found)
 
 

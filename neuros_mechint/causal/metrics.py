@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -124,6 +124,10 @@ class PositionMetric(ABC):
     def rows(self, start: int, stop: int) -> Self:
         """Return the same metric for the samples from ``start`` up to ``stop``."""
         return self._with_tensors(lambda tensor: tensor[start:stop])
+
+    def take(self, samples: Sequence[int]) -> Self:
+        """Return the same metric for some of the samples, in this order."""
+        return self._with_tensors(lambda tensor: tensor[list(samples)])
 
     def _with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
         per_sample = {

@@ -120,3 +120,24 @@ def test_help_says_what_is_done_and_with_what(run, command):
     told = " ".join(run(command, "--help").output.split())
     assert "file.py:function" in told.replace("│ │ ", "")
     assert "--output" in told
+
+
+def test_labels_of_stimuli_are_the_lines_of_a_file(run, tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr("neuros_mechint.workflows.alignment.align.align", lambda *_, **options: given.update(options))
+    monkeypatch.setattr(cli, "_tell_outcome", lambda *_: None)
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    done = run("align", "induction", "a.nwb", "--stimuli", "b.npy", "--labels", tmp_path / "labels.txt")
+    assert done.exit_code == 0, done.output
+    assert given["labels"] == ["cat", "dog"]
+    assert run("align", "induction", "a.nwb", "--labels", tmp_path / "none.txt").exit_code == 2
+
+
+def test_a_run_that_is_interrupted_says_that_it_can_go_on(monkeypatch, capsys):
+    def interrupted():
+        raise SystemExit(130)
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        cli.main()
+    assert "goes on from here" in capsys.readouterr().err

@@ -24,7 +24,11 @@ class Point:
     def __init__(self, loaded):
         self.loaded = loaded
 
+        self.value = "gadgets:entry"
+
     def load(self):
+        if isinstance(self.loaded, Exception):
+            raise self.loaded
         return self.loaded
 
 
@@ -103,6 +107,13 @@ def test_a_plug_in_that_registers_something_else_is_named(installed):
     installed(object())
     with pytest.raises(InputError, match="no AdapterEntry"):
         adapt(nn.Linear(1, 1))
+
+
+def test_a_plug_in_that_cannot_be_loaded_is_named_and_bars_no_other_model(installed):
+    installed(ImportError("no gadgets"))
+    with pytest.warns(UserWarning, match=r"gadgets:entry cannot be loaded.*no gadgets"):
+        assert isinstance(adapt(nn.Linear(1, 1)), TorchAdapter)
+    adapt(nn.Linear(1, 1))  # said once
 
 
 def test_an_adapter_satisfies_the_protocol_and_comes_back():

@@ -252,7 +252,8 @@ def _result(
     seed: SeedLike,
 ) -> Faithfulness:
     problem, discovery = judged.problem, circuit.attributes["discovery"]
-    shared = len(set(problem.samples) & set(discovery["samples"]))
+    known = set(discovery["samples"])
+    shared = sum(sample in known for sample in problem.samples)
     reasons = reasons_to_reject(found, discovery, shared, problem.full.numel(), alpha)
     fingerprint = model.fingerprint()
     warnings = [*problem.warnings, *(f"rejected: {reason}" for reason in reasons)]

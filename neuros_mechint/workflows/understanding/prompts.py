@@ -109,7 +109,7 @@ class PromptPairs:
             return self
         metric = self.metric
         if isinstance(metric, PositionMetric):
-            metric = metric._with_tensors(lambda tensor: tensor[first])  # pyright: ignore[reportPrivateUsage]
+            metric = metric.take(first)
         told = f"{self.told}, {len(first)} different ones of {len(self)}"
         return PromptPairs(_taken(self.clean, first), _taken(self.corrupted, first), metric, told)
 

@@ -390,6 +390,9 @@ def _on_circuit(verdict: Faithfulness) -> str:
     size = f"{verdict.attributes['n_kept']} of {verdict.attributes['n_total']} {verdict.attributes['level']}s"
     numbers = f"restores {verdict.sufficiency:.0%} of the behaviour, and without it {verdict.necessity:.0%} is lost"
     if verdict.accepted:
-        return f"A circuit of {size} {numbers}, on prompts that it was not found on (p = {verdict.p:.2g})."
+        return (
+            f"A circuit of {size} {numbers}, on prompts that it was not found on "
+            f"(random circuits of its size do as well in both with p = {verdict.p:.2g})."
+        )
     reasons = [text.removeprefix("rejected: ") for text in verdict.warnings if text.startswith("rejected: ")]
     return f"The circuit of {size} that was found is rejected: {'; '.join(reasons)}."

@@ -188,10 +188,10 @@ class DensityLandscape(Landscape):
             names = ("passage_time", "observed_time", "kramers_time")
             predicted, seen, formula = (float(data[name][a, b]) for name in names)
             error = float(data["observed_error"][a, b])
-            yield (
-                f"from {a} to {b}: predicted {predicted:.3g}, seen {seen:.3g} +- {error:.2g} "
-                f"(n = {int(data['n_passages'][a, b])}), Kramers {formula:.3g}"
-            )
+            told = [f"predicted {predicted:.3g}"] if np.isfinite(predicted) else []
+            told.append(f"seen {seen:.3g} ± {error:.2g} (n = {int(data['n_passages'][a, b])})")
+            told += [f"Kramers {formula:.3g}"] if np.isfinite(formula) else []
+            yield f"from {a} to {b}: {', '.join(told)}"
         production = about["entropy_production"]
         yield (
             f"detailed balance: p = {about['balance_p']:.2g}, entropy production at least {production:.2g} nats per "
