@@ -41,7 +41,7 @@ from neuros_mechint.workflows.alignment.steps import (
     main_sites,
     sites_in_time,
 )
-from neuros_mechint.workflows.runs.in_short import InShort, told_in_short
+from neuros_mechint.workflows.runs.in_short import InShort, short_reason, told_in_short
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.runs.sources import open_model
 
@@ -369,7 +369,7 @@ def _on_choice(choice: LayerChoice) -> str:
 
 def _on_responses(found: Result | None, left_out: Mapping[str, str]) -> Iterator[str]:
     if not isinstance(found, LayerCorrelations):
-        yield f"No canonical correlations: {left_out.get('correlations', 'not asked for')}."
+        yield f"No canonical correlations: {short_reason(left_out.get('correlations', 'not asked for'))}."
         return
     best = found.data.isel(site=int(found.data["score"].values.argmax()))
     p = float(best["p_adjusted"])
@@ -380,7 +380,7 @@ def _on_responses(found: Result | None, left_out: Mapping[str, str]) -> Iterator
 
 def _on_complexity(found: Result | None, left_out: Mapping[str, str]) -> Iterator[str]:
     if not isinstance(found, ComplexityComparison):
-        yield f"No comparison of complexity in time: {left_out['complexity']}."
+        yield f"No comparison of complexity in time: {short_reason(left_out['complexity'])}."
         return
     nearest = found.data.isel(site=int(np.abs(found.data["hedges_g"].values).argmin()))
     yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import xarray as xr
@@ -11,6 +12,17 @@ from neuros_mechint.core.result import Result
 
 IN_SHORT = "in_short"
 """Name of the step, which reports show first."""
+
+
+def short_reason(reason: str) -> str:
+    """Return why a step was left out without what was expected and how to mend it, which the report says below.
+
+    Examples
+    --------
+    >>> short_reason("x is too short; expected: at least 64 times; to fix: transpose arrays (unit, time)")
+    'x is too short'
+    """
+    return re.split(r"; (?:expected|got|to fix):", reason)[0]
 
 
 class InShort(Result):

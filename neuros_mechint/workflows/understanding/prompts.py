@@ -191,8 +191,8 @@ def drawn_tokens(model: Any, seed: SeedLike = 0) -> torch.Tensor:
         raise InputError(
             "this model cannot be tested with random tokens",
             expected="a model that takes token ids and returns logits",
-            got=str(error).splitlines()[0],
-            fix="give prompts: PromptPairs(clean, corrupted, metric)",
+            got=f"{str(error).splitlines()[0]} (of the opening token, {opening})",
+            fix="set config.bos_token_id to a token of the vocabulary, or give prompts",
         ) from error
     if vocabulary < DRAWN_TOKENS:
         raise InputError(

@@ -20,7 +20,7 @@ from neuros_mechint.datasets.tasks import repeated_tokens
 from neuros_mechint.features.evaluation.evaluate import SAEEvaluation
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
 from neuros_mechint.workflows.induction import InductionCheck, induction_check
-from neuros_mechint.workflows.runs.in_short import InShort, told_in_short
+from neuros_mechint.workflows.runs.in_short import InShort, short_reason, told_in_short
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.runs.sources import Given, open_array, open_model
 from neuros_mechint.workflows.understanding.prompts import (
@@ -340,7 +340,7 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
         fractions |= {"circuit enough": verdict.sufficiency, "circuit needed": verdict.necessity}
         sentences.append(_on_circuit(verdict))
     else:
-        sentences.append(f"No circuit: {left_out.get('faithfulness', '')}.")
+        sentences.append(f"No circuit: {short_reason(left_out.get('faithfulness', ''))}.")
     evaluation = results["autoencoder"]
     assert isinstance(evaluation, SAEEvaluation)
     fractions["variance explained"] = evaluation["explained_variance"]
