@@ -225,7 +225,8 @@ def plot(path: Path) -> None:
     """Draw the time of a sweep over places, positions and layers, ours and theirs."""
     import matplotlib.pyplot as plt
 
-    from neuros_mechint.core.figures.plotting import PALETTE, style
+    from neuros_mechint.core.figures.plotting import PALETTE
+    from neuros_mechint.core.figures.style import style
 
     base = Shape(4, 128, 4, 32, 2, 1000)
     studies = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from neuros_mechint.core.figures.plotting import style
+from neuros_mechint.core.figures.style import style
 from neuros_mechint.workflows.quickstart import quickstart
 from neuros_mechint.workflows.quickstart_page import alone_and_together
 

@@ -28,7 +28,11 @@ def weight_sample(weights: Sequence[torch.Tensor]) -> Floats:
     >>> weight_sample([torch.arange(3.0), torch.ones(20, 30)]).shape
     (259,)
     """
-    return np.concatenate([_sampled(weight.detach()) for weight in weights])
+    return np.concatenate(_samples(weights))
+
+
+def _samples(weights: Sequence[torch.Tensor]) -> list[Floats]:
+    return [_sampled(weight.detach()) for weight in weights]
 
 
 def _sampled(weight: torch.Tensor) -> Floats:
@@ -61,13 +65,14 @@ def doubt_of_continuation(saved: Floats, weights: Sequence[torch.Tensor], later:
     >>> doubt_of_continuation(saved, [other], later=True)[:48]
     'the weights have nothing in common with those of'
     """
-    now = weight_sample(weights)
+    samples = _samples(weights)
+    now = np.concatenate(samples)
     rounding = max(torch.finfo(weight.dtype).eps for weight in weights)  # they may be kept in fewer digits now
     if np.linalg.norm(now - saved) <= rounding * np.linalg.norm(saved):
         return None
     if not later:
         return f"the weights are not those with which this record was saved, at the same step: {_ADVICE}"
-    ends = np.cumsum([len(_sampled(weight.detach())) for weight in weights]).tolist()
+    ends = np.cumsum([len(sample) for sample in samples]).tolist()
     correlation, count = _correlation(saved, now, ends)
     if correlation < min(_CORRELATED, _ERRORS / max(count, 1) ** 0.5):
         return f"the weights have nothing in common with those of this record when it was saved: {_ADVICE}"

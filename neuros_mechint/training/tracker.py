@@ -206,9 +206,8 @@ class MetaDynamicsTracker:
         StorageError
             The file cannot be written.
         """
-        if (
-            _structure(self._objective) == self._structure
-        ):  # what was measured can also be kept of a model changed since
+        unchanged = _structure(self._objective) == self._structure
+        if unchanged:  # what was measured can also be kept of a model changed since
             self._objective.renew()
         return write_state(Path(path), self._state, self._description(), self._seen, self._objective.weights)
 

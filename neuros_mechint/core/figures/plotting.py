@@ -21,7 +21,7 @@ from neuros_mechint.core.figures.labels import (
     label_ticks,
     upright_label,
 )
-from neuros_mechint.core.figures.style import FIGURE_WIDTH, drawing, new_axes, style
+from neuros_mechint.core.figures.style import FIGURE_WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,15 +39,12 @@ __all__ = [
     "axis_label",
     "bars",
     "draw",
-    "drawing",
     "figure_size",
     "heat_map",
     "histogram",
     "interval_bars",
     "label_logarithmic",
     "line",
-    "new_axes",
-    "style",
 ]
 
 _MOST_LINES_NAMED = 10

@@ -226,10 +226,11 @@ def _tested(
         "reversed_error": (error, "standard error of the difference from that"),
     }
     found = {name: ((), number, {"long_name": text, "units": "nats"}) for name, (number, text) in texts.items()}
+    found |= beside_null(value, null)
     turns = value - seen > t_reach(error, degrees, 1 - 2 * SIGNIFICANT)  # of one side
     if turns or p_of_draws(value, null) > SIGNIFICANT:
-        return found | beside_null(value, null), []
-    return found | beside_null(value, null), [
+        return found, []
+    return found, [
         f"run backwards, the series show {seen:.3g} nats, not clearly less than {value:.3g}: two views of one process, "
         "one noisier than the other, look like this without any transfer, and so do series that drive each other alike"
     ]
