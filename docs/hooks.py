@@ -39,7 +39,7 @@ PAGES = {
 }
 OTHER_SOURCES = {"benchmarks/RESULTS.md": "benchmarks.md", "benchmarks/README.md": "benchmarks.md"}
 # Pages in docs/ itself, and how the navigation calls them.
-WRITTEN = {"workflows.md": "Which workflow?", "scaling.md": "At scale"}
+WRITTEN = {"tour.md": "A tour", "workflows.md": "Which workflow?", "scaling.md": "At scale"}
 WIDE = ("adapters/support.md", "reference/index.md", "status.md")  # tables that need the room of the table of contents
 FOR_USERS_OF = "for_users_of/"  # a folder of docs/: one page per other library
 MARKDOWN_LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s]+)\)")

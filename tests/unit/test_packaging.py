@@ -165,17 +165,3 @@ def test_every_layer_without_model_libraries_has_its_contract(settings):
 
 def test_the_console_script_points_at_the_command_line(project):
     assert project["scripts"] == {"neuros-mechint": "neuros_mechint.cli:main"}
-
-
-def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
-    names, code = {}, "\n".join(blocks)
-    exec(compile(code, "<README.md>", "exec"), names)  # no file: nnsight parses those where it was imported
-    strongest = names["effects"].normalized().max()
-    assert 0.1 < float(strongest) <= 1.2, "one head brings part of the answer back"
-    means = names["found"].data.mean("sample")
-    error, features = (abs(float(means["baseline"] - means[name])) for name in ("without_error", "error_only"))
-    assert error < features, "the autoencoder knows more than it leaves out"
-    assert (tmp_path / "features.html").stat().st_size > 10_000
