@@ -25,7 +25,9 @@ def main() -> None:
     }
     with style():
         figure = Figure(figsize=(13, 7.2), layout="constrained", dpi=110)
-        for ax, (title, result) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        # each in a figure of its own: the wide legend of one leaves no gap in another
+        for part, (title, result) in zip(figure.subfigures(2, 2).flat, panels.items(), strict=True):
+            ax = part.subplots()
             result.plot(ax)
             ax.set_title(title, loc="left")
         figure.savefig(TARGET, facecolor="white")
