@@ -23,7 +23,7 @@ import torch
 import neuros_mechint as nm
 from neuros_mechint.neuro.alignment.linear import ridge_solvers
 from neuros_mechint.neuro.alignment.linear.held_out import folds
-from neuros_mechint.neuro.alignment.linear.ridge import DEFAULT_ALPHAS
+from neuros_mechint.neuro.alignment.linear.ridge import checked_alphas
 
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore")
@@ -90,7 +90,7 @@ def ridge_rows(quick: bool) -> Iterator[str]:
     random = np.random.default_rng(0)
     x = random.standard_normal((n, p))
     y = x @ random.standard_normal((p, n_targets)) / np.sqrt(p) + random.standard_normal((n, n_targets))
-    alphas, splits = np.array(DEFAULT_ALPHAS), folds(n, 5)
+    alphas, splits = checked_alphas(None, x), folds(n, 5)
 
     def ours() -> Any:
         return nm.RidgeEncoding().fit(x, y)

@@ -1,11 +1,17 @@
-"""The command line: the workflows, and ``info``, ``sites``, ``check-adapter`` and ``report``."""
+"""The command line: the workflows, and ``info``, ``sites``, ``check-adapter`` and ``report``.
+
+Parameters of a command are named as those of the function that it calls, so that what this says of its arguments can be
+said of options, see `_spoken`.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from neuros_mechint.core.errors import InputError, NeurosMechintError
 
@@ -23,11 +29,25 @@ _FOLDER = (
     "The folder to write: report.html, manifest.json and the results. A run that was cut off goes on where it stopped, "
     "if it is started again with the same folder."
 )
-Folder = Annotated[Path, typer.Option(help=_FOLDER)]
+Folder = Annotated[Path, typer.Option("--output", help=_FOLDER)]
 
 _INTERRUPTED = 130  # Ctrl-C
 
+
+class _Commands(TyperGroup):
+    """Commands whose errors speak the words of the command line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except NeurosMechintError as error:
+            error.args = (_spoken(str(error), str(ctx.invoked_subcommand)),)
+            raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Look inside artificial and biological neural networks with the same few verbs.",
     no_args_is_help=True,
     add_completion=False,
@@ -75,7 +95,7 @@ def understand(
     site: Annotated[
         str | None, typer.Option(help="Where the sparse autoencoder is trained; see the command sites.")
     ] = None,
-    output: Folder = Path("neuros-mechint-understand"),
+    folder: Folder = Path("neuros-mechint-understand"),
     seed: Seed = 0,
     show: Show = True,
 ) -> None:
@@ -86,7 +106,7 @@ def understand(
     _say_loading()
     from neuros_mechint.workflows.understanding.understand import understand as run
 
-    _tell_outcome(run(model, prompts, site=site, corpus=corpus, seed=seed, folder=output), show)
+    _tell_outcome("understand", run(model, prompts, site=site, corpus=corpus, seed=seed, folder=folder), show)
 
 
 @app.command()
@@ -117,7 +137,7 @@ def align(
     ] = None,
     region: Annotated[str | None, typer.Option(help="Brain region, of a recording of several.")] = None,
     encoding: Annotated[bool, typer.Option(help="Also predict the responses from each layer.")] = False,
-    output: Folder = Path("neuros-mechint-align"),
+    folder: Folder = Path("neuros-mechint-align"),
     seed: Seed = 0,
     show: Show = True,
 ) -> None:
@@ -127,8 +147,8 @@ def align(
 
     named = None if labels is None else labels.read_text(encoding="utf-8").splitlines()
     options = {"sites": sites or None, "region": region, "encoding": encoding, "labels": named}
-    found = run(model, recording, stimuli, **options, seed=seed, folder=output)
-    _tell_outcome(found, show)
+    found = run(model, recording, stimuli, **options, seed=seed, folder=folder)
+    _tell_outcome("align", found, show)
 
 
 @app.command()
@@ -140,7 +160,7 @@ def dynamics(
     trajectories: Annotated[
         Path | None, typer.Option(help="A .npy file (trials, times, states) to analyze instead of a run.")
     ] = None,
-    output: Folder = Path("neuros-mechint-dynamics"),
+    folder: Folder = Path("neuros-mechint-dynamics"),
     seed: Seed = 0,
     show: Show = True,
 ) -> None:
@@ -151,23 +171,24 @@ def dynamics(
     _say_loading()
     from neuros_mechint.workflows.dynamics.analyze import analyze_dynamics
 
-    _tell_outcome(analyze_dynamics(model, inputs, trajectories, seed=seed, folder=output), show)
+    _tell_outcome("dynamics", analyze_dynamics(model, inputs, trajectories, seed=seed, folder=folder), show)
 
 
 @app.command("train-bio")
 def train_bio(
-    task: Annotated[
+    draw: Annotated[
         str,
         typer.Argument(
+            metavar="TASK",
             help="flip_flop; or file.py:function, a function of your own Python file: draw(random) -> trials with "
-            "inputs, targets and mask. The file is run."
+            "inputs, targets and mask. The file is run.",
         ),
     ] = "flip_flop",
     network: Annotated[
         str | None, typer.Option(help="file.py:function that returns an nm.EIRecurrentNetwork; one of 32 units else.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of training.")] = 300,
-    output: Folder = Path("neuros-mechint-train-bio"),
+    n_steps: Annotated[int, typer.Option("--steps", help="Steps of training.")] = 300,
+    folder: Folder = Path("neuros-mechint-train-bio"),
     seed: Seed = 0,
     show: Show = True,
 ) -> None:
@@ -175,7 +196,8 @@ def train_bio(
     _say_loading()
     from neuros_mechint.workflows.biological.training import biological_training
 
-    _tell_outcome(biological_training(network, task, n_steps=steps, seed=seed, folder=output).outcome, show)
+    found = biological_training(network, draw, n_steps=n_steps, seed=seed, folder=folder).outcome
+    _tell_outcome("train-bio", found, show)
 
 
 @app.command()
@@ -189,7 +211,7 @@ def reproduce(
             "model=file.py:function or inputs=file.npy. May be given several times.",
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Keep the repetition in this folder.")] = None,
+    folder: Annotated[Path | None, typer.Option("--output", help="Keep the repetition in this folder.")] = None,
     tolerance: Annotated[
         float, typer.Option(help="Largest difference, relative to the largest value, that counts as close.")
     ] = 1e-6,
@@ -199,8 +221,8 @@ def reproduce(
     from neuros_mechint.workflows.runs.reproduce import reproduce as repeat
 
     inputs: dict[str, Any] = dict(_named(one) for one in given or [])
-    found = repeat(manifest, folder=output, tolerance=tolerance, **inputs)
-    typer.echo(found.summary())
+    found = repeat(manifest, folder=folder, tolerance=tolerance, **inputs)
+    typer.echo(_spoken(found.summary(), "reproduce"))
     if not found.reproduced:
         raise typer.Exit(1)
 
@@ -261,14 +283,15 @@ def report(
     output: Annotated[Path, typer.Option(help="The file to write: .html, .md or .json.")] = Path(
         "neuros-mechint-report.html"
     ),
-    title: Annotated[str | None, typer.Option(help="Its title.")] = None,
+    title: Annotated[str | None, typer.Option(help="Its title, instead of that of the run.")] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Show the same results of several runs, one a path, side by side.")
     ] = False,
 ) -> None:
     """Put saved results into one self-contained page, or those of several runs side by side."""
     from neuros_mechint.report.report import Report
-    from neuros_mechint.report.saved import read_run, unused_name
+    from neuros_mechint.report.saved import unused_name
+    from neuros_mechint.workflows.runs.collected import collected
 
     if compare:
         runs: dict[str, Path] = {}
@@ -276,10 +299,7 @@ def report(
             runs[unused_name(path.stem, runs)] = path
         page = Report.compare(runs, title or "Comparison of runs")
     else:
-        page = Report(title or "Results")
-        for path in results:
-            for result in read_run(path).values():
-                page.add(result)
+        page = collected(results, title)
     typer.echo(f"report: {page.save(output).resolve()}")
 
 
@@ -287,13 +307,64 @@ def _say_loading() -> None:
     typer.echo("Loading the libraries (a few seconds the first time) ...")
 
 
-def _tell_outcome(outcome: WorkflowOutcome, show: bool) -> None:
+def _tell_outcome(command: str, outcome: WorkflowOutcome, show: bool) -> None:
     """Say what a workflow found, and where it is."""
-    typer.echo(outcome.summary())
+    typer.echo(_spoken(outcome.summary(), command))
     typer.echo(f"\nreport: {outcome.path.resolve()}")
     typer.echo(f"to repeat and compare: neuros-mechint reproduce {outcome.folder}")
     if show:
         outcome.report.open()
+
+
+# A call or an index, whose words are not looked at; or a word, maybe with what makes it an argument in Python.
+_WORDS = re.compile(r"[\w.]+\([^()]*\)|\[[^\[\]]*\]|(?<![\w.-])([a-z]\w*)(=(?:\.{3})?(?=(\S?)))?")
+_ADVICE = ("  expected:", "  to fix:")
+_CALLS = {"model.sites()": "neuros-mechint sites MODEL"}
+
+
+def _spoken(text: str, command: str) -> str:
+    """Return what a function says of its arguments in the words of the command that calls it.
+
+    Advice that is about arguments which no option reaches says so.
+
+    Examples
+    --------
+    >>> _spoken("n_steps is out of range", "train-bio")
+    '--steps is out of range'
+    >>> _spoken("expected: region=, one of V1, V4", "align")
+    'expected: --region, one of V1, V4'
+    """
+    options = _options(command)
+    unreached: dict[str, None] = {}
+
+    def said(found: re.Match[str]) -> str:
+        name, equals, then = found.groups()
+        if name in options and (equals or "_" in name):
+            return options[name] + (" " if then and then not in ",;:." else "")
+        if equals and text[: found.start()].rpartition("\n")[2].startswith(_ADVICE):
+            unreached[f"{name}="] = None
+        return _CALLS.get(found[0], found[0])
+
+    spoken = _WORDS.sub(said, text)
+    if not unreached:
+        return spoken
+    return f"{spoken}\n  note:     {', '.join(unreached)} is an argument in Python, and no option of this command"
+
+
+def _options(command: str) -> dict[str, str]:
+    """Return how a command spells its parameters, by their names in Python."""
+    group: Any = typer.main.get_command(app)
+    found = group.commands.get(command)
+    spelled = {
+        str(one.name): max(one.opts, key=len) if one.param_type_name == "option" else one.metavar or one.name.upper()
+        for one in (found.params if found is not None else ())
+    }
+    if command == "reproduce":
+        from neuros_mechint.workflows.runs.reproduce import WORKFLOWS
+
+        named = (name for known in WORKFLOWS.values() for name in known.openers)
+        spelled |= {name: f"--input {name}=VALUE" for name in named}
+    return spelled
 
 
 def _named(given: str) -> tuple[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -98,7 +98,7 @@ def read_run(path: str | Path) -> dict[str, Result]:
         names = [name for name in _steps_in_order(path) if name in files]
         results = {name: load_result(files[name]) for name in dict.fromkeys([*names, *files])}
     elif path.suffix == ".json" and path.is_file():
-        results = _read_report(path)
+        results = _results_of(read_report(path))
     else:
         results = {path.stem: load_result(path)}
     if not results:
@@ -118,7 +118,40 @@ def _steps_in_order(folder: Path) -> list[str]:
         return []
 
 
-def _read_report(path: Path) -> dict[str, Result]:
+class SavedSection(NamedTuple):
+    """A section of a report that was saved as JSON.
+
+    Parameters
+    ----------
+    title, caption : str
+    text : str
+        Of a section of words.
+    results : mapping of str to Result
+        By run, whose name is empty where there is one.
+    """
+
+    title: str
+    caption: str
+    text: str
+    results: Mapping[str, Result]
+
+
+class SavedReport(NamedTuple):
+    """A report that was saved as JSON."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[SavedSection]
+
+
+def read_report(path: Path) -> SavedReport:
+    """Read a report that was saved as JSON; of what it shows, its words and results.
+
+    Raises
+    ------
+    StorageError
+        Another file, a damaged one, or one from a newer version.
+    """
     try:
         told = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -128,16 +161,23 @@ def _read_report(path: Path) -> dict[str, Result]:
     if not isinstance(told.get("version"), int) or told["version"] > VERSION:
         raise StorageError(f"{path} was written by a newer version", fix="pip install -U neuros-mechint")
     try:
-        parts = [
-            (" · ".join(filter(None, (about["run"], section["title"]))), about)
-            for section in told["sections"]
-            for about in section.get("results", ())
-        ]
+        return SavedReport(str(told["title"]), str(told["subtitle"]), [_section(one) for one in told["sections"]])
     except (KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{path} is damaged", got=f"{type(error).__name__}: {error}") from error
+
+
+def _section(about: Mapping[str, Any]) -> SavedSection:
+    results = {str(one["run"]): result_from_json(one) for one in about.get("results", ())}
+    text = str(about.get("body", {}).get("text", ""))
+    return SavedSection(str(about["title"]), str(about["caption"]), text, results)
+
+
+def _results_of(report: SavedReport) -> dict[str, Result]:
     results: dict[str, Result] = {}
-    for name, about in parts:
-        results[unused_name(name, results)] = result_from_json(about)
+    for section in report.sections:
+        for run, result in section.results.items():
+            name = " · ".join(filter(None, (run, section.title)))
+            results[unused_name(name, results)] = result
     return results
 
 

@@ -416,8 +416,8 @@ def test_what_does_not_belong_together_is_refused_with_a_reason() -> None:
     trials = nm.Recording(values, ("trial", "unit"))
     cases: list[tuple[type[Exception], str, tuple[Any, ...], dict[str, Any]]] = [
         (InputError, "different numbers of samples", (bare, tokens[:11]), {}),
-        (InputError, "has labels and the stimuli has none", (labelled, tokens), {}),
-        (InputError, "has labels and the recording has none", (bare, tokens), {"labels": names}),
+        (InputError, "has labels and the stimuli have none", (labelled, tokens), {}),
+        (InputError, "have labels and the recording has none", (bare, tokens), {"labels": names}),
         (InputError, "stimul", (labelled, tokens), {"labels": ["other", *names[1:]]}),
         (InputError, "not every stimulus has a label", (labelled, tokens), {"labels": names[1:]}),
         (InputError, "needs to see what was shown", (bare,), {}),

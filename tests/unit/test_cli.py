@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 import neuros_mechint as nm
 from neuros_mechint import cli
+from neuros_mechint.workflows.runs.collected import collected
+from neuros_mechint.workflows.runs.run import WorkflowRun
 
 
 @pytest.fixture
@@ -61,6 +63,58 @@ def test_report_collects_saved_results(run, tmp_path):
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "A saved score" in page
     assert "Mine" in page
+
+
+def workflow(folder):
+    """A finished run with words around its results, one of which it does not show."""
+    started = WorkflowRun("example", {}, {}, 0, folder)
+    for name in ("inner", "scores"):
+        scores = nm.Result(xr.Dataset({"score": ("layer", np.array([0.1, 0.4]))}), f"Saved {name}")
+        started.step(name, lambda scores=scores: scores)
+    started.leave_out("circuit", "nothing to find")
+    return started.finish("What was asked", "And of whom.", {"scores": "The higher the better."}, shown=("scores",))
+
+
+def words(page):
+    return [(one.title, one.caption, one.kind) for one in page.sections]
+
+
+def test_report_of_a_run_has_the_words_of_its_own_report(run, tmp_path):
+    own = workflow(tmp_path / "run")
+    result = run("report", str(tmp_path / "run"), "--output", str(tmp_path / "page.md"))
+    assert result.exit_code == 0, result.output
+    page, expected = (tmp_path / "page.md").read_text(encoding="utf-8"), own.report.to_markdown()
+    for text in ("# What was asked", "And of whom.", "The higher the better.", "**circuit**: nothing to find"):
+        assert text in page
+        assert text in expected
+    assert words(collected([tmp_path / "run"])) == words(own.report)
+    assert collected([tmp_path / "run"], "Mine").title == "Mine"
+    assert f"reproduce {tmp_path / 'run'}`" in page
+
+
+def test_report_of_a_report_has_its_words(tmp_path):
+    own = workflow(tmp_path / "run").report
+    composite = nm.biological_training(n_steps=1, n_checks=1, progress=False).result
+    own.add(composite, "Parts", "Made of others.").add_text("And so on.", "Outlook")
+    own.save(tmp_path / "report.json")
+    again = collected([tmp_path / "report.json"])
+    assert (again.title, again.subtitle) == ("What was asked", "And of whom.")
+    assert words(again) == words(own)
+
+
+def test_report_of_several_puts_each_title_before_its_results(tmp_path):
+    workflow(tmp_path / "run")
+    saved = nm.Result(xr.Dataset({"score": 0.5}), "Score").save(tmp_path / "score.nc")
+    page = collected([saved, tmp_path / "run"])
+    assert page.title == "Results"
+    assert [one.title for one in page.sections][:3] == ["Score", "What was asked", "Saved scores"]
+    assert page.sections[2].caption == "The higher the better."
+
+
+def test_report_of_an_unfinished_run_and_beside_another_programs_manifest(tmp_path):
+    nm.Result(xr.Dataset({"score": 0.5}), "Score").save(tmp_path / "score.nc")
+    (tmp_path / "manifest.json").write_text('{"name": "a web page"}')
+    assert [one.title for one in collected([tmp_path]).sections] == ["Score"]
 
 
 def test_report_compares_runs(run, tmp_path):

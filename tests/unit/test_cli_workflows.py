@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import numpy as np
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 from neuros_mechint import cli
 from neuros_mechint.core.result import load_result
+from neuros_mechint.workflows.alignment.align import align
+from neuros_mechint.workflows.biological.training import biological_training
+from neuros_mechint.workflows.dynamics.analyze import analyze_dynamics
 from neuros_mechint.workflows.runs.manifest import read_manifest
+from neuros_mechint.workflows.understanding.understand import understand
 
 CODE = """
 import numpy as np, torch
@@ -97,7 +105,7 @@ def test_a_repetition_that_differs_has_exit_status_1(run, code, tmp_path, monkey
         (["dynamics", "induction"], "step by step"),
         (["train-bio", "unknown"], "there is no task 'unknown'"),
         (["train-bio", "--network", "{code}:build"], "no excitatory and inhibitory units"),
-        (["train-bio", "--steps", "0"], "n_steps is out of range"),
+        (["train-bio", "--steps", "0"], "error: --steps is out of range"),
         (["reproduce", "nowhere"], "there is no manifest nowhere"),
         (["reproduce", "nowhere", "--input", "model"], "NAME=VALUE"),
         (["reproduce", "nowhere", "--input", "folder=/"], "NAME=VALUE"),
@@ -113,6 +121,71 @@ def test_errors_teach_without_a_traceback(arguments, told, code, tmp_path, monke
     shown = capsys.readouterr().err
     assert told in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["align", "induction", "plain.npy"], "expected: --stimuli, one input"),
+        (["align", "induction", "named.nc", "--stimuli", "tokens.npy"], "to fix:   --labels, one for each stimulus"),
+        (["align", "induction", "areas.nc", "--stimuli", "tokens.npy"], "expected: --region, one of V1, V4"),
+        (["sites", "induction", "--pattern", "blocks.9.z"], "expected: a name from `neuros-mechint sites MODEL`"),
+        (["reproduce", "{run}"], "to fix:   pass it again: --input network=VALUE"),
+        (
+            ["dynamics", "{code}:build", "--inputs", "tokens.npy", "--trajectories", "tokens.npy"],
+            "expected: --inputs, which the model is run on; or --trajectories,",
+        ),
+    ],
+)
+def test_hints_name_the_options_of_the_command(arguments, told, code, tmp_path, monkeypatch, capsys):
+    """An argument in Python is never told to somebody who called the command, unless no option reaches it."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    np.save("plain.npy", random.normal(size=(12, 6)))
+    np.save("tokens.npy", random.integers(1, 60, size=(12, 24)))
+    labels = {"stimulus": [f"s{one}" for one in range(12)]}
+    named = xr.DataArray(random.normal(size=(12, 6)), labels, ("stimulus", "unit"))
+    named.to_netcdf("named.nc", engine="h5netcdf")
+    named.assign_coords(region=("unit", ["V1", "V4"] * 3)).to_netcdf("areas.nc", engine="h5netcdf")
+    if "{run}" in arguments:
+        settings = {"n_steps": 1, "n_checks": 1, "folder": "run", "progress": False}
+        biological_training(f"{code}:network", f"{code}:draw", **settings)
+    monkeypatch.setattr("sys.argv", ["neuros-mechint", *(one.format(code=code, run="run") for one in arguments)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    shown = capsys.readouterr().err
+    assert told in shown.replace("draw=", "network=")  # either comes first
+    for line in shown.splitlines():
+        unreached = re.findall(r"\b([a-z_]+)=(?!VALUE)", line)
+        assert all(f"{name}= is an argument in Python, and no option" in shown for name in unreached), line
+
+
+def test_every_option_is_called_as_the_argument_that_it_sets():
+    """The mechanism behind the hints: a command's parameters have the names of the function's."""
+    functions = {
+        "understand": understand,
+        "align": align,
+        "dynamics": analyze_dynamics,
+        "train-bio": biological_training,
+    }
+    for command, function in functions.items():
+        unknown = set(cli._options(command)) - set(inspect.signature(function).parameters)
+        assert unknown <= {"show"}, command
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("pass folder=...", "pass --output"),
+        ("f(corpus=3) and blocks.0[corpus=1]", "f(corpus=3) and blocks.0[corpus=1]"),
+        ("the corpus is short", "the corpus is short"),
+        ("give corpus=tokens", "give --corpus tokens"),
+        ("one\n  to fix:   n_null=", "one\n  to fix:   n_null=\n  note:     n_null= is an argument in Python, "
+         "and no option of this command"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_arguments_is_said_of_options(text, spoken):
+    assert cli._spoken(text, "understand") == spoken
 
 
 @pytest.mark.parametrize("command", ["dynamics", "train-bio", "reproduce"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -165,3 +167,16 @@ def test_every_layer_without_model_libraries_has_its_contract(settings):
 
 def test_the_console_script_points_at_the_command_line(project):
     assert project["scripts"] == {"neuros-mechint": "neuros_mechint.cli:main"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("scripts/*.py")]), ids=lambda path: path.name
+)
+def test_scripts_and_benchmarks_import_names_that_exist(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("neuros_mechint"):
+            for name in (one.name for one in node.names):
+                if not hasattr(importlib.import_module(str(node.module)), name):
+                    importlib.import_module(f"{node.module}.{name}")  # a module, or an error
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "nm":
+            assert hasattr(neuros_mechint, node.attr), node.attr

@@ -83,6 +83,14 @@ def test_what_differs_is_told_by_name_and_size(folder, by, tolerance, verdict, a
     assert 0.3 < float(told["difference"].sel(variable="noisy.score")) / (by / largest) < 3
     if verdict == "different":
         assert "noisy.score is different by" in found.summary()
+    assert ("3 variables that are not equal are compared by summaries only" in found.summary()) == alone
+    assert (f"because {folder / 'steps'} is missing" in found.summary()) == alone
+
+
+def test_what_only_the_manifest_tells_is_not_doubted_where_it_is_equal(folder):
+    shutil.rmtree(folder / "steps")
+    assert reproduce(folder).reproduced
+    assert not reproduce(folder).warnings  # digests are of all numbers
 
 
 def test_steps_and_variables_that_are_gone_are_missing(folder):
@@ -96,7 +104,9 @@ def test_results_beside_the_manifest_that_are_not_its_own_are_not_believed(folde
     SHIFT["by"] = 1e-3
     scores(folder.parent / "numbers.npy", power=2.0, seed=3, folder=folder.parent / "other")
     shutil.copy(folder.parent / "other" / "steps" / "noisy.nc", folder / "steps" / "noisy.nc")
-    assert verdicts(reproduce(folder))["noisy.score"] == "different"
+    found = reproduce(folder)
+    assert verdicts(found)["noisy.score"] == "different"
+    assert f"because {folder / 'steps'} does not hold the results of the run" in found.summary()
 
 
 def test_inputs_are_compared_before_anything_is_computed(folder, tmp_path, monkeypatch):

@@ -114,9 +114,55 @@ def test_a_folder_of_another_run_is_refused_and_says_what_differs(tmp_path, chan
     assert (tmp_path / "run" / MANIFEST).read_bytes() == before
 
 
-def test_a_run_that_failed_before_its_first_step_bars_no_other(tmp_path):
-    WorkflowRun("example", {}, {}, 0, tmp_path / "run")
-    assert run_example(tmp_path / "run").folder == tmp_path / "run"
+def refused(name: str) -> None:
+    raise InputError("beyond this workflow", fix="something else")
+
+
+def test_a_run_that_is_refused_before_it_found_anything_leaves_nothing_behind(tmp_path):
+    WorkflowRun("example", {}, {}, 0, tmp_path / "a" / "run")
+    assert not list(tmp_path.iterdir())
+    for place in (tmp_path / "a" / "run", tmp_path / "empty"):
+        if place.name == "empty":
+            place.mkdir()
+        with pytest.raises(InputError, match="beyond"):
+            run_example(place, refused)
+        assert place.exists() == (place.name == "empty")
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+    assert run_example(tmp_path / "a" / "run").folder == tmp_path / "a" / "run"
+
+
+def test_a_first_step_that_does_not_apply_is_left_out_and_the_run_goes_on(tmp_path):
+    run = WorkflowRun("example", {}, {}, 0, tmp_path / "run")
+    assert run.attempt("first", lambda: refused("first")) is None
+    run.step("second", lambda: draw(0))
+    outcome = run.finish("Example", shown=())
+    assert outcome.left_out == {"first": "beyond this workflow; to fix: something else"}
+    assert read_manifest(tmp_path / "run").finished
+
+
+def test_a_folder_with_steps_tells_why_the_run_stopped_until_it_goes_on(tmp_path):
+    def late(name: str) -> None:
+        if name == "third":
+            refused(name)
+
+    with pytest.raises(InputError):
+        run_example(tmp_path / "run", late)
+    told = (tmp_path / "run" / "stopped.txt").read_text(encoding="utf-8")
+    assert "in the step 'third':\n\nbeyond this workflow\n  to fix:   something else" in told
+    assert "goes on from there" in told
+    done: list[str] = []
+    run_example(tmp_path / "run", done.append)
+    assert done == ["third"]
+    assert not (tmp_path / "run" / "stopped.txt").exists()
+
+
+def test_a_run_that_was_killed_in_its_first_step_bars_no_other(tmp_path):
+    script = KILLED.replace('"third"', '"first"').format(
+        root=str(Path(__file__).parents[2]), folder=str(tmp_path / "run")
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=300)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
+    assert run_example(tmp_path / "run", scale=3.0).folder == tmp_path / "run"
 
 
 def test_folders_of_other_things_are_refused(tmp_path):
@@ -149,10 +195,12 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
     folder = tmp_path / "run"
     code = f"""
 import sys
-from tests.unit.test_workflow_run import WorkflowRun
-run = WorkflowRun("example", {{"n": 3}}, {{}}, seed=7, folder={str(folder)!r})
-print("at work", flush=True)
-sys.stdin.read()
+from tests.unit.test_workflow_run import run_example
+def work(name):
+    print("at work", flush=True)
+    sys.stdin.read()
+
+run_example({str(folder)!r}, work, seed=7)
 """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:
@@ -161,6 +209,7 @@ sys.stdin.read()
             assert other.stdout.readline() == "at work\n"
             with pytest.raises(StorageError, match="another process is at work"):
                 run_example(folder)
+            assert read_manifest(folder).seed == 7
         finally:
             other.kill()
     run_example(folder)
@@ -274,6 +323,7 @@ def test_a_manifest_comes_back_as_it_was_written(manifest, tmp_path):
     read.write(tmp_path)
     assert (tmp_path / MANIFEST).read_bytes() == manifest
     assert read.arguments == {"scale": 2.0}
+    assert (read.page.title, read.page.shown) == ("Example", ("third",))
     assert read.inputs["data"] == Source("object", "array", "abc")
     assert [step.name for step in read.steps] == list(STEPS)
     numbers = read.steps[0].numbers["value"]
@@ -331,6 +381,13 @@ def forged(manifest: bytes, change: Any) -> bytes:
         lambda one: one.update(format="another"),
         lambda one: one.update(version=2),
         lambda one: one.update(version="1"),
+        lambda one: one["page"].update(title=3),
+        lambda one: one["page"].update(captions=["a"]),
+        lambda one: one["page"].update(captions={"third": 3}),
+        lambda one: one["page"].update(shown=["fourth"]),
+        lambda one: one["page"].update(shown=[["third"]]),
+        lambda one: one["page"].update(shown="third"),
+        lambda one: one["page"].update(more=1),
         lambda one: one.update(extra=1),
         lambda one: one.pop("python"),
     ],

@@ -207,17 +207,37 @@ def _default_stimuli(recording: Any, stimuli: Any) -> Any:
         "a model needs to see what was shown",
         expected="stimuli=, one input of the model for each stimulus of the recording",
         got=None,
-        fix="give an array, a .npy file, or a folder of pictures",
+        fix="give a .npy or .nc file, or a folder of pictures; in Python also an array",
     )
 
 
 def _in_order_of(brain: BrainData, stimuli: Any, labels: tuple[Any, ...] | None) -> Any:
     """Return the stimuli in the order of the recording."""
     sizes = (brain.n_stimuli, len(stimuli))
+    if (brain.labels is None) != (labels is None):
+        raise _on_one_side(brain.labels is not None)
     order = label_order(brain.labels, labels, sizes, ("the recording", "the stimuli"))
     if order is None:
         return stimuli
     return [stimuli[place] for place in order] if isinstance(stimuli, list) else stimuli[order]
+
+
+def _on_one_side(recorded: bool) -> InputError:
+    """Return the error for labels that only the recording, or only the stimuli have."""
+    if recorded:
+        return InputError(
+            "the recording has labels and the stimuli have none",
+            expected="labels on both, to join by, or on neither",
+            got="stimuli without labels",
+            fix="labels=, one for each stimulus in their order; or a recording without labels, to go by position",
+        )
+    return InputError(
+        "the stimuli have labels and the recording has none",
+        expected="labels on both, to join by, or on neither",
+        got="a recording without labels",
+        fix="label the recording, by the coordinate 'stimulus' of an xarray.DataArray or .nc file; or give stimuli "
+        "without labels, to go by position",
+    )
 
 
 def _chosen_sites(model: Any, inputs: Any, sites: str | Sequence[str] | None) -> list[str]:

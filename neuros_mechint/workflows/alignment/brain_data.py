@@ -240,7 +240,8 @@ def _as_recording(recorded: Any) -> Recording:
             "nothing says what the axes of this array are",
             expected="responses (stimulus, unit); or axes with names; or dissimilarities (subject, n, n)",
             got=f"shape {np.shape(recorded)}",
-            fix='pass nm.Recording(values, ("repetition", "stimulus", "unit")), or an xarray.DataArray',
+            fix="name the axes: by an xarray.DataArray, in a .nc file or not, or by "
+            'nm.Recording(values, ("repetition", "stimulus", "unit"))',
         )
     return Recording(samples(recorded, "the recording").values, ("stimulus", "unit"))
 
@@ -272,7 +273,7 @@ def _one_region(recording: Recording, region: str | None) -> Recording:
         raise InputError(
             "the recording has several regions, and their units make one geometry only within each",
             expected="region=, one of " + ", ".join(map(str, names)),
-            fix="run it for each region; nm.layer_region_map scores all layers against all regions",
+            fix="run it for each region; in Python, nm.layer_region_map scores all layers against all regions",
         )
     return recording
 

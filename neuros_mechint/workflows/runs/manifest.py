@@ -6,8 +6,8 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +58,25 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class Page:
+    """How a finished run is shown.
+
+    Parameters
+    ----------
+    title, subtitle : str
+    captions : mapping of str to str
+        By step: what to see in its figure.
+    shown : tuple of str
+        Steps that the report shows, in order.
+    """
+
+    title: str = ""
+    subtitle: str = ""
+    captions: Mapping[str, str] = field(default_factory=dict)
+    shown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a run was made of, and what it found.
 
@@ -76,6 +95,7 @@ class Manifest:
         ``finished`` is empty while the run lasts, and after one that was cut off.
     steps : tuple of StepRecord
         Finished ones, in order.
+    page : Page
     """
 
     workflow: str
@@ -88,6 +108,7 @@ class Manifest:
     started: str
     finished: str = ""
     steps: tuple[StepRecord, ...] = ()
+    page: Page = field(default_factory=Page)
 
     @classmethod
     def begin(cls, workflow: str, arguments: Mapping[str, Any], inputs: Mapping[str, Source], seed: Any) -> Manifest:
@@ -123,6 +144,7 @@ class Manifest:
         values = {name.name: getattr(self, name.name) for name in fields(self)}
         values["inputs"] = {name: asdict(source) for name, source in self.inputs.items()}
         values["steps"] = [asdict(step) for step in self.steps]
+        values["page"] = asdict(self.page)
         values["versions"] = dict(self.versions)
         values = {"format": _FORMAT, "version": _VERSION} | values
         text = json.dumps(values | {"checksum": _checksum(values)}, indent=1) + "\n"
@@ -249,6 +271,7 @@ def _manifest(content: Any) -> Manifest:
         raise ValueError(f"its format is not {_FORMAT!r}")
     if _typed(values.pop("version", None), "version", int) > _VERSION:
         raise ValueError("it was written by a newer version: pip install -U neuros-mechint")
+    values.setdefault("page", {})  # of a run from before it was kept
     expected = {one.name for one in fields(Manifest)}
     if set(values) != expected:
         raise ValueError(f"expected the entries {sorted(expected)}, got {sorted(values)}")
@@ -259,6 +282,7 @@ def _manifest(content: Any) -> Manifest:
     _table(values["versions"], "versions", lambda value: _typed(value, "a version", str))
     values["inputs"] = _table(values["inputs"], "inputs", _source)
     values["steps"] = tuple(_step(one) for one in _typed(values["steps"], "steps", list))
+    values["page"] = _page(values["page"], {step.name for step in values["steps"] if not step.left_out})
     return Manifest(**values)
 
 
@@ -285,6 +309,17 @@ def _step(content: Any) -> StepRecord:
             raise ValueError(f"the file {name!r} is not in the folder of the run")
     findings = _typed(step.findings, "findings", list)
     return StepRecord(step.name, step.numbers, tuple(map(str, findings)), files, step.left_out)
+
+
+def _page(content: Any, steps: Collection[str]) -> Page:
+    page = Page(**_typed(content, "page", dict))
+    for name in ("title", "subtitle"):
+        _typed(getattr(page, name), name, str)
+    _table(page.captions, "captions", lambda value: _typed(value, "a caption", str))
+    shown = tuple(_typed(page.shown, "shown", list))
+    if set(shown) - set(steps):
+        raise ValueError("it shows steps that the run has not")
+    return replace(page, shown=shown)
 
 
 def _check_numbers(about: Any) -> None:

@@ -15,8 +15,9 @@ from neuros_mechint.core.errors import InputError, StorageError, number
 from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance, package_versions
 from neuros_mechint.core.result import Result, load_result
+from neuros_mechint.workflows.runs.folder import STEPS
 from neuros_mechint.workflows.runs.manifest import MANIFEST, Manifest, described, numbers_of, read_manifest
-from neuros_mechint.workflows.runs.run import STEPS, WorkflowOutcome
+from neuros_mechint.workflows.runs.run import WorkflowOutcome
 from neuros_mechint.workflows.runs.sources import CODE, EMBEDDED, FILE, FOLDER, Given, is_code
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class Reproduction(Result):
 
     ``data`` holds over ``variable``, named ``step.variable``: the ``verdict`` (equal, to the last bit; close, within
     the tolerance; different; missing, in either run) and the ``difference``: the largest one, relative to the largest
-    value; NaN where it is not known.
+    value; NaN where it is not known. What only the manifest tells of, because the results of the run are not beside it,
+    is compared by its least, mean and most, as a warning says.
     """
 
     @property
@@ -217,7 +219,7 @@ def _opened(name: str, told: Manifest, known: Known, beside: Path, given: Any) -
                 "was built by code, which a manifest never runs" if source.kind == CODE else "was passed as an object"
             )
             raise InputError(f"the {name} {what}", got=source.name, fix=f"pass it again: {name}=...")
-        given = source.name if source.kind == EMBEDDED else _located(Path(source.name), beside)
+        given = source.name if source.kind == EMBEDDED else _located(name, Path(source.name), beside)
         if is_code(str(given)):
             raise InputError(f"the {name} is said to be data and names code", got=source.name, fix="trust no such file")
     module, _, function = known.openers[name].partition(":")
@@ -231,16 +233,17 @@ def _opened(name: str, told: Manifest, known: Known, beside: Path, given: Any) -
     return found
 
 
-def _located(path: Path, beside: Path) -> Path:
+def _located(name: str, path: Path, beside: Path) -> Path:
     """Return where an input file or folder is: where it was, or beside the manifest."""
     for one in (path, beside / path.name):
         if one.exists():
             return one
-    raise StorageError(f"there is no {path}, nor {path.name} beside the manifest", fix="pass the input by name")
+    raise StorageError(f"there is no {path}, nor {path.name} beside the manifest", fix=f"pass it again: {name}=...")
 
 
 def _compared(told: Manifest, folder: Path, outcome: WorkflowOutcome, tolerance: float) -> Reproduction:
     rows: list[tuple[str, str, str, float]] = []
+    by_summary = 0
     for step in told.steps:
         result = outcome.results.get(step.name)
         now = {} if result is None else numbers_of(result)
@@ -249,6 +252,7 @@ def _compared(told: Manifest, folder: Path, outcome: WorkflowOutcome, tolerance:
             verdict, difference = MISSING, np.nan
             if name in step.numbers and name in now:
                 verdict, difference = _verdict(step.numbers[name], before.get(name), now[name], tolerance)
+                by_summary += verdict != EQUAL and name not in before
             rows.append((step.name, f"{step.name}.{name}", verdict, difference))
     done = {step.name for step in told.steps}
     rows += [(name, name, MISSING, np.nan) for name in outcome.results if name not in done]
@@ -266,7 +270,18 @@ def _compared(told: Manifest, folder: Path, outcome: WorkflowOutcome, tolerance:
         "Reproduction of a run",
         attributes={"workflow": told.workflow, "started": told.started, "tolerance": tolerance},
         provenance=Provenance.record(arguments={"tolerance": tolerance, "seed": told.seed}),
-        warnings=_other_versions(told),
+        warnings=(*_compared_by_summary(by_summary, folder / STEPS), *_other_versions(told)),
+    )
+
+
+def _compared_by_summary(n_variables: int, steps: Path) -> tuple[str, ...]:
+    if not n_variables:
+        return ()
+    why = "does not hold the results of the run" if steps.is_dir() else "is missing"
+    names = "1 variable that is not equal is" if n_variables == 1 else f"{n_variables} variables that are not equal are"
+    return (
+        f"{names} compared by summaries only (least, mean and most), because {steps} {why}: "
+        "numbers that differ in places may pass for close",
     )
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from neuros_mechint.core.composite import CompositeResult
 from neuros_mechint.core.errors import InputError, NeurosMechintError, StorageError
@@ -22,10 +21,12 @@ from neuros_mechint.core.provenance import package_versions
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result, load_result
 from neuros_mechint.report.report import Report
+from neuros_mechint.workflows.runs.folder import STEPS, RunFolder
 from neuros_mechint.workflows.runs.in_short import IN_SHORT
 from neuros_mechint.workflows.runs.manifest import (
     MANIFEST,
     Manifest,
+    Page,
     StepRecord,
     check_step_name,
     describe_numbers,
@@ -33,8 +34,8 @@ from neuros_mechint.workflows.runs.manifest import (
 )
 from neuros_mechint.workflows.runs.sources import Source, file_hash
 
-REPORT, STEPS = "report.html", "steps"
-"""Names of the page and of the results in the folder of a run."""
+REPORT = "report.html"
+"""Name of the page in the folder of a run."""
 
 Kept = TypeVar("Kept")
 
@@ -45,42 +46,57 @@ class WorkflowOutcome:
 
     Parameters
     ----------
-    title, subtitle : str
-        Of its report.
     results : mapping of str to Result
         By step, each of the class that its method returns.
-    left_out : mapping of str to str
-        Steps that do not apply, and why.
     manifest : Manifest
-        What the run was made of.
+        What the run was made of, and how it is shown.
     folder : pathlib.Path or None
         With ``report.html``, ``manifest.json`` and the results in ``steps``.
-    captions : mapping of str to str
-        By step: what to see in its figure.
-    shown : tuple of str
-        Steps that the report shows.
     """
 
-    title: str
-    subtitle: str
     results: Mapping[str, Any]
-    left_out: Mapping[str, str]
     manifest: Manifest
     folder: Path | None
-    captions: Mapping[str, str]
-    shown: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Title of its report."""
+        return self.manifest.page.title
+
+    @property
+    def subtitle(self) -> str:
+        """What stands under the title."""
+        return self.manifest.page.subtitle
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Steps that do not apply, and why."""
+        return {step.name: step.left_out for step in self.manifest.steps if step.left_out}
+
+    @property
+    def captions(self) -> Mapping[str, str]:
+        """What to see in the figure of each step."""
+        return self.manifest.page.captions
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Steps that the report shows."""
+        return self.manifest.page.shown
 
     @cached_property
     def report(self) -> Report:
         """All of it as a page."""
-        report = Report(self.title, self.subtitle)
+        return self.add_to(Report(self.title, self.subtitle))
+
+    def add_to(self, report: Report, manifest: str = MANIFEST) -> Report:
+        """Add to a page what this run shows, what it left out, and how it is repeated from its ``manifest``."""
         for name in self.shown:
             report.add(self.results[name], caption=self.captions.get(name))
         if self.left_out:
             lines = [f"- **{name.replace('_', ' ')}**: {reason}" for name, reason in self.left_out.items()]
             report.add_text("\n".join(lines), "What was left out, and why")
         if self.folder is not None:
-            report.add_text(f"`neuros-mechint reproduce {MANIFEST}` repeats the run and compares.", "To repeat this")
+            report.add_text(f"`neuros-mechint reproduce {manifest}` repeats the run and compares.", "To repeat this")
         return report
 
     @property
@@ -111,11 +127,40 @@ class WorkflowOutcome:
         return self.report._repr_html_()  # pyright: ignore[reportPrivateUsage]
 
 
+def read_outcome(folder: str | Path) -> WorkflowOutcome:
+    """Return what a run found, from its folder.
+
+    Parameters
+    ----------
+    folder : str or pathlib.Path
+
+    Returns
+    -------
+    WorkflowOutcome
+
+    Raises
+    ------
+    StorageError
+        No manifest, or a file that is missing or damaged.
+
+    Examples
+    --------
+    >>> read_outcome("no_such_run")
+    Traceback (most recent call last):
+    ...
+    neuros_mechint.core.errors.StorageError: there is no manifest no_such_run
+      to fix:   pass the manifest.json of a folder that a workflow wrote
+    """
+    manifest, folder = read_manifest(folder), Path(folder)
+    names = [step.name for step in manifest.steps if not step.left_out]
+    return WorkflowOutcome({name: load_result(folder / STEPS / f"{name}.nc") for name in names}, manifest, folder)
+
+
 class WorkflowRun:
     """A run of a workflow: its steps one after the other, then its report.
 
     With a folder, what a step found is written there as soon as it is done. The same run, started again after it was
-    cut off, loads these steps and goes on.
+    cut off, loads these steps and goes on. A run that is refused before it has found anything leaves no folder.
 
     Parameters
     ----------
@@ -166,8 +211,9 @@ class WorkflowRun:
         self.left_out: dict[str, str] = {}
         self.manifest = Manifest.begin(workflow, arguments, inputs, seed)
         self.entropy = int(numbers.integers(2**62))
-        self._lock: FileLock | None = None
-        self._earlier = {step.name: step for step in self._take_folder()}
+        self._place = None if self.folder is None else RunFolder(self.folder)
+        self._at_work = False
+        self._earlier = self._steps_before()
 
     def seed(self, step: str) -> int:
         """Return a seed for a step of this name: a step that is loaded must not change the numbers of the next."""
@@ -213,10 +259,15 @@ class WorkflowRun:
         """
         if check_step_name(name) in (*self.results, *self.left_out):
             raise InputError(f"this run has a step {name!r} already")
+        self._begin()
         found = self._restored(name, load)
         if found is None:
             self._tell(f"{name.replace('_', ' ')} ...")
-            found = self._computed(name, compute, save)
+            try:
+                found = self._computed(name, compute, save)
+            except BaseException as error:  # Ctrl-C too
+                self._stop(name, error)
+                raise
         else:
             self._tell(f"{name.replace('_', ' ')}: done before")
             self._record(self._earlier[name])
@@ -235,6 +286,7 @@ class WorkflowRun:
 
     def leave_out(self, name: str, reason: str) -> None:
         """Leave a step out, and say why in the report."""
+        self._begin()
         self.left_out[check_step_name(name)] = reason
         self._record(StepRecord(name, left_out=reason))
 
@@ -260,53 +312,48 @@ class WorkflowRun:
         -------
         WorkflowOutcome
         """
+        self._begin()
         finished = datetime.now(UTC).isoformat(timespec="seconds")
-        self.manifest = replace(self.manifest, finished=finished, versions=package_versions())
-        outcome = WorkflowOutcome(
-            title,
-            subtitle,
-            dict(self.results),
-            dict(self.left_out),
-            self.manifest,
-            self.folder,
-            dict(captions or {}),
-            tuple(sorted(self.results, key=lambda name: name != IN_SHORT) if shown is None else shown),
-        )
+        order = sorted(self.results, key=lambda name: name != IN_SHORT) if shown is None else shown
+        page = Page(title, subtitle, dict(captions or {}), tuple(order))
+        self.manifest = replace(self.manifest, finished=finished, versions=package_versions(), page=page)
+        outcome = WorkflowOutcome(dict(self.results), self.manifest, self.folder)
         if self.folder is not None:
             outcome.report.save(outcome.path)
             self.manifest.write(self.folder)
-        if self._lock is not None:
-            self._lock.release(force=True)
+        if self._place is not None:
+            self._place.release()
         return outcome
 
     # -- the folder ------------------------------------------------------------------------------------------------
 
-    def _take_folder(self) -> tuple[StepRecord, ...]:
-        """Return the steps that the same run has finished in the folder, and make the folder that of this run."""
-        if self.folder is None:
-            return ()
-        known = (self.folder / MANIFEST).exists()
-        if not known and self.folder.exists() and any(path.name[0] != "." for path in _entries(self.folder)):
-            raise StorageError(
-                f"{self.folder} holds other files",
-                expected="a new or empty folder, or that of the same run",
-                fix="choose another folder",
-            )
-        self._lock = _locked(self.folder)
-        earlier = ()
-        if (self.folder / MANIFEST).exists():
-            found = read_manifest(self.folder)
-            if found.steps:  # one that failed before its first step left nothing to keep
-                _check_same_run(self.folder, found, self.manifest)
-                self.manifest = replace(self.manifest, started=found.started)
-            earlier = found.steps
-        if (self.folder / STEPS).is_symlink():
-            raise StorageError(f"{self.folder / STEPS} is a link", expected="a folder: nothing is written elsewhere")
-        if not earlier:
-            self.manifest.write(self.folder)
-        for unfinished in (self.folder / STEPS).glob(".*.nc.*"):  # of a run that was killed while it wrote
-            unfinished.unlink()
-        return earlier
+    def _steps_before(self) -> dict[str, StepRecord]:
+        """Return the steps that the same run has finished in the folder."""
+        found = None if self._place is None else self._place.earlier(self.manifest)
+        if found is None:
+            return {}
+        self.manifest = replace(self.manifest, started=found.started)
+        return {step.name: step for step in found.steps}
+
+    def _begin(self) -> None:
+        """Make the folder that of this run, before its first step."""
+        if self._place is None or self._at_work:
+            return
+        self._place.begin()
+        self._at_work = True
+        self._earlier = self._steps_before()  # once more: nobody else writes from now on
+        if not self._earlier:
+            self.manifest.write(self._place.path)
+
+    def _stop(self, name: str, error: BaseException) -> None:
+        """Leave the folder as it was where there is nothing to keep, or else say in it where the run stopped."""
+        if self._place is None:
+            return
+        if self.manifest.steps or self._earlier:
+            self._place.tell_stop(name, error)
+        else:
+            self._place.leave()
+            self._at_work = False
 
     def _restored(self, name: str, load: Callable[[Path], Kept]) -> tuple[Result, Kept] | None:
         """Return what a step found before, or None where it must be done."""
@@ -363,46 +410,12 @@ class WorkflowRun:
             known = {one.name for one in self.manifest.steps}
             later = tuple(one for one in self._earlier.values() if one.name not in known)
             replace(self.manifest, steps=(*self.manifest.steps, *later)).write(self.folder)
+        if self._place is not None:
+            self._place.goes_on()
 
     def _tell(self, text: str) -> None:
         if self.progress and (sys.stderr.isatty() or "ipykernel" in sys.modules):
             sys.stderr.write(f"{self.manifest.workflow.replace('_', ' ')}: {text}\n")
-
-
-def _locked(folder: Path) -> FileLock | None:
-    """Return the lock of a folder, which the system takes back from a process that dies; None where it has none."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # one lock in a process: a run that failed there must not bar its repetition
-        lock = FileLock(folder / ".run.lock", thread_local=False, is_singleton=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StorageError(
-            f"another process is at work in {folder}",
-            expected="one run in a folder at a time",
-            fix="wait until it is done, or choose another folder",
-        ) from None
-    except (OSError, NotImplementedError):  # some shared file systems have no locks
-        return None
-    return lock
-
-
-def _check_same_run(folder: Path, found: Manifest, own: Manifest) -> None:
-    before, now = found.identity, own.identity
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if names:
-        raise StorageError(
-            f"{folder} holds another run",
-            expected="; ".join(f"{name} {before.get(name, 'none')}" for name in names),
-            got="; ".join(f"{name} {now.get(name, 'none')}" for name in names),
-            fix="choose another folder, or the arguments of that run",
-        )
-
-
-def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise StorageError(f"{folder} is a file", expected="a folder", fix="choose another name")
-    return list(folder.iterdir())
 
 
 def _with_warnings(result: Result, caught: list[warnings.WarningMessage]) -> Result:

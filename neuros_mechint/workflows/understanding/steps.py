@@ -296,7 +296,7 @@ def fit_autoencoder(
     n_rows, width = activations.matrix(site).shape
     if n_rows < _ENOUGH_ROWS:
         warnings.warn(
-            f"the autoencoder is trained on {n_rows} observations, which are few: give more inputs as corpus=",
+            f"the autoencoder is trained on {n_rows} observations, which are few: give a corpus of more",
             stacklevel=2,
         )
     size = min(3 * width, max(8, n_rows // _ROWS_PER_FEATURE)) if n_features is None else n_features
