@@ -116,6 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller encoding models")
     arguments = parser.parse_args()
+    print("| work | size | peer | ratio | same answer within |", flush=True)
     for row in permutation_rows():
         print(row, flush=True)
     for row in ridge_rows(arguments.quick):

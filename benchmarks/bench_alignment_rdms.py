@@ -146,6 +146,7 @@ def main() -> None:
         for method in ("cosine", "corr", "spearman", "rho-a", "corr_cov", "cosine_cov with sigma_k"):
             subprocess.run([sys.executable, __file__, "--one", method], check=True)
         return
+    print("| work | size | ratio | same answer within | ours |", flush=True)
     for contest in (*computing(), *comparing()):
         difference = contest.check()
         faster, ours = contest.ratio()

@@ -120,6 +120,7 @@ def memory() -> str:
 
 
 def main() -> None:
+    print("| work | size | peer | ratio (range) | same answer within |", flush=True)
     for row in rows():
         print(row, flush=True)
     print(memory())

@@ -149,6 +149,7 @@ def main() -> None:
         f"capture of {size / 1e9:.2f} GB to a store and training from it: {held / 1e9:.2f} GB more held at most",
         flush=True,
     )
+    print("| work | peer | ratio | same answer within |", flush=True)
     for work, note, faster, difference in chain(training_rows(), capture_rows()):
         print(f"| {work} | {note} | {faster:.2f} | {difference:.0e} |", flush=True)
 

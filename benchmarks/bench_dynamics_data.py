@@ -73,6 +73,7 @@ def main() -> None:
     start = torch.tensor([1.0, 1.0, 25.0], dtype=torch.float64)
     series = nm.simulate(nm.rk4(nm.lorenz, DT), start, max(ROUNDS), discard=500)[0, :, 0].numpy()
     print("one thread; an interval from 500 resamples is part of ours")
+    print("| work | ratio (range) | same answer within | ours | theirs |", flush=True)
     for n_samples in ROUNDS:
         for n_surrogates in (0, 19):
             print(row(series[:n_samples], n_surrogates), flush=True)

@@ -104,12 +104,14 @@ def contest(name: str, adapted: object, step: Step, starts: torch.Tensor) -> Non
     for rate in RATES:
         points, _, number = peer(step, starts, rate)
         tried[rate] = all_of(ours.states, points), len(points), seconds(lambda r=rate: peer(step, starts, r))
-        print(f"| Adam, rate {rate:g}, {name} | {tried[rate][0]} of {len(ours.states)} | {number} steps |", flush=True)
+        found = f"{tried[rate][0]} of {len(ours.states)} in {number} steps"
+        print(f"{name}: Adam at rate {rate:g} found {found}", flush=True)
     best = min(RATES, key=lambda rate: (-tried[rate][0], tried[rate][1] > len(ours.states), tried[rate][2]))
     pairs = [(seconds(lambda: finder.find(starts)), seconds(lambda: peer(step, starts, best))) for _ in range(ROUNDS)]
     mine, theirs = (median(times) for times in zip(*pairs, strict=True))
     ratios = [b / a for a, b in pairs]
     kinds = " + ".join(map(str, np.bincount(ours.n_unstable)))
+    print("| work | ratio (range) | ours | theirs |")
     print(
         f"| fixed points, {name}: {len(ours.states)} = {kinds}, index sum {ours.index_sum}; Adam, rate {best:g}, "
         f"{tried[best][0]} | {theirs / mine:.1f} ({min(ratios):.1f} to {max(ratios):.1f}) "

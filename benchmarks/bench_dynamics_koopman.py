@@ -82,6 +82,7 @@ def row(name: str, n_times: int, noise: float, kind: str = "least_squares", by_s
 
 def main() -> None:
     print(f"{N_SETS} sets of {N_UNITS} units, rank {RANK}, float64, one thread")
+    print("| work | ratio (range) | same answer within | ours | theirs |", flush=True)
     for n_times in (200, 1000):
         print(row(f"DMD, {n_times} times", n_times, 0.01), flush=True)
     print(row("DMD, 200 times, no noise", 200, 0.0), flush=True)

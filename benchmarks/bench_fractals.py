@@ -137,6 +137,7 @@ def single_precision() -> list[str]:
 def main() -> None:
     signal = nm.fractional_gaussian_noise(0.7, N_SAMPLES, N_CHANNELS)
     print(f"{N_CHANNELS} x {N_SAMPLES:,}, float64, one thread")
+    print("| work | ratio (range) | same answer within | ours | theirs |", flush=True)
     for contest in contests(signal):
         print(contest.row(), flush=True)
     for name, metric in (

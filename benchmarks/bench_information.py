@@ -140,6 +140,7 @@ def few(function: Callable[[], object]) -> Callable[[], object]:
 
 
 def main() -> None:
+    print("| work | size | peer | ratio (range) | same answer within |", flush=True)
     for n_samples in (3000, 30_000):
         for line in of_two_variables(n_samples):
             print(line, flush=True)

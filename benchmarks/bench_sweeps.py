@@ -268,6 +268,7 @@ def main() -> None:
     if arguments.plot:
         plot(arguments.plot)
         return
+    print("| work | size | note | ratio | same answer within |", flush=True)
     for work, size, note, faster, difference in rows():
         same = "" if np.isnan(difference) else f"{difference:.0e}"
         print(f"| {work} | {size} | {note} | {faster:.1f} | {same} |", flush=True)
