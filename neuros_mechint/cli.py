@@ -121,7 +121,10 @@ def align(
     ],
     stimuli: Annotated[
         str | None,
-        typer.Option(help="What was shown, as the model takes it: a .npy or .nc file, or a folder of pictures."),
+        typer.Option(
+            help="What was shown, as the model takes it: a .npy or .nc file, or a folder of pictures. Real numbers are "
+            "cast to the precision of the model."
+        ),
     ] = None,
     labels: Annotated[
         Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,46 @@ def test_files_and_pictures_are_opened(tmp_path: Any) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(StorageError, match="no pictures"):
         open_stimuli(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_stimuli_are_cast_to_the_precision_of_the_model(kind: torch.dtype) -> None:
+    """A model of any precision is like a recording as its copy in single precision is; its weights stay as they are."""
+    random = np.random.default_rng(0)
+    stimuli = random.normal(size=(24, 6))
+    single = torch.nn.Sequential(_one_layer(0).module, torch.nn.Tanh())
+    recording = torch.tanh(_one_layer(0).module(torch.from_numpy(stimuli).float())).detach().numpy()
+    recording = recording + 0.3 * random.normal(size=recording.shape)
+    model = copy.deepcopy(single).to(kind)
+    scores = []
+    for one, shown in (
+        (single, stimuli),
+        (model, stimuli.astype(np.float32)),
+        (model, torch.from_numpy(stimuli).float()),
+        (model, stimuli),
+    ):
+        found = align(one, recording, shown, n_resamples=19, progress=False)
+        scores.append(found.results["chance"].data["score"].values)
+        assert {"rsa", "choice", "correlations"} <= set(found.results)
+    tolerance = 0.02 if kind is torch.bfloat16 else 2e-3
+    for other in scores[1:]:
+        np.testing.assert_allclose(other, scores[0], atol=tolerance)
+    assert {one.dtype for one in model.parameters()} == {kind}
+    if kind is torch.float64:
+        exact = model(torch.from_numpy(stimuli)).detach().numpy()  # of what came in double, nothing is lost
+        mine = nm.compute_rdm(exact, method="correlation")
+        theirs = nm.compute_rdm(recording, method="correlation")
+        assert scores[3][-1] == pytest.approx(nm.compare_rdms(mine, theirs, "spearman"), abs=1e-12)
+
+
+def test_layers_that_differ_by_rounding_alone_tell_nothing_apart_in_half_precision() -> None:
+    layer = torch.nn.Linear(6, 5)
+    layer.load_state_dict({"weight": torch.full((5, 6), 2e-4), "bias": torch.linspace(1, 2, 5)})
+    stimuli = torch.from_numpy(np.random.default_rng(0).normal(size=(12, 6))).half()
+    found = layer_geometry(
+        nm.adapt(torch.nn.Sequential(torch.nn.Identity(), layer).half()), stimuli, ["0", "1"], progress=False
+    )
+    assert list(found.rdms) == ["0"]
 
 
 def test_signals_in_time_are_compared_in_complexity_and_a_run_is_gone_on_with(tmp_path: Any, monkeypatch: Any) -> None:

@@ -195,6 +195,20 @@ def test_help_says_what_is_done_and_with_what(run, command):
     assert "--output" in told
 
 
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "float64"])
+def test_stimuli_of_single_precision_are_shown_to_models_of_any(run, tmp_path, precision):
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "stimuli.npy", random.normal(size=(24, 5)).astype(np.float32))
+    np.save(tmp_path / "recording.npy", random.normal(size=(24, 6)))
+    (tmp_path / "mine.py").write_text(
+        f"import torch\ndef build(): return torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh()).to(torch.{precision})"
+    )
+    given = (f"{tmp_path / 'mine.py'}:build", tmp_path / "recording.npy", "--stimuli", tmp_path / "stimuli.npy")
+    done = run("align", *given, "--output", tmp_path / "out")
+    assert done.exit_code == 0, done.exception
+    assert "scores" in done.output
+
+
 def test_labels_of_stimuli_are_the_lines_of_a_file(run, tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr("neuros_mechint.workflows.alignment.align.align", lambda *_, **options: given.update(options))

@@ -28,6 +28,7 @@ from neuros_mechint.workflows.alignment.brain_data import (
     brain_data,
     open_recording,
     open_stimuli,
+    precision_of,
     stimuli_as_taken,
 )
 from neuros_mechint.workflows.alignment.order import OF_ORDER
@@ -104,9 +105,10 @@ def align(
         Responses, or dissimilarities of several subjects, see
         `neuros_mechint.workflows.alignment.brain_data.open_recording`.
     stimuli : array_like, xarray.DataArray, sequence of str, str or pathlib.Path, optional
-        One for each stimulus of the recording, see `neuros_mechint.workflows.alignment.brain_data.open_stimuli`. Joined
-        by label where both have labels; only where neither has any, by position. By default those of ``"92images"``, if
-        that is the recording.
+        One for each stimulus of the recording, see `neuros_mechint.workflows.alignment.brain_data.open_stimuli`. Real
+        numbers are cast to the floating type of the model's weights, half, single or double precision. Joined by label
+        where both have labels; only where neither has any, by position. By default those of ``"92images"``, if that is
+        the recording.
     labels : sequence, optional
         Of the stimuli, where they have none of their own.
     sites : str or sequence of str, optional
@@ -171,7 +173,7 @@ def align(
     recorded = open_recording(recording)
     shown = open_stimuli(_default_stimuli(recording, stimuli))
     brain = brain_data(recorded.value, region, rdm)
-    inputs = _in_order_of(brain, *stimuli_as_taken(shown.value, labels))
+    inputs = _in_order_of(brain, *stimuli_as_taken(shown.value, labels, precision_of(adapter)))
     chosen = _chosen_sites(adapter, inputs, sites)
     arguments = {
         "labels": None if labels is None else np.asarray(labels).tolist(),

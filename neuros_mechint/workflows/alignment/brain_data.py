@@ -146,8 +146,17 @@ def open_stimuli(given: Any) -> Given[Any]:
     return open_array(path)
 
 
-def stimuli_as_taken(stimuli: Any, labels: Sequence[Any] | None) -> tuple[Any, tuple[Any, ...] | None]:
+def stimuli_as_taken(
+    stimuli: Any, labels: Sequence[Any] | None, precision: torch.dtype | None = None
+) -> tuple[Any, tuple[Any, ...] | None]:
     """Return stimuli as the model takes them, and their labels.
+
+    Parameters
+    ----------
+    stimuli : array_like, torch.Tensor, xarray.DataArray or sequence of str
+    labels : sequence or None
+    precision : torch.dtype or None
+        Of the model, see `precision_of`: real numbers are cast to it. Without it arrays become single precision.
 
     Raises
     ------
@@ -171,8 +180,24 @@ def stimuli_as_taken(stimuli: Any, labels: Sequence[Any] | None) -> tuple[Any, t
         raise InputError("not every stimulus has a label", expected=f"{len(stimuli)} labels", got=len(own))
     if isinstance(stimuli, np.ndarray):
         stimuli = torch.from_numpy(np.array(stimuli))  # arrays of files cannot be written to, and torch warns of it
-        stimuli = stimuli.float() if stimuli.is_floating_point() else stimuli
+        precision = precision or torch.float32
+    if precision is not None and isinstance(stimuli, torch.Tensor) and stimuli.is_floating_point():
+        stimuli = stimuli.to(precision)
     return stimuli, own
+
+
+def precision_of(model: Any) -> torch.dtype | None:
+    """Return the floating type of the first weights of a model, in which it takes its inputs; None without weights.
+
+    Examples
+    --------
+    >>> import neuros_mechint as nm
+    >>> precision_of(nm.adapt(torch.nn.Linear(2, 2).half()))
+    torch.float16
+    """
+    module = getattr(model, "module", None)
+    weights = module.parameters() if isinstance(module, torch.nn.Module) else ()
+    return next((one.dtype for one in weights if one.is_floating_point()), None)
 
 
 def brain_data(recorded: Any, region: str | None, rdm: str) -> BrainData:

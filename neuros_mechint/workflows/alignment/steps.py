@@ -34,7 +34,7 @@ _MOST_CCA_COMPONENTS = 20
 _CANONICAL = 3
 _FEWEST_PER_FOLD = 8
 _N_FOLDS = 5
-_ROUNDING = 1e-6  # of single precision, relative to the largest value
+_ROUNDING = 1e-6  # of single and double precision, relative to the largest value; of half precision its own
 
 
 def main_sites(model: Any) -> list[str]:
@@ -128,7 +128,8 @@ def one_row_each(captured: Any, site: str) -> torch.Tensor:
         values = moved[torch.arange(len(moved)), last.to(moved.device)]
         dims.remove("position")
     if "time" in dims:
-        values = values.float().mean(dims.index("time"))
+        finer = torch.promote_types(values.dtype, torch.float32)
+        values = values.mean(dims.index("time"), dtype=finer)
     return values.flatten(1).cpu()
 
 
@@ -319,8 +320,9 @@ def _matching(model: Any, pattern: str) -> list[str]:
 
 def _pairs(values: torch.Tensor, rdm: str) -> Floats | None:
     """Return the dissimilarities of rows, or None where these are alike up to rounding, or have none."""
-    apart = (values - values[:1]).abs().max()
-    if float(apart) <= _ROUNDING * float(values.abs().max()):
+    rounding = max(_ROUNDING, torch.finfo(values.dtype).eps) if values.is_floating_point() else _ROUNDING
+    values = values.double()
+    if float((values - values[:1]).abs().max()) <= rounding * float(values.abs().max()):
         return None
     try:
         return rdm_stack(compute_rdm(values, method=rdm)).pairs[0]
