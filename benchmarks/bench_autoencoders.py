@@ -12,6 +12,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import math
 import resource
 import tempfile
 import warnings
@@ -151,7 +152,8 @@ def main() -> None:
     )
     print("| work | peer | ratio | same answer within |", flush=True)
     for work, note, faster, difference in chain(training_rows(), capture_rows()):
-        print(f"| {work} | {note} | {faster:.2f} | {difference:.0e} |", flush=True)
+        same = "-" if math.isnan(difference) else f"{difference:.0e}"
+        print(f"| {work} | {note} | {faster:.2f} | {same} |", flush=True)
 
 
 if __name__ == "__main__":
