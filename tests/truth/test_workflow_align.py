@@ -74,7 +74,7 @@ def test_the_layer_that_made_the_recording_is_named(layer: str, seed: int) -> No
     lower, upper = choice.ceilings
     assert 0 < choice.held_out <= upper
     assert lower < upper
-    assert found.results["in_short"].findings[0].startswith(f"{layer} is most like the recording")
+    assert found.results["in_short"].findings[0].startswith(f"Layer {layer} is most like the recording")
     assert found.left_out == {"complexity": "the recording has no axis of time"}
 
 
@@ -392,6 +392,13 @@ def test_a_match_of_stimuli_in_random_order_is_not_doubted_and_one_in_slow_order
         told = {name: any("drift" in text for text in found.results[name].warnings) for name in ("rsa", "correlations")}
         doubts.append([*told.values(), found.results["in_short"].findings[0].startswith("Not to be told from drift")])
         assert found.shown[0] == "in_short"
+        assert "shuffled" in found.captions["rsa"]  # two tests of two questions, told apart where either is shown
+        assert "best of all layers" in found.captions["chance"]
+        told = [text for text in found.results["in_short"].findings if "complexity" not in text]
+        ways = ("drift", "Nothing was found")
+        assert all(any(way in text for way in ways) for text in told) == doubts[-1][0], told
+        assert any("drift" in text for text in told) == doubts[-1][0]
+        assert any("is most like" in text or "shares most" in text for text in told) != doubts[-1][0]
         assert "ceiling" not in " ".join(found.captions[name] for name in ("choice", "rsa", "in_short"))
     assert doubts == [[False] * 3, [True] * 3]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,11 @@ from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.core.result import Result
-from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.neuro.alignment.layer_region import layer_region_map
 from neuros_mechint.neuro.alignment.linear.ridge import RidgeEncoding
 from neuros_mechint.neuro.alignment.rsa.compare import METHODS
 from neuros_mechint.neuro.alignment.samples import label_order
 from neuros_mechint.neuro.fractals.comparison.compare import compare_complexity
-from neuros_mechint.neuro.fractals.comparison.results import ComplexityComparison
 from neuros_mechint.neuro.fractals.dimensions.higuchi import HiguchiFractalDimension
 from neuros_mechint.workflows.alignment.brain_data import (
     IMAGES92,
@@ -32,7 +30,7 @@ from neuros_mechint.workflows.alignment.brain_data import (
     stimuli_as_taken,
 )
 from neuros_mechint.workflows.alignment.order import OF_ORDER
-from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations, LayerGeometry
+from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerGeometry
 from neuros_mechint.workflows.alignment.steps import (
     chance_level,
     choose_layer,
@@ -42,17 +40,26 @@ from neuros_mechint.workflows.alignment.steps import (
     main_sites,
     sites_in_time,
 )
-from neuros_mechint.workflows.runs.in_short import InShort, short_reason, told_in_short
+from neuros_mechint.workflows.alignment.words import in_short
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.runs.sources import open_model
 
+P_OF_RSA = (
+    "The p of a layer asks whether its score would differ from zero with other stimuli than these (and, of several "
+    "subjects, in others than these), adjusted for the number of layers; it is not the p of shuffled stimuli."
+)
+P_OF_CHANCE = (
+    "Its p asks whether these stimuli are matched at all: how often the best of all layers is as good when each "
+    "stimulus is taken for another."
+)
 CAPTIONS = {
     "layers": "Dissimilarities of all pairs of stimuli in each layer, by their rank.",
     "choice": "How like the recording each layer is. The band is the noise ceiling: what a perfect model would reach "
     "at least (lower) and at most (upper). A ring marks layers that were chosen, without the part they are judged on.",
     "rsa": "The same with 95% intervals. A score is to be read against both ceilings: far below the upper one there is "
-    "more to explain, and above the lower one a model does as well as other brains.",
-    "chance": "What the same layers score when the stimuli of the recording are shuffled: a negative control.",
+    f"more to explain, and above the lower one a model does as well as other brains. {P_OF_RSA}",
+    "chance": "What the same layers score when the stimuli of the recording are shuffled: a negative control. "
+    f"{P_OF_CHANCE}",
     "correlations": "Held-out correlation of the directions that layer and recording share.",
     "encoding": "How well each layer predicts the responses to stimuli that were left out.",
     "complexity": "Whether signals of the model are as complex in time as those of the recording.",
@@ -62,13 +69,12 @@ CAPTIONS = {
 _WITHOUT_CEILINGS = {
     "choice": "How like the recording each layer is. A ring marks layers that were chosen, without the part they are "
     "judged on. There is one measurement, so that it is not known what a perfect model would reach.",
-    "rsa": "The same with 95% intervals over stimuli.",
+    "rsa": f"The same with 95% intervals over stimuli. {P_OF_RSA}",
     "in_short": "The best layer, what 95% of shuffled stimuli stay below there, and the layers chosen without what "
     "they are judged on.",
 }
 _RDMS = ("correlation", "euclidean")
 _K_MAX = 10
-_CITATIONS = ("kriegeskorte2008", "nili2014", "varma2006")
 
 
 def align(
@@ -257,36 +263,44 @@ def _compare_geometry(
     seed = run.seed
     run.attempt("choice", lambda: choose_layer(layers, brain.rdms, brain.counted, compare, seed("choice")))
     chance: Any = run.step("chance", lambda: chance_level(layers, brain.rdms, compare, n_resamples, seed("chance")))
-    doubts = (OF_ORDER,) if chance.may_be_order else ()
 
     def rsa() -> Result:
         found = evaluate_layers(layers, brain.rdms, brain.counted, compare, n_resamples, seed("rsa"))
-        return replace(found, warnings=(*found.warnings, *doubts))
+        return _with_doubt(found, chance, chance.best)
 
     run.step("rsa", rsa)
+
+
+def _with_doubt(found: Result, chance: ChanceLevel, layer: str) -> Result:
+    """Return a result about a layer with the doubt that drift alone may have made it."""
+    return replace(found, warnings=(*found.warnings, OF_ORDER)) if chance.doubted(layer) else found
 
 
 def _compare_responses(
     run: WorkflowRun, layers: LayerGeometry, brain: BrainData, encoding: bool, n_resamples: int
 ) -> None:
     responses = brain.responses
-    doubts = run.results["chance"].warnings
+    chance: Any = run.results["chance"]
     if responses is None:
         reason = "there are dissimilarities only, and no responses to correlate with"
         run.leave_out("correlations", reason)
         return run.leave_out("encoding", reason) if encoding else None
-    run.attempt(
-        "correlations",
-        lambda: correlate_layers(layers, responses, n_resamples, run.seed("correlations"), run.progress, doubts),
-    )
+
+    def correlations() -> Result:
+        found = correlate_layers(layers, responses, n_resamples, run.seed("correlations"), run.progress)
+        return _with_doubt(found, chance, found.best)
+
+    run.attempt("correlations", correlations)
     if encoding:
         components = {site: layers.components(site, layers.data.sizes["component"]) for site in layers.rdms}
         units = np.asarray(responses.values if isinstance(responses, xr.DataArray) else responses)
         method = RidgeEncoding(metric="correlation")
-        run.attempt(
-            "encoding",
-            lambda: layer_region_map(components, {"recording": units}, method=method, seed=run.seed("encoding")),
-        )
+
+        def predicted() -> Result:
+            found = layer_region_map(components, {"recording": units}, method=method, seed=run.seed("encoding"))
+            return _with_doubt(found, chance, str(found.best_layer()["layer"][0]))
+
+        run.attempt("encoding", predicted)
     return None
 
 
@@ -320,92 +334,3 @@ def _compare_complexity(
         ),
     )
     return None
-
-
-def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerprint: str) -> InShort:
-    """Return what the steps found, in words and on one scale.
-
-    Parameters
-    ----------
-    results : mapping of str to Result
-        The steps of `align`.
-    left_out : mapping of str to str
-        Steps that do not apply, and why.
-    fingerprint : str
-        Of the model.
-
-    Returns
-    -------
-    InShort
-    """
-    chance, choice = results["chance"], results.get("choice")
-    assert isinstance(chance, ChanceLevel)
-    n_layers = chance.data.sizes["site"]
-    layers = "its one layer" if n_layers == 1 else f"the best of {n_layers} layers"
-    best = chance.data.isel(site=int(chance.data["score"].values.argmax()))
-    scores = {"best layer": float(best["score"]), "shuffled (95%)": float(best["high"])}
-    if chance.is_more_than_chance:
-        sentences = [
-            _on_best(best, choice),
-            f"With shuffled stimuli {layers} is as good with p = {chance.attributes['best_p']:.2g}.",
-        ]
-        if chance.may_be_order:
-            sentences = [f"Not to be told from drift: {OF_ORDER}.", *sentences]
-    else:
-        sentences = [
-            f"Nothing was found: {layers}, {best['site'].item()} ({float(best['score']):.3f}), is "
-            f"no more like the recording than layers are with shuffled stimuli (p = {chance.attributes['best_p']:.2g})."
-        ]
-    if isinstance(choice, LayerChoice):
-        scores |= {"held out": choice.held_out}
-        sentences.append(_on_choice(choice))
-        lower, upper = choice.ceilings
-        scores |= {"lower ceiling": lower, "upper ceiling": upper} if np.isfinite(lower) else {}
-    sentences += _on_responses(results.get("correlations"), left_out)
-    sentences += _on_complexity(results.get("complexity"), left_out)
-    return told_in_short(
-        "score", scores, {"long_name": chance.data["score"].attrs["long_name"]}, sentences, fingerprint, _CITATIONS
-    )
-
-
-def _on_best(best: xr.Dataset, choice: Result | None) -> str:
-    score = float(best["score"])
-    text = f"{best['site'].item()} is most like the recording: {score:.3f}"
-    if not isinstance(choice, LayerChoice) or not np.isfinite(choice.ceilings[0]):
-        return f"{text}; how much could be reached is not known, for there is one measurement."
-    lower, upper = choice.ceilings
-    shares = (
-        f"{score / lower:.0%} of the lower ({lower:.3f}) and " if lower > 0 else f"the lower ceiling is {lower:.3f}; "
-    )
-    return f"{text}, {shares}{score / upper:.0%} of the upper noise ceiling ({upper:.3f})."
-
-
-def _on_choice(choice: LayerChoice) -> str:
-    names, counts = np.unique(choice.data["chosen"].values, return_counts=True)
-    told = ", ".join(f"{name} {count} of {counts.sum()}" for name, count in zip(names, counts, strict=True))
-    return (
-        f"Chosen without the {choice.attributes['counted']} it is judged on: {told} times; there it scores "
-        f"{choice.held_out:.3f}."
-    )
-
-
-def _on_responses(found: Result | None, left_out: Mapping[str, str]) -> Iterator[str]:
-    if not isinstance(found, LayerCorrelations):
-        yield f"No canonical correlations: {short_reason(left_out.get('correlations', 'not asked for'))}."
-        return
-    best = found.data.isel(site=int(found.data["score"].values.argmax()))
-    p = float(best["p_adjusted"])
-    told = "shares most with the responses" if p <= SIGNIFICANT else "is best, and no better than with shuffled stimuli"
-    score = f"{float(best['score']):.3f} held out (adjusted p = {p:.2g})"
-    yield f"By canonical correlation {best['site'].item()} {told}: {score}."
-
-
-def _on_complexity(found: Result | None, left_out: Mapping[str, str]) -> Iterator[str]:
-    if not isinstance(found, ComplexityComparison):
-        yield f"No comparison of complexity in time: {short_reason(left_out['complexity'])}."
-        return
-    nearest = found.data.isel(site=int(np.abs(found.data["hedges_g"].values).argmin()))
-    yield (
-        f"In complexity in time {nearest['site'].item()} is nearest to the recording: Hedges' g "
-        f"{float(nearest['hedges_g']):.2f} (adjusted p = {float(nearest['p_adjusted']):.2g})."
-    )

@@ -83,6 +83,16 @@ class ChanceLevel(Result):
     """
 
     @property
+    def best(self) -> str:
+        """The layer with the highest score."""
+        return str(self.data["site"].values[int(self.data["score"].values.argmax())])
+
+    def doubted(self, layer: str) -> bool:
+        """Return whether neighbours in the order are alike in recording and layer, so that drift looks like a match."""
+        p = float(self.data["order_p"].sel(site=layer)), self.attributes["order_of_recording_p"]
+        return bool(max(p) <= SIGNIFICANT)
+
+    @property
     def may_be_order(self) -> bool:
         """Whether neighbours in the order are alike in recording and best layer, so that drift looks like a match."""
         return bool(self.attributes["may_be_order"])
@@ -110,10 +120,9 @@ class ChanceLevel(Result):
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 
     def _summary_lines(self) -> Iterator[str]:
-        best = int(self.data["score"].values.argmax())
         told = "more" if self.is_more_than_chance else "no more"
         yield (
-            f"{self.data['site'].values[best]} scores {float(self.data['score'][best]):.3f}: {told} than the best of "
+            f"layer {self.best} scores {float(self.data['score'].max()):.3f}: {told} than the best of "
             f"{self.data.sizes['site']} layers with shuffled stimuli (p = {self.attributes['best_p']:.2g})"
         )
 
@@ -186,6 +195,11 @@ class LayerCorrelations(Result):
     ``data`` holds over ``(site,)`` the ``score``, the mean held-out correlation of the components, and ``p`` and
     ``p_adjusted``, of the first component with shuffled stimuli.
     """
+
+    @property
+    def best(self) -> str:
+        """The layer with the highest score."""
+        return str(self.data["site"].values[int(self.data["score"].values.argmax())])
 
     @property
     def figure_size(self) -> tuple[float, float]:

@@ -243,11 +243,8 @@ def correlate_layers(
     n_resamples: int,
     seed: SeedLike,
     progress: bool = True,
-    doubts: tuple[str, ...] = (),
 ) -> LayerCorrelations:
     """Return held-out canonical correlations of principal components of each layer with those of the responses.
-
-    ``doubts`` are what is known to speak against tests by shuffled stimuli.
 
     Raises
     ------
@@ -284,7 +281,6 @@ def correlate_layers(
         attributes={"n_principal": n_principal, "n_components": n_components},
         provenance=Provenance.record(seed, arguments={"responses": values, "n_resamples": n_resamples}),
         citations=("hotelling1936", "winkler2020"),
-        warnings=doubts,
     )
 
 

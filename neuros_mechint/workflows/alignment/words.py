@@ -1,0 +1,117 @@
+"""What comparing a model with a recording found, in words; what is doubted as a whole is doubted in each sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
+from neuros_mechint.neuro.fractals.comparison.results import ComplexityComparison
+from neuros_mechint.workflows.alignment.order import OF_ORDER
+from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations
+from neuros_mechint.workflows.runs.in_short import InShort, short_reason, told_in_short
+
+_CITATIONS = ("kriegeskorte2008", "nili2014", "varma2006")
+
+
+def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerprint: str) -> InShort:
+    """Return what the steps found, in words and on one scale.
+
+    Parameters
+    ----------
+    results : mapping of str to Result
+        The steps of `neuros_mechint.workflows.alignment.align.align`.
+    left_out : mapping of str to str
+        Steps that do not apply, and why.
+    fingerprint : str
+        Of the model.
+
+    Returns
+    -------
+    InShort
+    """
+    chance, choice = results["chance"], results.get("choice")
+    assert isinstance(chance, ChanceLevel)
+    best = chance.data.sel(site=chance.best)
+    scores = {"best layer": float(best["score"]), "shuffled (95%)": float(best["high"])}
+    sentences = list(_on_match(chance, choice))
+    if isinstance(choice, LayerChoice):
+        scores |= {"held out": choice.held_out}
+        sentences.append(_on_choice(choice, chance))
+        lower, upper = choice.ceilings
+        scores |= {"lower ceiling": lower, "upper ceiling": upper} if np.isfinite(lower) else {}
+    sentences += _on_responses(results.get("correlations"), left_out, chance)
+    sentences += _on_complexity(results.get("complexity"), left_out)
+    return told_in_short(
+        "score", scores, {"long_name": chance.data["score"].attrs["long_name"]}, sentences, fingerprint, _CITATIONS
+    )
+
+
+def _on_match(chance: ChanceLevel, choice: Result | None) -> Iterator[str]:
+    """Yield whether the best layer is like the recording, what is doubted before all else."""
+    n_layers = chance.data.sizes["site"]
+    layers = "its one layer" if n_layers == 1 else f"the best of {n_layers} layers"
+    p = f"p = {chance.attributes['best_p']:.2g}"
+    score = f"{float(chance.data['score'].sel(site=chance.best)):.3f}"
+    of_ceilings = _of_ceilings(float(chance.data["score"].sel(site=chance.best)), choice)
+    if not chance.is_more_than_chance:
+        yield (
+            f"Nothing was found: {layers}, {chance.best} ({score}), is no more like the recording than layers are with "
+            f"shuffled stimuli ({p})."
+        )
+    elif chance.may_be_order:
+        yield f"Not to be told from drift: {OF_ORDER}."
+        yield f"Whether drift or a match, layer {chance.best} has most of it: {score}{of_ceilings}."
+        yield f"Shuffled stimuli are as good in {layers} with {p} only, and this does not speak against drift."
+    else:
+        yield f"Layer {chance.best} is most like the recording: {score}{of_ceilings}."
+        yield f"With shuffled stimuli {layers} is as good with {p}."
+
+
+def _of_ceilings(score: float, choice: Result | None) -> str:
+    if not isinstance(choice, LayerChoice) or not np.isfinite(choice.ceilings[0]):
+        return "; how much could be reached is not known, for there is one measurement"
+    lower, upper = choice.ceilings
+    shares = (
+        f"{score / lower:.0%} of the lower ({lower:.3f}) and " if lower > 0 else f"the lower ceiling is {lower:.3f}; "
+    )
+    return f", {shares}{score / upper:.0%} of the upper noise ceiling ({upper:.3f})"
+
+
+def _on_choice(choice: LayerChoice, chance: ChanceLevel) -> str:
+    names, counts = np.unique(choice.data["chosen"].values, return_counts=True)
+    told = ", ".join(f"layer {name} {count} of {counts.sum()}" for name, count in zip(names, counts, strict=True))
+    doubt = ", which drift can give too" if any(map(chance.doubted, names)) else ""
+    return (
+        f"Chosen without the {choice.attributes['counted']} it is judged on: {told} times; there it scores "
+        f"{choice.held_out:.3f}{doubt}."
+    )
+
+
+def _on_responses(found: Result | None, left_out: Mapping[str, str], chance: ChanceLevel) -> Iterator[str]:
+    if not isinstance(found, LayerCorrelations):
+        yield f"No canonical correlations: {short_reason(left_out.get('correlations', 'not asked for'))}."
+        return
+    best = found.data.sel(site=found.best)
+    p, score = float(best["p_adjusted"]), f"{float(best['score']):.3f} held out"
+    against = f"adjusted p = {p:.2g} with shuffled stimuli"
+    if p > SIGNIFICANT:
+        told = f"is best, and no better than with shuffled stimuli: {score} (adjusted p = {p:.2g})"
+    elif chance.doubted(found.best):
+        told = f"is best, {score} ({against}), which drift can give too"
+    else:
+        told = f"shares most with the responses: {score} ({against})"
+    yield f"By canonical correlation layer {found.best} {told}."
+
+
+def _on_complexity(found: Result | None, left_out: Mapping[str, str]) -> Iterator[str]:
+    if not isinstance(found, ComplexityComparison):
+        yield f"No comparison of complexity in time: {short_reason(left_out['complexity'])}."
+        return
+    nearest = found.data.isel(site=int(np.abs(found.data["hedges_g"].values).argmin()))
+    yield (
+        f"In complexity in time layer {nearest['site'].item()} is nearest to the recording: Hedges' g "
+        f"{float(nearest['hedges_g']):.2f} (adjusted p = {float(nearest['p_adjusted']):.2g})."
+    )
