@@ -17,6 +17,7 @@ from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
 from neuros_mechint.workflows.understanding.prompts import PromptPairs, open_prompts, repeated_token_pairs
 from neuros_mechint.workflows.understanding.steps import (
     behaviour_of,
+    caption_of_features,
     effects_by_head,
     fit_autoencoder,
     judge_autoencoder,
@@ -90,6 +91,36 @@ def test_features_carry_what_the_model_needs(found):
     assert evaluation["explained_variance"] > 0.9
     assert evaluation.data["loss_recovered"].min() > 0.9  # .99 with the default
     assert effects.data["error_only"].mean() < -3 < effects.data["without_error"].mean()
+
+
+class OfUnits:
+    """A dictionary whose features are the units."""
+
+    def encode(self, x):
+        return x
+
+    def decode(self, features):
+        return features
+
+
+@pytest.mark.parametrize(("every", "told"), [(12, True), (1, False)])
+def test_an_interval_without_0_beside_a_large_p_is_explained(every, told):
+    """Of 20 features each is active in 4 of 48 prompts, where no p of 20 can be small, or in all, where all are."""
+    active = np.arange(48)[:, None] % every == np.arange(20) % every
+    x = torch.from_numpy(active * (1 + np.random.default_rng(0).random((48, 20)))).float()
+    model = nm.adapt(torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(20, 1, bias=False)))
+    model.module[1].weight.data = torch.ones(1, 20)
+    effects = nm.feature_effects(model, OfUnits(), x, lambda output: output[:, 0], site="0")
+    assert (effects.data["high"] < 0).all()
+    assert (effects.data["p_adjusted"] > 0.05).all() == told
+    caption = caption_of_features(effects)
+    assert "adjusted for all 20 features" in caption
+    assert ("p is large, as of 20 here, it matters to few prompts (typically 4 of 48)" in caption) == told
+    assert ("leaves out 0" in caption) == told
+
+
+def test_the_caption_of_features_stands_in_the_report(found):
+    assert found.captions["features"] == caption_of_features(found.results["features"])
 
 
 def test_the_last_token_has_occurred_before_and_in_the_partner_it_has_not():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 
 import numpy as np
@@ -34,6 +35,11 @@ def network():
 
 def draw(random):
     return flip_flop(2, 64, 1, 0.4, seed=random)
+
+def draw_alike(random):
+    trials = flip_flop(2, 64, 1, 0.4, seed=random)
+    trials.targets[:] = 1
+    return trials
 
 something = 3
 """
@@ -195,13 +201,36 @@ def test_help_says_what_is_done_and_with_what(run, command):
     assert "--output" in told
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["understand", "induction", "--prompts", "alike.json"], "the same for every clean prompt"),
+        (["align", "induction", "recording.npy", "--stimuli", "alike.npy"], "no layer tells these stimuli apart"),
+        (["train-bio", "{code}:draw_alike", "--steps", "1"], "answers of these trials are all alike"),
+        (["dynamics", "{code}:build", "--trajectories", "short.npy"], "too short"),
+    ],
+)
+def test_a_workflow_that_is_refused_leaves_no_folder(run, code, tmp_path, monkeypatch, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    tokens = [[1, 2, one] for one in range(3, 15)]
+    (tmp_path / "alike.json").write_text(json.dumps({"clean": tokens, "corrupted": tokens, "correct": [5] * 12}))
+    np.save("recording.npy", np.random.default_rng(0).normal(size=(12, 6)))
+    np.save("alike.npy", np.ones((12, 8), dtype=int))
+    np.save("short.npy", np.zeros((3, 5, 4)))
+    refused = run(*(one.format(code=code) for one in arguments), "--output", "new/out")
+    assert refused.exit_code == 1
+    assert told in str(refused.exception)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "float64"])
 def test_stimuli_of_single_precision_are_shown_to_models_of_any(run, tmp_path, precision):
     random = np.random.default_rng(0)
     np.save(tmp_path / "stimuli.npy", random.normal(size=(24, 5)).astype(np.float32))
     np.save(tmp_path / "recording.npy", random.normal(size=(24, 6)))
     (tmp_path / "mine.py").write_text(
-        f"import torch\ndef build(): return torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh()).to(torch.{precision})"
+        "import torch\n"
+        f"def build(): return torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh()).to(torch.{precision})"
     )
     given = (f"{tmp_path / 'mine.py'}:build", tmp_path / "recording.npy", "--stimuli", tmp_path / "stimuli.npy")
     done = run("align", *given, "--output", tmp_path / "out")

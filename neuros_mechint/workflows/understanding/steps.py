@@ -18,6 +18,7 @@ from neuros_mechint.core.outputs import logits_of
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics.certainty import without_rounding
 from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.core.statistics.sign_flips import sign_flip_p
 from neuros_mechint.features.effects import FeatureEffects, feature_effects
@@ -326,6 +327,31 @@ def effects_of_features(
     order = torch.argsort(size, descending=True, stable=True)[: min(_MOST_EFFECTS, int((size > 0).sum()))]
     features = sorted(order.tolist()) or None
     return feature_effects(model, sae, pairs.clean, pairs.metric, features=features, seed=seed, batch_size=batch_size)
+
+
+def caption_of_features(effects: FeatureEffects) -> str:
+    """Return what the figure of features shows, and why intervals without 0 stand beside a p that is not small."""
+    data = effects.data.isel(site=0)
+    n_features, n_prompts = data.sizes["feature"], data.sizes["sample"]
+    told = (
+        "What the metric loses without one feature, the rest of the activation kept. An interval is of the mean over "
+        "prompts like these, of one feature alone; p asks whether the change keeps its sign from prompt to prompt, "
+        f"adjusted for all {n_features} features that were tested."
+    )
+    apart = ((data["low"] > 0) | (data["high"] < 0)) & (data["p_adjusted"] > SIGNIFICANT)
+    if not apart.any():
+        return told
+    changes, baseline = data["per_sample"].transpose("feature", "sample").values, np.abs(data["baseline"].values).max()
+    changed = (without_rounding(changes, max(baseline, np.abs(changes).max())) != 0).sum(1)[apart.values]
+    typical = int(np.median(changed))
+    few = typical < n_prompts and 2.0 ** (1 - typical) * n_features > SIGNIFICANT  # no p can be small
+    reason = (
+        f"it matters to few prompts (typically {typical} of {n_prompts}): these lose alike, and are too few for a test "
+        f"of {n_features} features"
+        if few
+        else f"it matters more to some prompts than to others, and a test of {n_features} features asks for more"
+    )
+    return f"{told} Where an interval leaves out 0 and p is large, as of {int(apart.sum())} here, {reason}."
 
 
 def no_transformer(model: Any) -> Exception:

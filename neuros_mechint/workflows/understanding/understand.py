@@ -17,6 +17,7 @@ from neuros_mechint.core.errors import InputError, SiteError, whole
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result
 from neuros_mechint.datasets.tasks import repeated_tokens
+from neuros_mechint.features.effects import FeatureEffects
 from neuros_mechint.features.evaluation.evaluate import SAEEvaluation
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
 from neuros_mechint.workflows.induction import InductionCheck, induction_check
@@ -35,6 +36,7 @@ from neuros_mechint.workflows.understanding.steps import (
     DrawnVocabulary,
     TogetherAndAlone,
     behaviour_of,
+    caption_of_features,
     effects_by_head,
     effects_by_position,
     effects_of_features,
@@ -55,7 +57,6 @@ CAPTIONS = {
     "together": "All heads of a layer, and its MLP, at once, beside the largest effect of one head. Where the blue bar "
     "is long and the other short, heads stand in for each other.",
     "autoencoder": "How often each feature of the sparse autoencoder is active on inputs that it was not trained on.",
-    "features": "What the metric loses without one feature, the rest of the activation kept.",
     "circuit": "The edges that were found on the first half of the prompts.",
     "faithfulness": "The circuit on the other half of the prompts: how much of the behaviour the best edges restore, "
     "and random circuits of the same size.",
@@ -174,7 +175,9 @@ def understand(
     _find_circuit(run, adapter, behaviour, (found_on, judged_on), n_null)
     short = run.step("in_short", lambda: in_short(run.results, run.left_out, adapter.fingerprint()))
     subtitle = f"{source.name}, on {pairs.told}. " + " ".join(short.attributes["sentences"][:2])
-    return run.finish("What a transformer does, and how", subtitle, CAPTIONS)
+    features = run.results.get("features")
+    seen = {"features": caption_of_features(features)} if isinstance(features, FeatureEffects) else {}
+    return run.finish("What a transformer does, and how", subtitle, CAPTIONS | seen)
 
 
 def _tokens_of(corpus: Given[Any]) -> Given[torch.Tensor]:
