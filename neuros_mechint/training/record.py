@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ABOUT_SIMILARITY = {"long_name": "debiased CKA", "units": ""}
 _TOO_COSTLY = 0.05
+_MOST_NAMED = 4
 _SIZE = 6.6, 3.6
 
 
@@ -169,7 +170,7 @@ class TrainingRecord(Result):
             title = title[:1].upper() + title[1:]
             over = "".join(f", one line for each {axis}" for axis in array.dims if axis != "step")
             curve = TrainingCurve(array.to_dataset(name=name), title, provenance=self.provenance)
-            yield curve, title, f"By step{over}."
+            yield curve, title, " ".join([f"By step{over}.", *_undrawn(array)])
 
     @property
     def figure_size(self) -> tuple[float, float]:
@@ -191,11 +192,34 @@ class TrainingRecord(Result):
 
 
 def _curve(values: xr.DataArray, ax: Axes) -> None:
+    if not np.isfinite(values.values).any():
+        ax.set(xticks=[], yticks=[])
+        text = "\n".join(_undrawn(values))
+        ax.text(0.5, 0.5, text, ha="center", va="center", color=MUTED_INK, transform=ax.transAxes)
+        return
     line(values, ax, along="step")
     steps = values["step"].values
     if len(steps) > 2 and steps[-1] > 4 * np.median(steps):
         ax.set_xscale("symlog", linthresh=max(1.0, float(steps[steps > 0].min())))
     ax.set_xlabel("step of training")
+
+
+def _undrawn(values: xr.DataArray) -> Iterator[str]:
+    """Yield which values have no place in a figure, and which lines are missing."""
+    numbers, n = values.values, values.size
+    n_infinite, n_undefined = int(np.isinf(numbers).sum()), int(np.isnan(numbers).sum())
+    if n_infinite + n_undefined == n:
+        kinds = " or ".join(kind for kind, count in (("infinite", n_infinite), ("undefined", n_undefined)) if count)
+        yield f"Nothing to draw: all {n} values are {kinds}." if n > 1 else f"Nothing to draw: the value is {kinds}."
+        return
+    if n_infinite:
+        yield f"Not drawn: {n_infinite} of {n} values, which are infinite."
+    if values.ndim > 1:
+        over = str(values.dims[1])
+        gone = values[over].values[~np.isfinite(numbers).any(0)].tolist()
+        if gone:
+            more = f" and {len(gone) - _MOST_NAMED} more" if len(gone) > _MOST_NAMED else ""
+            yield f"No line, because nothing is finite, of {over} {', '.join(map(str, gone[:_MOST_NAMED]))}{more}."
 
 
 def _first_and_last(array: xr.DataArray) -> str:

@@ -6,6 +6,7 @@ import random
 import warnings
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -14,9 +15,11 @@ from torch import nn
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, SiteError, StorageError
+from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.datasets.measures import induction_score
 from neuros_mechint.datasets.tasks import repeated_tokens
 from neuros_mechint.training.noise_scale import gradient_noise_scale
+from neuros_mechint.training.record import training_record
 from neuros_mechint.training.sharpness import sharpness
 from neuros_mechint.training.tracker import MetaDynamicsTracker
 from neuros_mechint.training.undisturbed import undisturbed
@@ -162,6 +165,39 @@ def test_a_report_of_a_record_shows_every_metric(record):
     assert titles[0] == record.title
     assert len(titles) == 1 + sum(name != "cka" for name in record.data.data_vars)
     assert any("CKA" in title for title in titles)
+
+
+def test_values_that_no_figure_holds_are_said_in_figure_and_caption():
+    inf, nan = np.inf, np.nan
+    values = {
+        "finite": [1.0, 2.0, 3.0],
+        "infinite": [inf, inf, inf],
+        "mixed": [inf, nan, inf],
+        "at times": [1.0, inf, 3.0],
+        "first undefined": [nan, 2.0, 3.0],  # as likeness to the look before always is
+        "weight_norm": [[1.0, nan], [2.0, nan], [inf, nan]],
+    }
+    about = {"training_seconds": 1.0, "looking_seconds": 0.0}
+    given = training_record([0, 1, 2], values, None, ["a", "b"], [], Provenance.record(), about, [])
+    captions = {title: caption for _, title, caption in given.report_sections()}
+    expected = {
+        "Finite": "By step.",
+        "Infinite": "By step. Nothing to draw: all 3 values are infinite.",
+        "Mixed": "By step. Nothing to draw: all 3 values are infinite or undefined.",
+        "At times": "By step. Not drawn: 1 of 3 values, which are infinite.",
+        "First undefined": "By step.",
+    }
+    assert {title: captions[title] for title in expected} == expected
+    assert (
+        "By step, one line for each layer. Not drawn: 1 of 6 values, which are infinite. "
+        "No line, because nothing is finite, of layer b."
+    ) in captions.values()
+    for name in values:
+        ax = given.plot_metric(name)
+        told = [text.get_text() for text in ax.texts]
+        assert bool(told) == (name in ("infinite", "mixed"))
+        assert bool(ax.lines) != bool(told)
+        plt.close(ax.figure)
 
 
 def test_metrics_of_the_library_can_be_followed():
