@@ -73,6 +73,8 @@ from .datasets.embedded import load_model as load_model
 from .datasets.event_trains import planted_events as planted_events
 from .datasets.images92 import load_92images as load_92images
 from .datasets.latent_circuits import planted_latent_circuit as planted_latent_circuit
+from .datasets.networks import InductionTransformer as InductionTransformer
+from .datasets.networks import RecurrentNetwork as RecurrentNetwork
 from .datasets.spiking_digits import spiking_digits as spiking_digits
 from .datasets.spiking_networks import BalancedNetwork as BalancedNetwork
 from .datasets.systems import double_well as double_well
@@ -83,6 +85,9 @@ from .datasets.systems import lorenz as lorenz
 from .datasets.systems import rossler as rossler
 from .datasets.systems import rotating_decay as rotating_decay
 from .datasets.systems import van_der_pol as van_der_pol
+from .datasets.tasks import context_decision as context_decision
+from .datasets.tasks import flip_flop as flip_flop
+from .datasets.tasks import repeated_tokens as repeated_tokens
 from .datasets.thermal import ising_states as ising_states
 from .datasets.thermal import langevin as langevin
 from .features.alignment import feature_alignment as feature_alignment

@@ -109,7 +109,7 @@ def induction_score(pattern: torch.Tensor, lag: int | np.ndarray | torch.Tensor)
 
     References
     ----------
-    Olsson et al. 2022, In-context learning and induction heads. arXiv:2209.11895
+    Olsson et al. 2022, In-context learning and induction heads. doi:10.48550/arXiv.2209.11895
 
     Examples
     --------

@@ -100,7 +100,7 @@ def repeated_tokens(
 
     References
     ----------
-    Olsson et al. 2022, In-context learning and induction heads. arXiv:2209.11895
+    Olsson et al. 2022, In-context learning and induction heads. doi:10.48550/arXiv.2209.11895
 
     Examples
     --------

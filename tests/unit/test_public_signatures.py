@@ -32,6 +32,7 @@ DIFFERENT = {
         ("a3_plus", "a_plus"),
         ("a_minus", "tau_minus"),
         ("a_plus", "tau_plus"),
+        ("coherences", "incoherence"),  # strengths of evidence, and a penalty on kernels
         ("correction", "correlation"),
         ("current", "recurrent"),
         ("in_features", "n_features"),  # torch's name, for layers of torch
