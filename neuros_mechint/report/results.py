@@ -103,7 +103,7 @@ def _readable(name: str) -> str:
 
 
 def _parted(line: str) -> tuple[str, str]:
-    """Part a line that a class wrote at its colon, where the name of something stands before it."""
+    """Part a line that a class wrote at its colon, where the name of something stands before it; no whole sentence."""
     name, colon, value = line.strip().partition(": ")
-    is_name = bool(colon) and len(name) <= _LONGEST_NAME and not _FINDING.search(name)
+    is_name = bool(colon) and not value.endswith(".") and len(name) <= _LONGEST_NAME and not _FINDING.search(name)
     return (_readable(name), value) if is_name else ("", line)

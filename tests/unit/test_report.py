@@ -278,6 +278,7 @@ def test_results_with_a_drawing_and_summary_of_their_own():
         ("CPR 0.845, CMD 0.154; over distinct sizes only: CPR 0.847", ""),
         ("none at all, as it seems: no p is small", ""),
         ("largest effects:", ""),
+        ("It does induction: heads 0.0 and 1.3.", ""),
     ],
 )
 def test_names_and_sentences_are_told_apart(line, name):

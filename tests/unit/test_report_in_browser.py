@@ -143,6 +143,26 @@ def test_what_is_wide_scrolls_inside_and_is_reached_by_key(browser, page):
     assert browser.value("document.querySelector('.canvas').tabIndex") == -1
 
 
+def test_what_is_cut_fades_on_that_side_and_says_that_it_scrolls(browser, page):
+    browser.show(page, 390)
+    assert overflow(browser) == 0
+    said = (
+        "[...document.querySelectorAll('.sideways')].filter(one => one.checkVisibility()).map(one => one.textContent)"
+    )
+    assert set(browser.value(said)) == {"Scroll sideways to see the rest ⟷"}
+    fades = "['more-before', 'more-after'].map(name => document.querySelector('.canvas').classList.contains(name))"
+    assert browser.value(fades) == [False, True]
+    browser.value(
+        "new Promise(done => { const place = document.querySelector('.canvas'); "
+        "place.addEventListener('scroll', () => setTimeout(done, 50), {once: true}); place.scrollLeft = 1e4; })"
+    )
+    assert browser.value(fades) == [True, False]
+    places = "[...document.querySelectorAll('div.table, .canvas, .run')]"
+    wide = f"{places}.filter(one => one.scrollWidth > one.clientWidth + 1)"
+    browser.show(page, 1280)
+    assert browser.value(f"{said}.length") == browser.value(f"{wide}.length")
+
+
 def test_tables_sort_by_click_and_by_key(browser, page):
     browser.show(page)
     before = cells(browser, 2)

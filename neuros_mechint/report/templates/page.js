@@ -153,9 +153,24 @@
     Plotly.newPlot(place, data, layout, {displaylogo: false, responsive: true, modeBarButtons});
   };
 
-  // What scrolls can be reached by key.
+  // What is cut fades out on the side where there is more.
+  const fade = place => {
+    const before = place.scrollLeft > 1, after = place.scrollLeft + place.clientWidth < place.scrollWidth - 1;
+    place.classList.toggle("more-before", before);
+    place.classList.toggle("more-after", after);
+  };
+
+  // What scrolls can be reached by key, and says that it scrolls.
   const reachScrolling = () => {
-    for (const place of document.querySelectorAll(".table, .canvas")) {
+    for (const place of document.querySelectorAll("div.table, .canvas, .run")) {
+      const said = place.nextElementSibling?.matches(".sideways") ? place.nextElementSibling : null;
+      const sideways = place.scrollWidth > place.clientWidth + 1;
+      if (sideways && !said) {
+        place.after(make("p", {class: "sideways", "aria-hidden": "true"}, "Scroll sideways to see the rest ⟷"));
+        place.addEventListener("scroll", () => fade(place), {passive: true});
+      }
+      if (!sideways) said?.remove();
+      fade(place);
       const scrolls = place.scrollWidth > place.clientWidth || place.scrollHeight > place.clientHeight + 1;
       const name = place.querySelector("caption")?.textContent ?? "figure";
       for (const [attribute, value] of [["tabindex", "0"], ["role", "group"], ["aria-label", `${name}, scrolls`]]) {
