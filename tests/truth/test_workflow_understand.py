@@ -115,7 +115,9 @@ def test_an_interval_without_0_beside_a_large_p_is_explained(every, told):
     assert (effects.data["p_adjusted"] > 0.05).all() == told
     caption = caption_of_features(effects)
     assert "adjusted for all 20 features" in caption
-    assert ("p is large, as of 20 here, it matters to few prompts (typically 4 of 48)" in caption) == told
+    assert (
+        "p is large, as for each of 20 features here, it matters to few prompts (typically 4 of 48)" in caption
+    ) == told
     assert ("leaves out 0" in caption) == told
 
 

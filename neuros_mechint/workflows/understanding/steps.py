@@ -338,20 +338,23 @@ def caption_of_features(effects: FeatureEffects) -> str:
         "prompts like these, of one feature alone; p asks whether the change keeps its sign from prompt to prompt, "
         f"adjusted for all {n_features} features that were tested."
     )
-    apart = ((data["low"] > 0) | (data["high"] < 0)) & (data["p_adjusted"] > SIGNIFICANT)
+    changes = data["per_sample"].transpose("feature", "sample").values
+    size = float(max(np.abs(data["baseline"].values).max(), np.abs(changes).max()))
+    low, high = (without_rounding(data[name].values, size) for name in ("low", "high"))
+    apart = ((low > 0) | (high < 0)) & (data["p_adjusted"].values > SIGNIFICANT)
     if not apart.any():
         return told
-    changes, baseline = data["per_sample"].transpose("feature", "sample").values, np.abs(data["baseline"].values).max()
-    changed = (without_rounding(changes, max(baseline, np.abs(changes).max())) != 0).sum(1)[apart.values]
-    typical = int(np.median(changed))
+    typical = int(np.median((without_rounding(changes, size) != 0).sum(1)[apart]))
     few = typical < n_prompts and 2.0 ** (1 - typical) * n_features > SIGNIFICANT  # no p can be small
     reason = (
-        f"it matters to few prompts (typically {typical} of {n_prompts}): these lose alike, and are too few for a test "
+        f"it matters to few prompts (typically {typical} of {n_prompts}), which lose alike and are too few for a test "
         f"of {n_features} features"
         if few
         else f"it matters more to some prompts than to others, and a test of {n_features} features asks for more"
     )
-    return f"{told} Where an interval leaves out 0 and p is large, as of {int(apart.sum())} here, {reason}."
+    n_apart = int(apart.sum())
+    which = "1 feature here" if n_apart == 1 else f"each of {n_apart} features here"
+    return f"{told} Where an interval leaves out 0 and p is large, as for {which}, {reason}."
 
 
 def no_transformer(model: Any) -> Exception:
