@@ -24,8 +24,8 @@ from neuros_mechint.workflows.runs.sources import Source
 STEPS = ("first", "second", "third")
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, {root!r})
-from tests.unit.test_workflow_run import run_example
+sys.path.insert(0, {here!r})  # not as part of "tests", as which other packages install theirs
+from test_workflow_run import run_example
 
 def cut_off(name):
     if name == "third":
@@ -70,7 +70,7 @@ def values(outcome: Any) -> list[np.ndarray]:
 
 
 def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
-    script = KILLED.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path / "run"))
+    script = KILLED.format(here=str(Path(__file__).parent), folder=str(tmp_path / "run"))
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=300)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
     cut_off = read_manifest(tmp_path / "run")
@@ -157,9 +157,7 @@ def test_a_folder_with_steps_tells_why_the_run_stopped_until_it_goes_on(tmp_path
 
 
 def test_a_run_that_was_killed_in_its_first_step_bars_no_other(tmp_path):
-    script = KILLED.replace('"third"', '"first"').format(
-        root=str(Path(__file__).parents[2]), folder=str(tmp_path / "run")
-    )
+    script = KILLED.replace('"third"', '"first"').format(here=str(Path(__file__).parent), folder=str(tmp_path / "run"))
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=300)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
     assert run_example(tmp_path / "run", scale=3.0).folder == tmp_path / "run"
@@ -195,7 +193,8 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
     folder = tmp_path / "run"
     code = f"""
 import sys
-from tests.unit.test_workflow_run import run_example
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_workflow_run import run_example
 def work(name):
     print("at work", flush=True)
     sys.stdin.read()

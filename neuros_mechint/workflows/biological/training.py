@@ -349,11 +349,12 @@ def _told(
     found = {name: at_the_end(one.model, judged, prior) for name, one in trained.items()}
     first, target_slope = next(iter(tracked.values())), settings["target_slope"]
     together = xr.concat([one.data for one in tracked.values()], "network")
+    signs, free = (sign_compliance(trained[name].model) for name in (FULL, WITHOUT_LAW))
     parts: dict[str, Result] = {
         "dynamics": replace(first, data=together),
         "training": trained[FULL].history,
-        "signs": sign_compliance(trained[FULL].model),
-        "signs without law": sign_compliance(trained[WITHOUT_LAW].model),
+        "signs": replace(signs, title=f"{signs.title}, with all constraints"),
+        "signs without law": replace(free, title=f"{free.title}, in the network trained without it"),
     }
     data, about = pack(parts)
     ends = xr.Dataset(
