@@ -82,6 +82,7 @@ def load_92images(download: bool = True, progress: bool = True) -> xr.Dataset:
             "long_name": "dissimilarity",
             "units": "1 - correlation",
             "dissimilarity_measure": "correlation",
+            "shown_in": "random order",
         }
     return data
 

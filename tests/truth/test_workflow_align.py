@@ -373,7 +373,7 @@ def test_a_recording_that_drifts_beside_stimuli_that_change_slowly_is_told(draw:
             _one_layer(seed), torch.from_numpy(draw(random, (32, 6))).float(), ["0"], progress=False
         )
         rdms = nm.compute_rdm(draw(random, (32, 16)), method="correlation")
-        found = chance_level(layers, rdms, "spearman", 99, seed)
+        found = chance_level(layers, brain_data(rdms, None, "correlation"), "spearman", 99, seed)
         assert bool(found.warnings) == found.may_be_order
         doubted += found.may_be_order
         if draw is _walk:
@@ -401,6 +401,11 @@ def test_a_match_of_stimuli_in_random_order_is_not_doubted_and_one_in_slow_order
         assert any("is most like" in text or "shares most" in text for text in told) != doubts[-1][0]
         assert "ceiling" not in " ".join(found.captions[name] for name in ("choice", "rsa", "in_short"))
     assert doubts == [[False] * 3, [True] * 3]
+
+    brain = nm.Recording(recording, ("stimulus", "unit"), attrs={"shown_in": "random order"})
+    found = align(model, brain, stimuli, n_resamples=99, progress=False)
+    assert "drift" not in " ".join(found.results["in_short"].findings)
+    assert "is most like the recording" in found.results["in_short"].findings[0]
 
 
 def nwb_session(path: Path, rates: Any, names: list[str]) -> xr.DataArray:

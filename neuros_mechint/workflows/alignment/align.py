@@ -262,7 +262,7 @@ def _compare_geometry(
 ) -> None:
     seed = run.seed
     run.attempt("choice", lambda: choose_layer(layers, brain.rdms, brain.counted, compare, seed("choice")))
-    chance: Any = run.step("chance", lambda: chance_level(layers, brain.rdms, compare, n_resamples, seed("chance")))
+    chance: Any = run.step("chance", lambda: chance_level(layers, brain, compare, n_resamples, seed("chance")))
 
     def rsa() -> Result:
         found = evaluate_layers(layers, brain.rdms, brain.counted, compare, n_resamples, seed("rsa"))

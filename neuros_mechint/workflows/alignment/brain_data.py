@@ -17,6 +17,7 @@ from neuros_mechint.datasets.images92 import load_92images
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.stack import CONDITION_AXES, rdm_array, rdm_stack
 from neuros_mechint.neuro.alignment.samples import samples
+from neuros_mechint.workflows.alignment.order import shown_at_random
 from neuros_mechint.workflows.runs.identity import identity
 from neuros_mechint.workflows.runs.sources import EMBEDDED, FOLDER, OBJECT, Given, Source, open_array, opened, read_from
 
@@ -47,6 +48,8 @@ class BrainData:
         The recording, where it has an axis of time.
     told : str
         In words.
+    shown_at_random : bool
+        Whether stimuli were shown in random order, whatever order they have here.
     """
 
     rdms: Any
@@ -54,6 +57,7 @@ class BrainData:
     responses: Any
     series: Recording | None
     told: str
+    shown_at_random: bool = False
 
     @property
     def n_stimuli(self) -> int:
@@ -93,7 +97,7 @@ def open_recording(given: Any) -> Given[Any]:
     if isinstance(given, Given):
         return given
     if isinstance(given, str) and given == IMAGES92:
-        rdms = load_92images()["human_it"].mean("session")
+        rdms = load_92images()["human_it"].mean("session", keep_attrs=True)
         return opened(rdms, EMBEDDED, IMAGES92)
     if isinstance(given, xr.DataArray):
         return opened(given, OBJECT, "DataArray")
@@ -252,7 +256,7 @@ def _of_rdms(recorded: Any) -> BrainData:
     if isinstance(recorded, xr.DataArray) and recorded.ndim == 3 and _REPEATED in recorded.dims:
         counted = _REPEATED
     told = f"dissimilarities of {stack.n_conditions} stimuli in {len(stack)} {_plural(counted, len(stack))}"
-    return BrainData(rdms, counted, None, None, told)
+    return BrainData(rdms, counted, None, None, told, shown_at_random(getattr(recorded, "attrs", {})))
 
 
 def _as_recording(recorded: Any) -> Recording:
@@ -287,7 +291,8 @@ def _of_responses(recording: Recording, region: str | None, rdm: str) -> BrainDa
         stacked = np.stack([np.asarray(one) for one in rdms])
     told.append(f"{stacked.shape[-1]} stimuli")
     told += [f"{len(members)} {_plural(counted, len(members))}"] if counted != "recording" else []
-    return BrainData(stacked, counted, mean.data.drop_vars("time", errors="ignore"), series, ", ".join(told))
+    responses = mean.data.drop_vars("time", errors="ignore")
+    return BrainData(stacked, counted, responses, series, ", ".join(told), shown_at_random(recording.data.attrs))
 
 
 def _one_region(recording: Recording, region: str | None) -> Recording:

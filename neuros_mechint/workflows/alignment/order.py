@@ -6,6 +6,7 @@ stimuli destroys that likeness, so that a test by shuffling finds a match where 
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +21,18 @@ from neuros_mechint.workflows.alignment.results import LayerGeometry
 
 OF_ORDER = (
     "stimuli that stand beside each other are alike, in the recording and in the layer: if this is the order in which "
-    "they were shown, drift of the recording alone gives such a score. Show them in random order to tell the two apart"
+    "they were shown, drift of the recording alone gives such a score. Show them in random order to tell the two "
+    "apart; of a recording where they were, say so: attrs={'shown_in': 'random order'}"
 )
 """What is said where both a recording and a layer follow the order."""
+
+
+def shown_at_random(attributes: Mapping[Hashable, Any]) -> bool:
+    """Return whether the attributes of a recording say that its stimuli were shown in random order.
+
+    Its own order is then one of bookkeeping, by category say, and no drift follows it.
+    """
+    return attributes.get("shown_in") == "random order"
 
 
 class OrderCheck(NamedTuple):

@@ -79,7 +79,7 @@ class ChanceLevel(Result):
     ``high`` one (95% are lower), and ``p``, how often the best of all layers is as high with shuffled stimuli;
     ``best_p``, the p of the best layer, is a number. ``order`` is the rank correlation of each layer's dissimilarities
     with the distance of stimuli in the order of the recording, and ``order_p`` its p; ``attributes`` hold those of the
-    recording, ``order_of_recording`` and ``order_of_recording_p``.
+    recording, ``order_of_recording`` and ``order_of_recording_p``, and whether stimuli were ``shown_at_random``.
     """
 
     @property
@@ -90,7 +90,7 @@ class ChanceLevel(Result):
     def doubted(self, layer: str) -> bool:
         """Return whether neighbours in the order are alike in recording and layer, so that drift looks like a match."""
         p = float(self.data["order_p"].sel(site=layer)), self.attributes["order_of_recording_p"]
-        return bool(max(p) <= SIGNIFICANT)
+        return bool(max(p) <= SIGNIFICANT) and not self.attributes.get("shown_at_random")
 
     @property
     def may_be_order(self) -> bool:

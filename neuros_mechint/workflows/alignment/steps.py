@@ -23,6 +23,7 @@ from neuros_mechint.neuro.alignment.rsa.inference.result import RSAEvaluation
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
 from neuros_mechint.neuro.alignment.rsa.stack import rdm_stack, square, vectors
+from neuros_mechint.workflows.alignment.brain_data import BrainData
 from neuros_mechint.workflows.alignment.order import OF_ORDER, order_check
 from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations, LayerGeometry
 
@@ -168,8 +169,11 @@ def evaluate_layers(
     )
 
 
-def chance_level(layers: LayerGeometry, rdms: Any, compare: str, n_resamples: int, seed: SeedLike) -> ChanceLevel:
+def chance_level(
+    layers: LayerGeometry, brain: BrainData, compare: str, n_resamples: int, seed: SeedLike
+) -> ChanceLevel:
     """Return how like the recording layers are when its stimuli are shuffled, all layers by the same shuffle."""
+    rdms = brain.rdms
     result = RSA(compare=compare).evaluate(
         layers.rdms, rdm_stack(rdms).pairs, "permutation", "conditions", n_resamples, seed, correction="none"
     )
@@ -189,9 +193,10 @@ def chance_level(layers: LayerGeometry, rdms: Any, compare: str, n_resamples: in
         },
         {"site": list(layers.rdms)},
     )
-    doubted = bool(order.doubted[int(score.argmax())])
+    doubted = bool(order.doubted[int(score.argmax())]) and not brain.shown_at_random
     attributes = {"best_p": float(p.min()), "n_resamples": n_resamples, "may_be_order": doubted}
     attributes |= {"order_of_recording": order.recording, "order_of_recording_p": order.recording_p}
+    attributes |= {"shown_at_random": brain.shown_at_random}
     warned = (OF_ORDER,) if doubted else ()
     return ChanceLevel(data, "The same with shuffled stimuli", attributes, result.provenance, result.citations, warned)
 
