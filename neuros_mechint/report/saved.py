@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,6 +135,11 @@ class SavedSection(NamedTuple):
     text: str
     results: Mapping[str, Result]
 
+    def named(self) -> Iterator[tuple[str, Result]]:
+        """Yield each result with its run and the title of the section as its name."""
+        for run, result in self.results.items():
+            yield " · ".join(filter(None, (run, self.title))), result
+
 
 class SavedReport(NamedTuple):
     """A report that was saved as JSON."""
@@ -175,8 +180,7 @@ def _section(about: Mapping[str, Any]) -> SavedSection:
 def _results_of(report: SavedReport) -> dict[str, Result]:
     results: dict[str, Result] = {}
     for section in report.sections:
-        for run, result in section.results.items():
-            name = " · ".join(filter(None, (run, section.title)))
+        for name, result in section.named():
             results[unused_name(name, results)] = result
     return results
 

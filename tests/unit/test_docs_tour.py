@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
+from tests.pages import anchor_of, code_of
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_the_code_of(page: str, names: dict[str, Any]) -> dict[str, Any]:
     """Return the names that the Python blocks of a page leave, begun with some."""
     text, names = (ROOT / page).read_text(encoding="utf-8"), dict(names)
-    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    exec(compile("\n".join(blocks), f"<{page}>", "exec"), names)  # no file: nnsight parses those where it was imported
+    exec(
+        compile("\n".join(code_of(text)), f"<{page}>", "exec"), names
+    )  # no file: nnsight parses those where it was imported
     return names
 
 
@@ -42,4 +45,4 @@ def test_the_readme_leads_to_every_section_of_the_tour():
     headings = re.findall(r"^## (.+)$", tour, flags=re.MULTILINE)
     assert len(headings) == 9
     for heading in headings:
-        assert f"docs/tour.md#{heading.lower().replace(',', '').replace(' ', '-')})" in readme
+        assert f"docs/tour.md#{anchor_of(heading)})" in readme

@@ -13,6 +13,7 @@ import typer.main
 
 import neuros_mechint as nm
 from neuros_mechint.cli import app
+from tests.pages import anchor_of, code_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "workflows.md").read_text(encoding="utf-8")
@@ -21,7 +22,7 @@ COMMANDS = re.findall(r"^neuros-mechint (\S+)(.*)$", PAGE, flags=re.MULTILINE)
 
 def calls() -> Iterator[ast.Call]:
     """Calls of this package in the Python snippets."""
-    for snippet in re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE):
+    for snippet in code_of(PAGE):
         for node in ast.walk(ast.parse(snippet)):
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("nm."):
                 yield node
@@ -47,8 +48,7 @@ def test_calls_fit_the_signatures() -> None:
 
 @pytest.mark.parametrize("heading", re.findall(r"^## (.+)$", PAGE, flags=re.MULTILINE)[:4])
 def test_the_table_leads_to_each(heading: str) -> None:
-    anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-    assert f"](#{anchor})" in PAGE
+    assert f"](#{anchor_of(heading)})" in PAGE
 
 
 def test_the_readme_leads_to_the_page() -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 
 import neuros_mechint as nm
+from tests.pages import code_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+SNIPPETS = code_of(PAGE.read_text(encoding="utf-8"))
 ELSEWHERE = ("SLURMCluster", "set_default_api_key")
 """What marks a snippet that needs a SLURM cluster or a server."""
 

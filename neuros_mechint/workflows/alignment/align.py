@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,10 @@ from neuros_mechint.workflows.alignment.brain_data import (
     brain_data,
     open_recording,
     open_stimuli,
-    precision_of,
     stimuli_as_taken,
 )
-from neuros_mechint.workflows.alignment.order import OF_ORDER
-from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerGeometry
+from neuros_mechint.workflows.alignment.order import with_doubt
+from neuros_mechint.workflows.alignment.results import LayerGeometry
 from neuros_mechint.workflows.alignment.steps import (
     chance_level,
     choose_layer,
@@ -42,7 +40,7 @@ from neuros_mechint.workflows.alignment.steps import (
 )
 from neuros_mechint.workflows.alignment.words import in_short
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
-from neuros_mechint.workflows.runs.sources import open_model
+from neuros_mechint.workflows.runs.sources import open_model, precision_of
 
 P_OF_RSA = (
     "The p of a layer asks whether its score would differ from zero with other stimuli than these (and, of several "
@@ -266,14 +264,9 @@ def _compare_geometry(
 
     def rsa() -> Result:
         found = evaluate_layers(layers, brain.rdms, brain.counted, compare, n_resamples, seed("rsa"))
-        return _with_doubt(found, chance, chance.best)
+        return with_doubt(found, chance, chance.best)
 
     run.step("rsa", rsa)
-
-
-def _with_doubt(found: Result, chance: ChanceLevel, layer: str) -> Result:
-    """Return a result about a layer with the doubt that drift alone may have made it."""
-    return replace(found, warnings=(*found.warnings, OF_ORDER)) if chance.doubted(layer) else found
 
 
 def _compare_responses(
@@ -288,7 +281,7 @@ def _compare_responses(
 
     def correlations() -> Result:
         found = correlate_layers(layers, responses, n_resamples, run.seed("correlations"), run.progress)
-        return _with_doubt(found, chance, found.best)
+        return with_doubt(found, chance, found.best)
 
     run.attempt("correlations", correlations)
     if encoding:
@@ -298,7 +291,7 @@ def _compare_responses(
 
         def predicted() -> Result:
             found = layer_region_map(components, {"recording": units}, method=method, seed=run.seed("encoding"))
-            return _with_doubt(found, chance, str(found.best_layer()["layer"][0]))
+            return with_doubt(found, chance, str(found.best_layer()["layer"][0]))
 
         run.attempt("encoding", predicted)
     return None

@@ -160,7 +160,8 @@ def stimuli_as_taken(
     stimuli : array_like, torch.Tensor, xarray.DataArray or sequence of str
     labels : sequence or None
     precision : torch.dtype or None
-        Of the model, see `precision_of`: real numbers are cast to it. Without it arrays become single precision.
+        Of the model, see `neuros_mechint.workflows.runs.sources.precision_of`: real numbers are cast to it. Without it
+        arrays become single precision.
 
     Raises
     ------
@@ -188,20 +189,6 @@ def stimuli_as_taken(
     if precision is not None and isinstance(stimuli, torch.Tensor) and stimuli.is_floating_point():
         stimuli = stimuli.to(precision)
     return stimuli, own
-
-
-def precision_of(model: Any) -> torch.dtype | None:
-    """Return the floating type of the first weights of a model, in which it takes its inputs; None without weights.
-
-    Examples
-    --------
-    >>> import neuros_mechint as nm
-    >>> precision_of(nm.adapt(torch.nn.Linear(2, 2).half()))
-    torch.float16
-    """
-    module = getattr(model, "module", None)
-    weights = module.parameters() if isinstance(module, torch.nn.Module) else ()
-    return next((one.dtype for one in weights if one.is_floating_point()), None)
 
 
 def brain_data(recorded: Any, region: str | None, rdm: str) -> BrainData:

@@ -7,18 +7,20 @@ stimuli destroys that likeness, so that a test by shuffling finds a match where 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.random import SeedLike, generator
-from neuros_mechint.core.statistics.p_values import SIGNIFICANT, p_of_draws
+from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics.p_values import p_of_draws
 from neuros_mechint.neuro.alignment.rsa.inference.permutation import null_scores
 from neuros_mechint.neuro.alignment.rsa.stack import rdm_stack, vectors
-from neuros_mechint.workflows.alignment.results import LayerGeometry
+from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerGeometry
 
+Doubted = TypeVar("Doubted", bound=Result)
 OF_ORDER = (
     "stimuli that stand beside each other are alike, in the recording and in the layer: if this is the order in which "
     "they were shown, drift of the recording alone gives such a score. Show them in random order to tell the two "
@@ -33,6 +35,11 @@ def shown_at_random(attributes: Mapping[Hashable, Any]) -> bool:
     Its own order is then one of bookkeeping, by category say, and no drift follows it.
     """
     return attributes.get("shown_in") == "random order"
+
+
+def with_doubt(found: Doubted, chance: ChanceLevel, layer: str) -> Doubted:
+    """Return a result about a layer with the doubt that drift alone may have made it."""
+    return replace(found, warnings=(*found.warnings, OF_ORDER)) if chance.doubted(layer) else found
 
 
 class OrderCheck(NamedTuple):
@@ -51,11 +58,6 @@ class OrderCheck(NamedTuple):
     layer_p: Floats
     recording: float
     recording_p: float
-
-    @property
-    def doubted(self) -> npt.NDArray[np.bool_]:
-        """Of which layers a match with the recording may be one of the order alone, ``(n_layers,)``."""
-        return np.maximum(self.layer_p, self.recording_p) <= SIGNIFICANT
 
 
 def order_check(layers: LayerGeometry, rdms: Any, n_resamples: int, seed: SeedLike) -> OrderCheck:

@@ -16,6 +16,7 @@ from neuros_mechint.neuro.alignment.rsa.stack import square
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from xarray import DataArray
 
 _DRAWN_RDMS = 12
 _PER_ROW = 4
@@ -85,7 +86,7 @@ class ChanceLevel(Result):
     @property
     def best(self) -> str:
         """The layer with the highest score."""
-        return str(self.data["site"].values[int(self.data["score"].values.argmax())])
+        return _best(self.data["score"])
 
     def doubted(self, layer: str) -> bool:
         """Return whether neighbours in the order are alike in recording and layer, so that drift looks like a match."""
@@ -95,7 +96,7 @@ class ChanceLevel(Result):
     @property
     def may_be_order(self) -> bool:
         """Whether neighbours in the order are alike in recording and best layer, so that drift looks like a match."""
-        return bool(self.attributes["may_be_order"])
+        return self.doubted(self.best)
 
     @property
     def is_more_than_chance(self) -> bool:
@@ -138,7 +139,7 @@ class LayerChoice(Result):
     @property
     def best(self) -> str:
         """The layer with the highest mean score."""
-        return str(self.data["site"].values[int(self.data["score"].mean("left_out").values.argmax())])
+        return _best(self.data["score"].mean("left_out"))
 
     @property
     def held_out(self) -> float:
@@ -199,7 +200,7 @@ class LayerCorrelations(Result):
     @property
     def best(self) -> str:
         """The layer with the highest score."""
-        return str(self.data["site"].values[int(self.data["score"].values.argmax())])
+        return _best(self.data["score"])
 
     @property
     def figure_size(self) -> tuple[float, float]:
@@ -235,6 +236,11 @@ class LayerCorrelations(Result):
 
 def _width_for(n_sites: int) -> float:
     return float(min(5.5 + 0.15 * n_sites, 9.5))
+
+
+def _best(scores: DataArray) -> str:
+    """Return the layer with the highest score."""
+    return str(scores["site"].values[int(scores.values.argmax())])
 
 
 def _label_sites(ax: Axes, sites: Any) -> None:

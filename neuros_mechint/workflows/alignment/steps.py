@@ -24,7 +24,7 @@ from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
 from neuros_mechint.neuro.alignment.rsa.stack import rdm_stack, square, vectors
 from neuros_mechint.workflows.alignment.brain_data import BrainData
-from neuros_mechint.workflows.alignment.order import OF_ORDER, order_check
+from neuros_mechint.workflows.alignment.order import order_check, with_doubt
 from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations, LayerGeometry
 
 _BYTES_AT_ONCE = 2**30
@@ -193,12 +193,10 @@ def chance_level(
         },
         {"site": list(layers.rdms)},
     )
-    doubted = bool(order.doubted[int(score.argmax())]) and not brain.shown_at_random
-    attributes = {"best_p": float(p.min()), "n_resamples": n_resamples, "may_be_order": doubted}
+    attributes = {"best_p": float(p.min()), "n_resamples": n_resamples, "shown_at_random": brain.shown_at_random}
     attributes |= {"order_of_recording": order.recording, "order_of_recording_p": order.recording_p}
-    attributes |= {"shown_at_random": brain.shown_at_random}
-    warned = (OF_ORDER,) if doubted else ()
-    return ChanceLevel(data, "The same with shuffled stimuli", attributes, result.provenance, result.citations, warned)
+    found = ChanceLevel(data, "The same with shuffled stimuli", attributes, result.provenance, result.citations)
+    return with_doubt(found, found, found.best)
 
 
 def choose_layer(layers: LayerGeometry, rdms: Any, counted: str, compare: str, seed: SeedLike) -> LayerChoice:

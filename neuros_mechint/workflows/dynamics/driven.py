@@ -19,7 +19,7 @@ from neuros_mechint.core.random import generator
 from neuros_mechint.datasets.tasks import context_decision, flip_flop
 from neuros_mechint.neuro.dynamics.trajectories import Trajectories, trajectories
 from neuros_mechint.workflows.runs.identity import identity
-from neuros_mechint.workflows.runs.sources import EMBEDDED, Given, open_model
+from neuros_mechint.workflows.runs.sources import EMBEDDED, Given, open_model, precision_of
 
 N_TRIALS, N_TIMES = 64, 120
 _SETTLED = 20  # times after which what is left of the start of a trial no longer counts
@@ -168,7 +168,7 @@ def _run(adapter: Any, inputs: Floats, driven_by: str) -> DrivenSystem:
     sites = [str(name) for name in adapter.sites() if str(name).rpartition(".")[2] in ("hidden", "cell")]
     sites.sort(key=lambda name: name.endswith("cell"))  # as `step` orders its states
     module = getattr(adapter, "module", None)
-    given = torch.from_numpy(np.ascontiguousarray(inputs)).to(_dtype_of(module))
+    given = torch.from_numpy(np.ascontiguousarray(inputs)).to(precision_of(adapter) or torch.float32)
     if isinstance(module, nn.RNNBase) and not module.batch_first:
         given = given.transpose(0, 1)
     if not sites:
@@ -203,10 +203,6 @@ def _jumps(adapter: Any, seed: int) -> Floats:
 
 def _is_recurrent(part: Any) -> bool:
     return isinstance(part, (nn.RNNBase, nn.RNNCellBase))
-
-
-def _dtype_of(module: Any) -> torch.dtype:
-    return next((one.dtype for one in module.parameters()), torch.float32) if module is not None else torch.float32
 
 
 class _Step:

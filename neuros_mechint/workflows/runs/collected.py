@@ -65,8 +65,8 @@ def _added(page: Report, told: WorkflowOutcome | SavedReport, path: Path) -> Rep
             known -= 1
             continue
         before = len(page.sections)
-        for run, result in section.results.items():
-            page.add(result, " · ".join(filter(None, (run, section.title))), section.caption)
+        for name, result in section.named():
+            page.add(result, name, section.caption)
         if section.text:
             page.add_text(section.text, section.title)
         known = max(0, len(page.sections) - before - max(1, len(section.results)))

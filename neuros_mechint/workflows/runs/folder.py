@@ -77,10 +77,16 @@ class RunFolder:
             (self.path / MANIFEST).unlink(missing_ok=True)
             if self.path / STEPS in self._made:
                 shutil.rmtree(self.path / STEPS, ignore_errors=True)
-            (self.path / _LOCK).unlink(missing_ok=True)  # before others may have it, where the system lets us
-        self.release()
+        lock = self.path / _LOCK
+        try:
+            lock.unlink(missing_ok=True)
+        except OSError:  # some systems keep a file that is open
+            self.release()
+            with contextlib.suppress(OSError):
+                lock.unlink(missing_ok=True)
+        else:
+            self.release()  # a lock that is there from now on is that of another
         with contextlib.suppress(OSError):
-            (self.path / _LOCK).unlink(missing_ok=True)
             for folder in self._made:
                 if folder.exists():
                     folder.rmdir()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 
 from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.core.errors import InputError, StorageError, near_names
@@ -219,6 +220,20 @@ def absolute_code(name: str) -> str:
     """
     path, _, function = name.rpartition(":")
     return f"{Path(path).resolve()}:{function}"
+
+
+def precision_of(model: Any) -> torch.dtype | None:
+    """Return the floating type of the first weights of a model, in which it takes its inputs; None without weights.
+
+    Examples
+    --------
+    >>> import neuros_mechint as nm
+    >>> precision_of(nm.adapt(torch.nn.Linear(2, 2).half()))
+    torch.float16
+    """
+    module = getattr(model, "module", None)
+    weights = module.parameters() if isinstance(module, torch.nn.Module) else ()
+    return next((one.dtype for one in weights if one.is_floating_point()), None)
 
 
 def _huggingface(folder: str) -> Any:
