@@ -89,6 +89,18 @@ def test_trajectories_that_other_inputs_drove_are_told_from_the_model(memory):
     assert not alone.warnings
 
 
+def test_trajectories_that_stand_still_are_told_in_words():
+    seen = np.ones((5, 30, 3))
+    analyzer = nm.DynamicsAnalyzer(lambda x: 0.5 * x, parts=["fixed_points", "phase_portrait"], progress=False)
+    found = quietly(analyzer, seen)
+    assert found.warnings[0].startswith("the trajectories stand still, and the model with the inputs held does not")
+    assert "moves their states by 0.87;" in found.warnings[0]
+    assert "span no plane" in found.failures["phase_portrait"]
+    assert not any(word in found.summary() for word in ("inf", "nan", "divide"))
+    at_rest = quietly(analyzer, 0 * seen)
+    assert [text for text in at_rest.warnings if "stand still" in text] == []
+
+
 def test_a_limit_cycle_is_seen_by_every_part(cycle):
     orbit = cycle.parts["limit_cycle"]
     assert orbit.stable
@@ -383,3 +395,5 @@ def test_an_adapted_network_is_called_by_its_own_name():
     found = nm.DynamicsAnalyzer(network, parts=["tangling"]).analyze(states)
     assert found.title == f"Dynamics of {type(network.module).__name__}"
     assert "Adapter" not in found.summary()
+    exponents = nm.lyapunov_spectrum(network, states[:, -1], 100, 2, np.zeros(3), warmup=0, progress=False)
+    assert exponents.title == "Lyapunov exponents of RecurrentNetwork"

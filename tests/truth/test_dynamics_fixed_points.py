@@ -415,3 +415,42 @@ def test_the_summary_says_where_all_states_went_and_under_which_input():
     assert "input held: 0.25" in nm.FixedPointFinder(step).find(starts, inputs=[0.25]).summary()
     alike = nm.FixedPointFinder(lambda x: 0.5 * x).find(starts)
     assert "of the others" not in alike.summary()
+
+
+@pytest.mark.parametrize("n_units", [1, 3])
+def test_a_step_that_changes_nothing_has_no_number_of_points(n_units):
+    found = nm.FixedPointFinder(lambda x: 1.0 * x).find(np.random.default_rng(0).normal(size=(200, n_units)))
+    assert found.findings[0].startswith("every point is fixed: the step returns all 200 states")
+    assert found.warnings == (found.findings[0],)
+    assert f"of {n_units} unit{'s' if n_units > 1 else ''}: " in found.findings[1]
+
+
+def test_a_step_that_forgets_the_state_is_told():
+    states = np.random.default_rng(0).normal(size=(50, 3))
+    found = nm.FixedPointFinder(lambda x: 0 * x + 0.5).find(states)
+    assert found.states == pytest.approx(np.full((1, 3), 0.5))
+    assert found.warnings[0].startswith("the step does not depend on the state")
+    with pytest.raises(InputError, match="does not depend on the state"):
+        nm.FixedPointFinder(lambda x: torch.full_like(x, 0.5)).find(states)
+    with pytest.raises(InputError, match="cannot be differentiated"):  # it does depend on it, unseen by torch
+        nm.FixedPointFinder(lambda x: (x / 2).detach()).find(states)
+
+
+def test_directions_that_stand_still_are_a_continuum_of_points():
+    gains = torch.tensor([1.0, 1.0, 1.0, 0.5, 0.2], dtype=torch.float64)
+    found = nm.FixedPointFinder(lambda x: x * gains).find(np.random.default_rng(0).normal(size=(200, 5)))
+    assert "are a sample of a continuum: at each, 3 or more of 5 directions" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("step", "states"),
+    [
+        (lambda x: 0.9 * x, np.linspace(-1, 1, 20)[:, None]),
+        (lambda x: x + x**3, np.zeros((20, 1))),  # at rest with an eigenvalue of 1, but only there
+        (lambda x: x**2, np.zeros((20, 1))),
+        (torch.round, np.linspace(-3, 3, 61)[:, None]),  # flat everywhere, but not the same everywhere
+        (lambda x: x * x.new_tensor([1.0, 0.5]), np.stack([np.linspace(-1, 1, 40), np.zeros(40)], 1)),  # a line
+    ],
+)
+def test_what_rests_somewhere_or_forgets_somewhere_does_not_do_so_everywhere(step, states):
+    assert nm.FixedPointFinder(step).find(states).warnings == ()

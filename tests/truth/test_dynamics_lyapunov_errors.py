@@ -83,6 +83,33 @@ def test_several_attractors_are_told():
     assert ends[8:] == pytest.approx(math.log(0.5), abs=1e-6)
 
 
+@pytest.mark.parametrize("cell", [torch.nn.RNN, torch.nn.GRU, torch.nn.LSTM])
+def test_an_untrained_network_is_on_one_attractor(cell):
+    told = []
+    for seed in (0, 1, 8, 16):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = nm.adapt(cell(3, 8, batch_first=True))
+        width = 16 if cell is torch.nn.LSTM else 8
+        starts = np.random.default_rng(seed).uniform(-1, 1, (8, width))
+        ends = np.asarray(nm.simulate(network, starts, 300, inputs=np.zeros(3)))[:, -1]
+        assert np.ptp(ends, axis=0).max() < 1e-6  # the truth: all states go to one point
+        found = nm.lyapunov_spectrum(network, starts, 500, inputs=np.zeros(3), progress=False)
+        told += found.warnings
+    assert not any("several attractors" in text for text in told)
+    apart = [text for text in told if "differ in" in text]
+    assert all(text.startswith("all trajectories rest at one fixed point") for text in apart)
+    assert apart or cell is torch.nn.RNN  # in some draws directions have not parted yet
+
+
+def test_fixed_points_of_several_memories_are_counted():
+    def step(states):  # to -1 at a rate of one half, to 1 at a rate of one tenth
+        return torch.where(states < 0, -1 + 0.5 * (states + 1), 1 + 0.1 * (states - 1))
+
+    found = nm.lyapunov_spectrum(step, [[-2.0], [-0.5], [-0.1], [0.1], [0.5], [2.0], [3.0], [4.0]], 500)
+    assert any(text.startswith("trajectories rest at 2 fixed points and differ in 1 of 1") for text in found.warnings)
+
+
 def cycle_growth(random, n):
     """Growth on a cycle, whose sums stay within bounds: of some 10 to 100 periods, from random phases."""
     period = random.uniform(1, 9)

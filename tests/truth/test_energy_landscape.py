@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -330,6 +331,35 @@ def test_bad_data(x, problem):
         EnergyLandscape().fit(x)
 
 
+def decays(ends, n_trials=20, n_times=60):
+    start = np.random.default_rng(0).normal(size=(n_trials, 1, 2))
+    return np.asarray(ends) + start * 0.5 ** np.arange(n_times)[:, None]
+
+
+def test_trajectories_that_come_to_rest_are_told_so_and_not_to_drop_outliers():
+    with pytest.raises(InputError, match="all trajectories end in one point") as caught:
+        EnergyLandscape().fit(decays([1.0, -1.0]))
+    assert "outliers" not in str(caught.value)
+    ends = np.zeros((20, 1, 2))
+    ends[:3] = 5.0
+    with pytest.raises(InputError, match="the points where they end"):
+        EnergyLandscape().fit(decays(ends))
+    # noise with an outlier comes to no rest, in one trial or in many
+    noise = np.random.default_rng(1).normal(size=(20, 60, 2))
+    noise[3, 7] = 1e5
+    for x in (noise, noise.reshape(1, -1, 2)):
+        with pytest.raises(InputError, match="outliers"):
+            EnergyLandscape().fit(x)
+
+
+def test_trajectories_that_stand_still_have_no_landscape():
+    held = np.repeat(np.random.default_rng(0).normal(size=(20, 1, 3)), 40, axis=1)
+    with pytest.raises(InputError, match="no trajectory moves"):
+        EnergyLandscape().fit(held)
+    with pytest.raises(InputError, match="800 samples of one state"):
+        EnergyLandscape().fit(np.ones((20, 40, 3)))
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
@@ -374,7 +404,35 @@ def test_forms_of_data_and_results(tmp_path, wells):
 
 def test_a_plane_is_drawn(wells_in_a_plane):
     landscape = quiet(temperature=KT, dt=DT, x=wells_in_a_plane[:10]).landscape_
-    assert landscape.plot().get_xlabel() == "x"
+    ax = landscape.plot()
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("unit 0", "unit 1")
+    assert "no sample near" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_axes_say_what_they_are_and_numbers_can_be_read_on_any_ground(wells_in_a_plane):
+    x = wells_in_a_plane[:10]
+    mixing = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
+    many = np.concatenate([x, 0.05 * np.random.default_rng(1).normal(size=(*x.shape[:2], 4))], axis=2) @ mixing
+    landscape = quiet(temperature=KT, dt=DT, x=many).landscape_
+    ax = landscape.plot()
+    shares = [int(re.fullmatch(rf"principal component {one} \((\d+)% of the variance\)", label)[1])
+              for one, label in enumerate((ax.get_xlabel(), ax.get_ylabel()), 1)]  # fmt: skip
+    assert shares == [round(100 * one) for one in _shares(many)]
+    numbers = [text for text in ax.texts if text.get_text().isdigit()]
+    assert len(numbers) == landscape.n_minima
+    assert all(text.get_path_effects() and text.get_color() != "white" for text in numbers)
+    assert ax.figure.axes[1].get_ylabel().endswith("(units of energy)")
+    direction, centre = landscape.data["direction"].values, landscape.data["centre"].values
+    seen = (many.reshape(-1, 6) - centre) @ direction.T
+    low, high = (landscape.data["x"].values[edge] for edge in (0, -1))
+    assert low < seen[:, 0].min() < seen[:, 0].max() < high
+    assert quiet(projection=mixing[:1].T, x=many).landscape_.plot().get_xlabel() == "given direction 1"
+    assert quiet(x=many[..., 0][..., None]).landscape_.plot().get_xlabel() == "state"
+
+
+def _shares(x):
+    values = np.linalg.eigvalsh(np.cov(x.reshape(-1, x.shape[-1]).T))[::-1]
+    return (values / values.sum())[:2]
 
 
 def test_langevin_and_its_inputs():

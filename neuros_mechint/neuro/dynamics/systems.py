@@ -214,7 +214,9 @@ def as_raw_step(step: Any) -> tuple[RawStep, str, float | None]:
             expected="the capability 'step'",
             got=f"capabilities {', '.join(sorted(capabilities))}",
         )
-    name = type(step).__name__ if function is not step else getattr(step, "__name__", type(step).__name__)
+    module = getattr(step, "module", None)  # what an adapter wraps is what the user knows
+    own = type(module if isinstance(module, nn.Module) else step).__name__
+    name = own if function is not step else getattr(step, "__name__", own)
     dt = getattr(step, "dt", None)
 
     def raw(states: torch.Tensor, inputs: torch.Tensor | None) -> Any:
@@ -335,6 +337,7 @@ def _check_differentiable(raw: RawStep, states: torch.Tensor, inputs: torch.Tens
         except RuntimeError as error:  # .numpy() of what requires a gradient
             after, failure = states, str(error)
     if not after.requires_grad:
+        _refuse_constant(raw, states, inputs)
         raise InputError(
             "the step cannot be differentiated",
             expected="a step in torch, from states to states",
@@ -342,6 +345,21 @@ def _check_differentiable(raw: RawStep, states: torch.Tensor, inputs: torch.Tens
             fix=_IN_TORCH,
         )
     _check_gradient(raw, states, inputs)
+
+
+def _refuse_constant(raw: RawStep, states: torch.Tensor, inputs: torch.Tensor | None) -> None:
+    """Raise `InputError` where a step without gradient leads to the same state from wherever it begins."""
+    given = None if inputs is None else inputs.expand(_PLACES, -1)
+    places = states + (1 + states.abs().max()) * torch.arange(_PLACES).to(states)[:, None]
+    with torch.no_grad():
+        after = raw(places, given)
+    if (after == after[:1]).all():
+        raise InputError(
+            "the step does not depend on the state: it leads from all states to the same one at once",
+            expected="next states that are computed from the states that come in",
+            got=f"the same next state from {_PLACES} states",
+            fix="the state it returns is its one fixed point, and there is nothing to search",
+        )
 
 
 def _check_gradient(raw: RawStep, states: torch.Tensor, inputs: torch.Tensor | None) -> None:

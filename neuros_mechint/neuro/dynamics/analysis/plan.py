@@ -43,12 +43,6 @@ _MOST_ROTATING, _SURROGATES = 6, 99
 _OTHER_STEPS = 0.01
 
 
-def _model_name(step: Any, name: str) -> str:
-    """Return the name of the network that an adapter holds, else that of the step."""
-    module = getattr(step, "module", None)
-    return name if module is None else type(module).__name__
-
-
 @dataclass
 class Material:
     """What the parts of an analysis work on.
@@ -86,7 +80,7 @@ class Material:
     @property
     def name(self) -> str:
         """What is analysed, in a few words."""
-        return "recorded trajectories" if self.system is None else _model_name(self.step, self.system.name)
+        return "recorded trajectories" if self.system is None else self.system.name
 
     @property
     def about_model(self) -> str:
@@ -94,7 +88,8 @@ class Material:
         if self.system is None:
             return "no model: recorded trajectories only"
         held = "no inputs" if self.inputs is None else f"inputs held at {np.round(self.inputs[:8], 4).tolist()}"
-        return f"model: {self.name}, {self.system.n_states} states, {held}"
+        n_states = self.system.n_states
+        return f"model: {self.name}, {n_states} state{'s' if n_states > 1 else ''}, {held}"
 
     @property
     def about_trajectories(self) -> str:
@@ -102,8 +97,9 @@ class Material:
         lengths = self.seen.lengths
         span = f"{lengths[0]}" if len(set(lengths)) == 1 else f"{min(lengths)} to {max(lengths)}"
         trials = f"{len(lengths)} trial{'s' if len(lengths) > 1 else ''}"
+        n_units = self.seen.n_units
         rate = "" if self.seen.sampling_rate is None else f", {self.seen.sampling_rate:g} Hz"
-        return f"trajectories: {trials} of {span} times, {self.seen.n_units} units{rate}"
+        return f"trajectories: {trials} of {span} times, {n_units} unit{'s' if n_units > 1 else ''}{rate}"
 
     @property
     def own_dt(self) -> float | None:
@@ -166,8 +162,15 @@ def _off_the_model(given: Material) -> list[str]:
     chosen = given.random.choice(len(before), min(len(before), _STARTS), replace=False)
     missed = np.linalg.norm(given.next_states(before[chosen]) - after[chosen], axis=1).mean()
     moved = np.linalg.norm(after[chosen] - before[chosen], axis=1).mean()
-    if missed <= _OTHER_STEPS * max(moved, 1e-9 * np.abs(before).max()):
+    rounding = 1e-9 * np.abs(before).max()
+    if missed <= _OTHER_STEPS * max(moved, rounding):
         return []
+    if moved <= rounding:
+        return [
+            "the trajectories stand still, and the model with the inputs held does not: one step of it moves their "
+            f"states by {missed:.2g}; what is said of trajectories holds for constants, what is said of the model for "
+            "the inputs held"
+        ]
     return [
         f"the trajectories are not those of the model with the inputs held: one step of it misses the next state by "
         f"{100 * missed / moved:.0f}% of the length of a step; what is said of trajectories holds for what drove them, "

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
@@ -202,6 +203,11 @@ def phase_portrait(
     >>> phase_portrait(trajectories(np.random.default_rng(0).standard_normal((50, 3)))).data["position"].shape
     (50, 2)
     """
+    if not np.ptp(seen.joined(), axis=0).any():
+        raise InputError(
+            "all states of the trajectories are the same, and span no plane",
+            expected="trajectories that move, or begin at different states",
+        )
     plane = plane_of(seen.joined())
     shown = seen.trials[:_MOST_TRIALS]
     shown = [trial[: _MOST_POINTS // len(shown)] for trial in shown]

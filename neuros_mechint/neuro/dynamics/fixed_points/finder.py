@@ -16,6 +16,7 @@ from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.neuro.dynamics.fixed_points.continua import Continuum, find_continua
+from neuros_mechint.neuro.dynamics.fixed_points.everywhere import told_of_points, told_of_step
 from neuros_mechint.neuro.dynamics.fixed_points.gather import (
     Points,
     Starts,
@@ -156,6 +157,9 @@ class FixedPointFinder(Parameterised):
         in_steps = self.dt is None and system.dt is None
         data = _dataset(system, starts, kinds, member[keep], conditions, None if in_steps else dt)
         n_converged = int(found.converged.sum())
+        everywhere = told_of_step(system, starts) or told_of_points(
+            fixed.linear.eigenvalues, member[: len(fixed.rows)] < 0, starts.states.dtype
+        )
         return FixedPoints(
             data,
             "Fixed points",
@@ -167,13 +171,14 @@ class FixedPointFinder(Parameterised):
                 "n_starts": len(starts.states),
                 "n_converged": n_converged,
                 "n_ended_slow": int((~found.converged & (found.speeds <= starts.slow_speed)).sum()),
+                "everywhere": everywhere,
                 "continua": [
                     {name: value for name, value in one._asdict().items() if name != "points"} for one in continua
                 ],
             },
             provenance=Provenance.record(self.seed, arguments=self._arguments(states, given)),
             citations=("sussillo2013", "golub2018", "khona2022"),
-            warnings=_warnings(data, n_converged, len(starts.states), starts.states.dtype),
+            warnings=_warnings(everywhere, n_converged, len(starts.states), starts.states.dtype),
         )
 
     def _check(self) -> None:
@@ -302,8 +307,8 @@ def _labelled(data: dict[str, Any]) -> xr.Dataset:
     return xr.Dataset(variables, {"unit": units, "from_unit": units, "mode": units})
 
 
-def _warnings(data: xr.Dataset, n_converged: int, n_starts: int, dtype: torch.dtype) -> tuple[str, ...]:
-    found = []
+def _warnings(everywhere: str | None, n_converged: int, n_starts: int, dtype: torch.dtype) -> tuple[str, ...]:
+    found = [] if everywhere is None else [everywhere]
     if n_converged < _FEW_ARRIVED * n_starts:
         found.append(
             f"{n_starts - n_converged:,} of {n_starts:,} initial states led to no fixed point: there may be none near, "

@@ -114,7 +114,10 @@ class FixedPoints(Result):
         about, kinds = self.attributes, Counter(self.data["kind"].values.tolist())
         n_conditions = self.data.sizes["held"]
         under = f" under {n_conditions} inputs" if n_conditions > 1 else ""
-        lines = [f"{_number(kinds[FIXED], 'fixed point')} of {self.data.sizes['unit']} units{under}{self._by_kind()}"]
+        units = _number(self.data.sizes["unit"], "unit")
+        lines = [f"{_number(kinds[FIXED], 'fixed point')} of {units}{under}{self._by_kind()}"]
+        if about.get("everywhere"):  # not in results that were stored before it was told
+            lines.insert(0, about["everywhere"])
         if kinds[FIXED]:
             lines.append(self._index_sums())
         if kinds[MINIMUM]:

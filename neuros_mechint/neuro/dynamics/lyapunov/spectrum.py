@@ -12,6 +12,8 @@ from neuros_mechint.core.errors import InputError, OptionError, check_option, nu
 from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.random import SeedLike, torch_generator
 from neuros_mechint.core.statistics.bootstrap import coverage
+from neuros_mechint.neuro.dynamics.fixed_points.distinct import distinct
+from neuros_mechint.neuro.dynamics.fixed_points.newton import precision, typical_size
 from neuros_mechint.neuro.dynamics.lyapunov.orthonormal import householder
 from neuros_mechint.neuro.dynamics.lyapunov.spectrum_results import LyapunovSpectrum
 from neuros_mechint.neuro.dynamics.lyapunov.spectrum_statistics import (
@@ -156,7 +158,7 @@ def lyapunov_spectrum(
         },
         provenance=Provenance.record(seed, arguments=arguments),
         citations=("benettin1980", "kaplan1979", "eckmann1985"),
-        warnings=_warnings(found, growth, run, moving),
+        warnings=_warnings(found, growth, runs, moving),
     )
 
 
@@ -241,8 +243,8 @@ def _error_rule(found: Exponents, n_trajectories: int) -> str:
     return f"the scatter of trajectories (where they fluctuate together, {segments} if that is larger)"
 
 
-def _warnings(found: Exponents, growth: Growth, run: TangentRun, moving: np.ndarray) -> tuple[str, ...]:
-    told = []
+def _warnings(found: Exponents, growth: Growth, runs: list[TangentRun], moving: np.ndarray) -> tuple[str, ...]:
+    told, run = [], runs[0]
     lost = np.isneginf(found.by_trajectory)
     if lost.any():
         told.append(
@@ -259,10 +261,8 @@ def _warnings(found: Exponents, growth: Growth, run: TangentRun, moving: np.ndar
         )
     apart = scattered(found)
     if apart.any():
-        told.append(
-            f"trajectories differ by more than their segments explain in {int(apart.sum())} of {apart.size} exponents: "
-            "they are on several attractors or not settled; see by_trajectory"
-        )
+        n_points = None if growth.moves.any() else _n_places(torch.cat([one.states for one in runs]))
+        told.append(_why_apart(n_points, f"{int(apart.sum())} of {apart.size} exponents"))
     memory = None if moving[0] else memory_of_segments(found)
     if memory is not None:
         told.append(
@@ -274,6 +274,33 @@ def _warnings(found: Exponents, growth: Growth, run: TangentRun, moving: np.ndar
     if run.not_compiled:
         told.append(f"not compiled: {run.not_compiled}")
     return tuple(told)
+
+
+def _n_places(states: torch.Tensor) -> int:
+    """Return at how many places states are that move no more."""
+    rows, size = states.double(), typical_size(states)
+    apart = precision(states.dtype).apart * size
+    chosen, _ = distinct(rows, torch.zeros(len(rows)), torch.zeros(len(rows), dtype=torch.int64), apart)
+    return len(chosen)
+
+
+def _why_apart(n_points: int | None, which: str) -> str:
+    """Return why trajectories may differ in their exponents, of which ``n_points`` fixed points they rest at."""
+    if n_points is None:
+        return (
+            f"trajectories differ by more than their segments explain in {which}: "
+            "they are on several attractors or not settled; see by_trajectory"
+        )
+    if n_points > 1:
+        return (
+            f"trajectories rest at {n_points} fixed points and differ in {which}: each point has exponents of its own, "
+            "of which these are means; see by_trajectory"
+        )
+    return (
+        f"all trajectories rest at one fixed point, and still differ in {which}: directions that shrink almost alike "
+        "take long to part; exact exponents are the logarithms of the moduli of the eigenvalues there, see "
+        "FixedPointFinder"
+    )
 
 
 def _dataset(found: Exponents, system: System, unit: str) -> xr.Dataset:

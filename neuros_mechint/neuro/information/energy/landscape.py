@@ -40,6 +40,7 @@ from neuros_mechint.neuro.information.energy.density.densities import (
     kernel_quasipotential,
     refuse_binary,
     refuse_rounded,
+    refuse_still,
 )
 from neuros_mechint.neuro.information.energy.density.grids import CELLS
 from neuros_mechint.neuro.information.energy.density.interpolation import spline_of
@@ -308,11 +309,12 @@ class EnergyLandscape(Parameterised):
                 got=read_as(given.trials),
             )
         refuse_binary(given.trials, self.method)
+        refuse_still(given.trials)
         self._n_units = given.n_units
-        self._plane = plane_of(given.joined(), self.projection)
+        self._plane = plane_of(given.joined(), self.projection, given.units)
         trials = [self._plane.coordinates(trial) for trial in given.trials]
         joined, random = np.concatenate(trials), generator(self.seed)
-        check_spread(joined)
+        check_spread(trials)
         blocks = make_blocks(trials)
         quasi = self._quasipotential(joined, blocks)
         surface = make_surface(quasi, joined, blocks, random)
@@ -320,7 +322,7 @@ class EnergyLandscape(Parameterised):
             refuse_other_barriers(surface, kernel_quasipotential(joined, blocks, None))
         balance = detailed_balance(coarse_states(joined), given.lengths, blocks, self._dt, random)
         diffusion = diffusion_of(trials, self._dt)
-        data = landscape_data(surface, trials, self._dt, diffusion, self.temperature)
+        data = landscape_data(surface, trials, self._dt, diffusion, self.temperature, self._plane)
         basin = surface.basins.of_node[quasi.grid.cells(joined)]
         cautions = [
             f"more units than times ({read_as(given.trials)}): trials (trial, time) of one unit go in as x[:, :, None]"

@@ -12,6 +12,7 @@ from neuros_mechint.core.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
 
 _MOST_TOLD = 6
 _LABELLED = 12
@@ -81,9 +82,9 @@ class DensityLandscape(Landscape):
     """The quasi-potential of trajectories in one or two dimensions.
 
     ``data`` holds the ``energy`` with its ``error`` on a grid ``(x)`` or ``(x, y)``, the ``density`` and the ``basin``
-    of each cell; of each minimum the ``position``, ``depth``, ``occupancy`` and ``dwell_time``; between minima the
-    ``barrier`` with its error, ``pass_position``, ``passage_time`` as predicted from the landscape, ``observed_time``
-    and ``kramers_time``.
+    of each cell; coordinates are ``(state - centre) @ direction.T``. Of each minimum the ``position``, ``depth``,
+    ``occupancy`` and ``dwell_time``; between minima the ``barrier`` with its error, ``pass_position``,
+    ``passage_time`` as predicted from the landscape, ``observed_time`` and ``kramers_time``.
     """
 
     @property
@@ -136,9 +137,29 @@ class DensityLandscape(Landscape):
             ax.plot(*self.minima.T, "o", mfc="white", mec=INK, ms=6, label="minima")
             if len(passes):
                 ax.plot(*passes.T, "^", color=PALETTE[1], label="passes")
-            for number, place in enumerate(self.minima):
-                ax.annotate(str(number), tuple(place), (6, 5), textcoords="offset points", fontsize=10, color="white")
-            ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16), borderaxespad=0, ncols=2)
+            self._number_minima(ax)
+            handles = [*ax.get_legend_handles_labels()[0], *self._key_of_nothing()]
+            ax.legend(handles=handles, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3)
+
+    def _number_minima(self, ax: Axes) -> None:
+        from matplotlib.patheffects import withStroke
+
+        from neuros_mechint.core.figures.plotting import INK
+
+        # they lie on dark valleys, on pale heights, and where nothing was seen: only a rim can be read on all
+        rim = [withStroke(linewidth=2.5, foreground="white")]
+        for number, place in enumerate(self.minima):
+            ax.annotate(
+                str(number), tuple(place), (5, 4), textcoords="offset points", fontsize=9, color=INK, path_effects=rim
+            )
+
+    def _key_of_nothing(self) -> list[Patch]:
+        """Return what says in a legend where there is no landscape."""
+        from matplotlib.patches import Patch
+
+        from neuros_mechint.core.figures.colours import MISSING
+
+        return [Patch(color=MISSING, label="no sample near")] if np.isnan(self.main.values).any() else []
 
     def _height_label(self) -> str:
         from neuros_mechint.core.figures.plotting import axis_label

@@ -13,6 +13,7 @@ from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.statistics.standard_errors import jackknife_error
 from neuros_mechint.neuro.information.energy.density.blocks import Blocks
 from neuros_mechint.neuro.information.energy.density.densities import Quasipotential
+from neuros_mechint.neuro.information.energy.density.plane import Plane
 from neuros_mechint.neuro.information.energy.passages.passage import (
     Diffusion,
     curvature_at,
@@ -124,7 +125,7 @@ def _uncounted(quasi: Quasipotential, certainty: Certainty, raw: Basins, kept: B
 
 
 def landscape_data(
-    surface: Surface, trials: Sequence[Floats], dt: float, diffusion: Diffusion, temperature: float
+    surface: Surface, trials: Sequence[Floats], dt: float, diffusion: Diffusion, temperature: float, plane: Plane
 ) -> xr.Dataset:
     """Return everything that is known of a surface, energies in units of which ``temperature`` make one kT.
 
@@ -135,6 +136,8 @@ def landscape_data(
     dt : float
     diffusion : Diffusion
     temperature : float
+    plane : Plane
+        In which the trajectories are seen.
     """
     quasi, minima = surface.quasi, surface.basins.minima
     axes = AXES[: len(quasi.grid.shape)]
@@ -164,8 +167,13 @@ def landscape_data(
         "occupancy": ("minimum", _occupancy(basin, len(minima)), "share of the time", "1"),
         **_times(surface, trials, dt, diffusion),
         "diffusion": (("dimension", "along"), diffusion.matrix, "diffusion coefficient", "per unit of time"),
+        "direction": (("dimension", "unit"), plane.directions.T, "direction of the coordinate", ""),
+        "centre": ("unit", plane.centre, "state at the origin", ""),
     }
-    coordinates = dict(zip(axes, quasi.grid.axes, strict=True))
+    coordinates = {
+        axis: (axis, values, {"long_name": name})
+        for axis, values, name in zip(axes, quasi.grid.axes, plane.names, strict=True)
+    }
     return xr.Dataset(
         {
             name: (dimensions, values, {"long_name": long_name, **({"units": unit} if unit else {})})

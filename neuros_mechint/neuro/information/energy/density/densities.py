@@ -21,6 +21,7 @@ _BEYOND = 0.1
 _SPARED = 1e-3
 _FEWEST_CELLS_PER_WIDTH = 1.5
 _FEWEST_CELLS_OF_HALF = 4
+_CONSTANT, _COMING_TO_REST = 1e-12, 0.1
 _REPEATING = 0.2
 ON_A_LINE = 1e-10
 """Of the variance along a line, what lies across it by rounding alone."""
@@ -278,14 +279,40 @@ def near_samples(counts: Floats, reach: npt.NDArray[np.intp]) -> npt.NDArray[np.
     return maximum_filter(counts, size=tuple(2 * reach + 1), mode="constant") > 0
 
 
-def check_spread(samples: Floats) -> None:
-    """Raise `InputError` where a dimension does not vary, or so far that a grid over it does not show where most are.
+def refuse_still(trials: Sequence[Floats]) -> None:
+    """Raise `InputError` where states are all the same, or stay in each trial where they began.
 
     Examples
     --------
-    >>> check_spread(np.array([[0.0], [0.4], [0.7], [1.0]]))
+    >>> refuse_still([np.array([[0.0], [0.4]]), np.array([[1.0], [1.0]])])
     """
-    constant = np.ptp(samples, axis=0) <= 1e-12 * np.abs(samples).max(0)
+    samples = np.concatenate(trials)
+    least = _CONSTANT * np.abs(samples).max(0)
+    if (np.ptp(samples, axis=0) <= least).all():
+        raise InputError(
+            "a constant has no landscape", expected="states that differ", got=f"{len(samples):,} samples of one state"
+        )
+    if all((np.ptp(trial, axis=0) <= least).all() for trial in trials):
+        raise InputError(
+            "no trajectory moves: where states are says only where they were put",
+            expected="trajectories that move",
+            got=f"{len(trials)} trials, each of one state",
+        )
+
+
+def check_spread(trials: Sequence[Floats]) -> None:
+    """Raise `InputError` where a dimension does not vary, or so far that a grid over it does not show where most are.
+
+    Parameters
+    ----------
+    trials : sequence of numpy.ndarray of shape (n_times, n_dimensions)
+
+    Examples
+    --------
+    >>> check_spread([np.array([[0.0], [0.4], [0.7], [1.0]])])
+    """
+    samples = np.concatenate(trials)
+    constant = np.ptp(samples, axis=0) <= _CONSTANT * np.abs(samples).max(0)
     if constant.any():
         raise InputError(
             "a constant has no landscape",
@@ -304,6 +331,7 @@ def check_spread(samples: Floats) -> None:
     cells = (high - low) / np.ptp(samples, axis=0) * CELLS[samples.shape[1]]
     worst = int(cells.argmin())
     if cells[worst] < _FEWEST_CELLS_OF_HALF:
+        _refuse_rest(trials)
         raise InputError(
             "a few samples lie so far out that the landscape of all others is lost",
             expected=f"half of the samples on at least {_FEWEST_CELLS_OF_HALF} of {CELLS[samples.shape[1]]} cells",
@@ -311,3 +339,26 @@ def check_spread(samples: Floats) -> None:
             f"to {samples[:, worst].max():.3g}",
             fix="drop what are outliers, by a rule that you state, or transform x, such as np.arctan(x / scale)",
         )
+
+
+def _refuse_rest(trials: Sequence[Floats]) -> None:
+    """Raise `InputError` where most samples are alike because trajectories come to rest, and none is an outlier."""
+    extent = np.ptp(np.concatenate(trials), axis=0)
+    way = [np.linalg.norm((trial - trial[-1]) / extent, axis=1) for trial in trials]
+    early, late = (
+        float(np.median(np.concatenate([one[part * len(one) // 4 : (part + 1) * len(one) // 4] for one in way])))
+        for part in (1, 3)
+    )
+    if late > _COMING_TO_REST * early:
+        return
+    ends = np.ptp([trial[-1] for trial in trials], axis=0) / extent
+    in_one = (ends * CELLS[len(extent)] < _FEWEST_CELLS_OF_HALF).all()
+    raise InputError(
+        "all trajectories end in one point: their density is that point, which has no landscape"
+        if in_one
+        else "trajectories come to rest: their density is the points where they end, which have no landscape",
+        expected="trajectories that go on moving",
+        got=f"states that are {early:.1g} of the whole range from where their trajectory ends in its second quarter, "
+        f"and {late:.1g} in its last",
+        fix="FixedPointFinder finds such points; a landscape is of trajectories that noise or inputs keep moving",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,24 +22,29 @@ class Plane(NamedTuple):
     directions : numpy.ndarray of shape (n_units, n_dimensions)
     words : str
         What its coordinates are.
+    names : tuple of str
+        Of each coordinate, for an axis.
     """
 
     centre: Floats
     directions: Floats
     words: str
+    names: tuple[str, ...]
 
     def coordinates(self, states: Floats) -> Floats:
         """Return where states ``(n_samples, n_units)`` lie in it."""
         return (states - self.centre) @ self.directions
 
 
-def plane_of(states: Floats, projection: Any = None) -> Plane:
+def plane_of(states: Floats, projection: Any = None, units: Sequence[Any] | None = None) -> Plane:
     """Return the given projection, or all of two units at most, or else the first two principal components.
 
     Parameters
     ----------
     states : numpy.ndarray of shape (n_samples, n_units)
     projection : array_like of shape (n_units, 1) or (n_units, 2), optional
+    units : sequence, optional
+        Labels of the units.
 
     Examples
     --------
@@ -55,13 +61,19 @@ def plane_of(states: Floats, projection: Any = None) -> Plane:
                 expected=f"({n_units}, 1) or ({n_units}, 2)",
                 got=f"shape {directions.shape}",
             )
-        return Plane(np.zeros(n_units), directions, f"{n_units} units on a given projection")
+        names = tuple(f"given direction {index + 1}" for index in range(directions.shape[1]))
+        return Plane(np.zeros(n_units), directions, f"{n_units} units on a given projection", names)
     if n_units <= 2:
-        return Plane(np.zeros(n_units), np.eye(n_units), "coordinates as they came")
+        # a single unit without a label has no number that anybody gave it
+        labels = units or (range(n_units) if n_units > 1 else ())
+        names = tuple(f"unit {label}" for label in labels) or ("state",)
+        return Plane(np.zeros(n_units), np.eye(n_units), "coordinates as they came", names)
     centre = states.mean(0)
     values, vectors = np.linalg.eigh(np.cov(states.T))
     if values[-2] < ON_A_LINE * values[-1]:
-        return Plane(centre, vectors[:, -1:], f"first principal component of {n_units} units, all of their variance")
-    share = values[-2:].sum() / values.sum()
-    words = f"first 2 principal components of {n_units} units, {share:.0%} of their variance"
-    return Plane(centre, vectors[:, :-3:-1], words)
+        words = f"first principal component of {n_units} units, all of their variance"
+        return Plane(centre, vectors[:, -1:], words, ("principal component 1 (all of the variance)",))
+    shares = values[:-3:-1] / values.sum()
+    words = f"first 2 principal components of {n_units} units, {shares.sum():.0%} of their variance"
+    names = tuple(f"principal component {one} ({share:.0%} of the variance)" for one, share in enumerate(shares, 1))
+    return Plane(centre, vectors[:, :-3:-1], words, names)
