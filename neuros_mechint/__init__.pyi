@@ -60,6 +60,7 @@ from .core.edits import Replace as Replace
 from .core.edits import Scale as Scale
 from .core.edits import SetComponent as SetComponent
 from .core.edits import Zero as Zero
+from .core.figures.style import use_style as use_style
 from .core.recordings.recording import Recording as Recording
 from .core.result import Result as Result
 from .core.result import load_result as load_result

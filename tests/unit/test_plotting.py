@@ -15,7 +15,7 @@ from neuros_mechint.core.figures.colours import DIVERGING, SEQUENTIAL
 from neuros_mechint.core.figures.interactive import interactive_figure, interactive_heat_map, interactive_lines
 from neuros_mechint.core.figures.labels import axis_label
 from neuros_mechint.core.figures.plotting import bars, draw, figure_size, heat_map, line
-from neuros_mechint.core.figures.style import drawing, new_axes, style
+from neuros_mechint.core.figures.style import drawing, new_axes, style, use_style
 
 
 def axes():
@@ -41,6 +41,17 @@ def test_style_comes_and_goes_also_after_an_error():
     with pytest.raises(InputError), style():
         heat_map(xr.DataArray(1.0), axes())
     assert dict(mpl.rcParams) == before
+
+
+def test_a_notebook_has_the_same_look_as_the_packages_own_figures():
+    with style():
+        ours = dict(mpl.rcParams)
+    with mpl.rc_context():
+        colours = use_style()
+        assert dict(mpl.rcParams) == ours
+        own = axes()
+        drawn = [line.get_color() for _ in colours for line in own.plot([0, 1])]
+    assert tuple(drawn) == colours
 
 
 def test_new_axes_are_the_callers_or_pyplots():

@@ -81,6 +81,32 @@ def style() -> Generator[None]:
         yield
 
 
+def use_style() -> tuple[str, ...]:
+    """Draw every figure from now on in the package's style, as a notebook wants it.
+
+    ``matplotlib.rcdefaults()`` brings matplotlib's own look back. The results' ``plot`` methods need no such call.
+
+    Returns
+    -------
+    tuple of str
+        The colours of lines, in this order, which readers with any common colour blindness can tell apart; the last is
+        a grey, for controls.
+
+    References
+    ----------
+    Okabe & Ito 2008, *Color Universal Design*, https://jfly.uni-koeln.de/color/
+
+    Examples
+    --------
+    >>> with mpl.rc_context():  # here only, so that this example leaves nothing behind
+    ...     blue, *others, grey = use_style()
+    ...     mpl.rcParams["legend.frameon"], blue, grey
+    (False, '#0072B2', '#7F7F7F')
+    """
+    mpl.rcParams.update(_STYLE)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return PALETTE
+
+
 @contextmanager
 def drawing(ax: Axes | None = None, size: tuple[float, float] | None = None) -> Generator[Axes]:
     """Draw in the package's style inside a ``with`` block; what is written there is shown letter by letter.
