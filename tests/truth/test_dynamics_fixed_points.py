@@ -261,6 +261,10 @@ def test_an_integrator_is_a_line_attractor():
     np.testing.assert_allclose(along - np.outer(along @ basis[:, 0], basis[:, 0]), 0, atol=1e-6)
     assert len(slow.states) == len(single.states) == 1  # a leaky one has one fixed point and a slow line
     assert 100 < slow.continua[0].steps < 1000
+    assert "a line attractor" in found.summary()
+    assert "a slow line through one fixed point, and no line attractor" in slow.summary()
+    drifting = nm.FixedPointFinder(lambda x: x * x.new_tensor([1, 0.5]) + x.new_tensor([1e-3, 0]))
+    assert "a slow line without a fixed point" in drifting.find(random.normal(size=(200, 2))).summary()
 
 
 def test_a_trained_decision_maker_has_a_slow_line_in_each_context():
@@ -277,6 +281,7 @@ def test_a_trained_decision_maker_has_a_slow_line_in_each_context():
         assert sorted(found.data["stability"].values[fixed]) == ["saddle", "stable", "stable"]
     assert [one.kind for one in found.continua] == ["line", "line"]
     assert all(one.attracting and one.aligned > 0.95 for one in found.continua)
+    assert all(one.n_fixed >= 2 and one.told().startswith("a line attractor") for one in found.continua)
 
 
 def test_inputs_move_the_points_and_are_kept_apart():

@@ -40,6 +40,8 @@ class Continuum(NamedTuple):
     """Fewest steps in which the system can creep along all of it: its length by the speed of its fastest point."""
     settling: float
     """Steps in which other modes settle: 1 / |1 - eigenvalue| of the slowest of them, the median."""
+    n_fixed: int = 0
+    """How many of its points are fixed points."""
 
     def told(self) -> str:
         """Return it in words.
@@ -57,10 +59,17 @@ class Continuum(NamedTuple):
                 f"two slow directions at {points} (a surface is told from {_FEWEST_OF_SURFACE} on), along which the "
                 f"system {along}, while other directions settle in {self.settling:.2g}"
             )
-        name = f"{self.kind} attractor" if self.attracting else f"{self.kind} of points that repel"
-        return (
-            f"a {name}: {points}, along which the system {along}, while other directions settle in {self.settling:.2g}"
-        )
+        settling = f"while other directions settle in {self.settling:.2g}"
+        return f"{self._name()}: {points}, along which the system {along}, {settling}"
+
+    def _name(self) -> str:
+        if not self.attracting:
+            return f"a {self.kind} of points that repel"
+        # one slow mode of one point makes a line of slow points too, which ends where speed exceeds what is called slow
+        if self.kind != "ring" and self.steps < _FOREVER and self.n_fixed < 2:
+            through = f"through one fixed point, and no {self.kind} attractor" if self.n_fixed else "without a fixed point"
+            return f"a slow {self.kind} {through}"
+        return f"a {self.kind} attractor"
 
 
 def find_continua(points: Floats, speeds: Floats, eigenvalues: Complexes, jacobians: Floats) -> list[Continuum]:

@@ -227,7 +227,7 @@ def _typical_speed(system: System, states: torch.Tensor) -> float:
 
 
 def _continua(system: System, starts: Starts, parts: list[Points]) -> tuple[list[Continuum], npt.NDArray[np.int64]]:
-    """Return lines, rings and surfaces, and which of them each point lies on, -1 for none."""
+    """Return lines, rings and surfaces of ``parts``, fixed points first, and on which each point lies, -1 for none."""
     states, rows = torch.cat([part.states for part in parts]), torch.cat([part.rows for part in parts])
     jacobians = np.concatenate([part.linear.jacobians for part in parts])
     values = np.concatenate([part.linear.eigenvalues for part in parts])
@@ -238,7 +238,8 @@ def _continua(system: System, starts: Starts, parts: list[Points]) -> tuple[list
         own = np.flatnonzero(condition == one)
         for found in find_continua(points[own], speeds[own], values[own], jacobians[own]):
             member[own[found.points]] = len(continua)
-            continua.append(found._replace(points=own[found.points]))
+            on_it = own[found.points]
+            continua.append(found._replace(points=on_it, n_fixed=int((on_it < len(parts[0].rows)).sum())))
     return continua, member
 
 
