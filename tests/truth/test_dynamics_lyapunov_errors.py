@@ -108,6 +108,11 @@ def test_fixed_points_of_several_memories_are_counted():
 
     found = nm.lyapunov_spectrum(step, [[-2.0], [-0.5], [-0.1], [0.1], [0.5], [2.0], [3.0], [4.0]], 500)
     assert any(text.startswith("trajectories rest at 2 fixed points and differ in 1 of 1") for text in found.warnings)
+    # each has its own: ln(1/2) of the three that began below 0, ln(1/10) of the others
+    assert found.data["resting_place"].values.tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert "largest exponent at each, and of how many trajectories: -0.6931 (3), -2.303 (5)" in found.findings[1]
+    alone = nm.lyapunov_spectrum(step, [[-2.0], [-0.5]], 500)
+    assert "rest at" not in alone.summary()
 
 
 def cycle_growth(random, n):

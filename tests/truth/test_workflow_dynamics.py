@@ -26,6 +26,7 @@ from neuros_mechint.workflows.dynamics import analyze as workflow
 from neuros_mechint.workflows.dynamics.analyze import analyze_dynamics
 from neuros_mechint.workflows.dynamics.driven import drive, open_system
 from neuros_mechint.workflows.dynamics.network_circuit import NetworkCircuit, channels_of, network_circuit
+from neuros_mechint.workflows.dynamics.words import stable_in_minima
 from neuros_mechint.workflows.runs.reproduce import reproduce
 from neuros_mechint.workflows.runs.run import WorkflowRun
 
@@ -96,7 +97,12 @@ def test_the_circuit_of_three_bits_is_doubted():
     circuit = found.results["latent_circuit"]
     check_circuit(circuit, 12)
     assert any("do not pin the connectivity down" in text for text in circuit.parts["circuit"].warnings)
-    assert not circuit.warnings  # a doubt is told once, where it belongs
+    # a doubt is told once, where it belongs; linear dynamics, with more parameters, predict more of the states here
+    (doubt,) = circuit.warnings
+    scores = circuit.parts["pca"]
+    assert doubt.startswith("linear dynamics of as many principal components predict the activity")
+    assert (scores.data["activity"].sel(model="linear") > scores.data["activity"].sel(model="circuit")).all()
+    assert not (scores.data["outputs"].sel(model="linear") > scores.data["outputs"].sel(model="circuit")).all()
 
 
 def test_driven_states_are_no_equilibrium_and_the_landscape_says_so(memory):
@@ -113,8 +119,48 @@ def test_what_is_found_is_told_in_short_and_first_with_its_doubts(memory):
     assert short.data["measure"].values.tolist() == ["saddle", "stable"]
     assert short.data["number"].values.tolist() == [19, 8]
     assert any(text.startswith("detailed balance: p = ") for text in short.findings)
-    doubts = [text for result in memory.results.values() for text in result.warnings]
-    assert [text.removeprefix("But ") for text in short.findings if text.startswith("But ")] == doubts
+    assert any(text.startswith("No latent circuit: a circuit of 12 nodes takes ten seconds") for text in short.findings)
+    doubted = [text for text in short.findings if text.startswith("Doubt (")]
+    assert doubted == list(short.findings[-len(doubted) :])  # what was found comes before what is doubted
+    for name, result in memory.results.items():
+        parts = getattr(result, "parts", {}).values()
+        texts = [text.split("; ")[0] for one in (result, *parts) for text in one.warnings]
+        told = sum(text in sentence for text in texts for sentence in short.findings)
+        assert told >= min(2, len(texts)), name
+
+
+def test_stable_points_are_looked_for_in_the_valleys_of_the_landscape(memory):
+    points, landscape = memory.results["fixed_points"], memory.results["energy_landscape"]
+    n_minima, n_points = stable_in_minima(points, landscape)
+    assert n_points == 8  # each memory is where trajectories go
+    assert n_minima < landscape.n_minima
+    told = f"{landscape.n_minima} minima, {n_minima} with 8 of the 8 stable fixed points; in others states dwell"
+    assert any(told in text for text in memory.results["in_short"].findings)
+
+
+class SignMemory(nn.Module):
+    """One bit that is held, at rates that differ by its sign: two attractors of known exponents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(1, 1, batch_first=True)
+        with torch.no_grad():
+            for name, value in {"weight_ih_l0": 3.0, "weight_hh_l0": 2.0, "bias_ih_l0": 0.1, "bias_hh_l0": 0.0}.items():
+                getattr(self.rnn, name).fill_(value)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.rnn(inputs)[0]
+
+
+def test_exponents_of_two_memories_are_told_for_each_in_short():
+    inputs = flip_flop(20, 60, n_bits=1, seed=0).inputs
+    found = analyze_dynamics(SignMemory(), inputs=inputs, progress=False)
+    points = found.results["fixed_points"]
+    truth = {f"{np.log(abs(2 * (1 - x**2))):.4g}" for x in points.states[points.n_unstable == 0].ravel()}
+    assert len(truth) == 2
+    (told,) = [text for text in found.results["in_short"].findings if text.startswith("Lyapunov exponents")]
+    assert set(re.findall(r"(-[\d.]+) \(\d+\)", told)) == truth
+    assert "without the first 20 of 60 times" in drive(open_system(SignMemory()), inputs, None, 0).driven_by
 
 
 def test_the_report_shows_every_step_with_a_caption(memory):
@@ -123,13 +169,13 @@ def test_the_report_shows_every_step_with_a_caption(memory):
         assert title in page
     assert len(re.findall(r"<figcaption", page)) >= 4
     assert "What was left out, and why" in page
-    assert "64 trajectories of 64 units, from trials of its task" in page
+    assert "64 trajectories of 64 units, from trials of its task, without the first 20 of 120 times" in page
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_network_without_memory_has_one_fixed_point(seed):
     system = drive(open_system(untrained(seed)), None, None, 0)
-    assert system.driven_by == "random inputs"
+    assert system.driven_by.startswith("random inputs")
     found = analyze_dynamics(untrained(seed), trajectories=system.states.trials[0][None], progress=False)
     points = found.results["fixed_points"]
     assert points.stability == ["stable"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from neuros_mechint.neuro.dynamics.systems import as_system
 from neuros_mechint.neuro.information.energy.landscape import EnergyLandscape
 from neuros_mechint.workflows.dynamics.driven import DrivenSystem, drive, open_system
 from neuros_mechint.workflows.dynamics.network_circuit import NetworkCircuit, network_circuit
-from neuros_mechint.workflows.runs.in_short import IN_SHORT, InShort, told_in_short
+from neuros_mechint.workflows.dynamics.words import in_short
+from neuros_mechint.workflows.runs.in_short import IN_SHORT
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.runs.sources import open_array
 
@@ -31,15 +31,6 @@ _N_STARTS = 1024
 _N_LYAPUNOV = 500
 _CIRCUIT_TRIALS, _CIRCUIT_TIMES = 30, 40
 _PARTS = ("lyapunov_spectrum", "limit_cycle")
-_TOLD: Mapping[str, tuple[str, ...]] = {
-    "fixed_points": ("",),
-    "lyapunov_and_cycles": ("limit cycle", "lyapunov spectrum"),
-    "latent_circuit": ("perturbation", "pca"),
-    "energy_landscape": ("detailed balance",),
-}
-"""How the findings of each step begin that are told in short."""
-
-_MOST_TOLD = 2
 _CAPTIONS = {
     "fixed_points": "States that the model stays in with the inputs held, in the plane of two principal components of "
     "these points. Filled: nothing grows away from them. Open: directions grow, as between two memories.",
@@ -142,7 +133,7 @@ def analyze_dynamics(
     run.attempt("lyapunov_and_cycles", lambda: _settling(system, held, run))
     run.attempt("latent_circuit", lambda: _circuit(system, run))
     run.attempt("energy_landscape", lambda: _landscape(system, run))
-    run.step(IN_SHORT, lambda: in_short(run.results, given.source.fingerprint))
+    run.step(IN_SHORT, lambda: in_short(run.results, run.left_out, given.source.fingerprint))
     portrait = run.results.get("phase_portrait")
     seen = {"phase_portrait": portrait.caption} if isinstance(portrait, PhasePortrait) else {}
     return run.finish(
@@ -150,21 +141,6 @@ def analyze_dynamics(
         f"{len(system.states.trials)} trajectories of {system.states.n_units} units, from {system.driven_by}.",
         _CAPTIONS | seen,
     )
-
-
-def in_short(results: Mapping[str, Result], fingerprint: str) -> InShort:
-    """Return what the steps found, in words, with the doubts of each, and how many fixed points are of which kind."""
-    sentences: list[str] = []
-    for name, starts in _TOLD.items():
-        found = results.get(name)
-        if found is not None:
-            sentences += [text for text in found.findings if text.startswith(starts)][:_MOST_TOLD]
-            sentences += [f"But {text}" for text in found.warnings]
-    points = results["fixed_points"]
-    kinds = Counter(points.stability if isinstance(points, FixedPoints) else ())
-    about = {"long_name": "fixed points", "units": "number"}
-    counts = {kind: float(number) for kind, number in sorted(kinds.items())} or {"none": 0.0}
-    return told_in_short("number", counts, about, sentences, fingerprint, ("sussillo2013",))
 
 
 def _fixed_points(system: DrivenSystem, held: Floats | None, run: WorkflowRun) -> FixedPoints:

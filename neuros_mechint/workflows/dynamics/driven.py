@@ -140,7 +140,7 @@ def drive(given: Given[Any], inputs: Any, recorded: Any, seed: int) -> DrivenSys
     --------
     >>> system = drive(open_system("flip_flop_rnn"), None, None, 0)
     >>> system.driven_by, system.inputs.shape, system.states.n_units
-    ('trials of its task', (64, 120, 3), 64)
+    ('trials of its task, without the first 20 of 120 times', (64, 120, 3), 64)
     """
     if recorded is not None:
         seen = trajectories(recorded, least=_FEWEST_TIMES, why="for an analysis of dynamics")
@@ -179,7 +179,9 @@ def _run(adapter: Any, inputs: Floats, driven_by: str) -> DrivenSystem:
         raise InputError("the model does not take these inputs", got=str(error).splitlines()[0]) from error
     parts = [run.activations.xarray(name).transpose("sample", "time", "unit").values for name in sites]
     states = np.concatenate(parts, axis=-1).astype(np.float64)
-    later = states[:, _SETTLED:] if states.shape[1] >= _SETTLED + _FEWEST_TIMES else states
+    later = states
+    if states.shape[1] >= _SETTLED + _FEWEST_TIMES:
+        later, driven_by = states[:, _SETTLED:], f"{driven_by}, without the first {_SETTLED} of {states.shape[1]} times"
     output = run.output
     is_series = isinstance(output, torch.Tensor) and output.shape[:2] == inputs.shape[:2] and output.ndim == 3
     # what a bare layer returns are its states

@@ -16,7 +16,7 @@ from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.circuits.latent.channels import split_signed_channels
 from neuros_mechint.neuro.circuits.latent.model import LatentCircuitModel
 from neuros_mechint.neuro.circuits.latent.perturbation import changed_run, latent_perturbation_test
-from neuros_mechint.neuro.circuits.latent.validation import compare_with_pca
+from neuros_mechint.neuro.circuits.latent.validation import PCAComparison, compare_with_pca
 
 MOST_NODES = 16
 """Largest circuit that is fitted: the time grows with the cube of its connections."""
@@ -153,7 +153,9 @@ def network_circuit(
         )
     except NeurosMechintError as error:
         doubts.append(f"the circuit was not tested by changes of the network's weights: {error.problem}")
-    parts["pca"] = compare_with_pca(model, *seen, seed=seed, progress=progress)
+    scores = compare_with_pca(model, *seen, seed=seed, progress=progress)
+    parts["pca"] = scores
+    doubts += _linear_is_better(scores)
     data, about = pack(parts)
     findings = [part.findings[0] for part in parts.values()]
     citations = dict.fromkeys(key for part in parts.values() for key in part.citations)
@@ -165,6 +167,17 @@ def network_circuit(
         citations=tuple(citations),
         warnings=tuple(doubts),
     )
+
+
+def _linear_is_better(scores: PCAComparison) -> Iterator[str]:
+    """Yield that linear dynamics predict held-out trials better than the circuit, where they do so in every fold."""
+    for kind in ("activity", "outputs"):
+        circuit, linear = (scores.data[kind].sel(model=name).values for name in ("circuit", "linear"))
+        if (linear > circuit).all():
+            yield (
+                f"linear dynamics of as many principal components predict the {kind} of held-out trials better than "
+                f"the circuit in each fold (R2 {linear.mean():.2f}, the circuit's {circuit.mean():.2f})"
+            )
 
 
 def late(values: Floats) -> Floats:

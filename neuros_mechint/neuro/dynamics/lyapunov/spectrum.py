@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
 
@@ -129,7 +130,7 @@ def lyapunov_spectrum(
     random = torch.randn(n_exponents, *rows.shape, dtype=rows.dtype, generator=torch_generator(seed))
     runs = tangent_runs(system, rows, householder(random.to(rows.device))[0], varying, compiled)
     growth = joined([_run(run, warmup, n_steps, progress) for run in runs])
-    run = runs[0]
+    run, places = runs[0], _resting_places(growth, runs)
     found = exponents_of(growth, dt_used, torch.finfo(rows.dtype).eps, level)
     moving = unsettled(found)
     word = verdict(found, growth, not moving[0], level)
@@ -145,7 +146,7 @@ def lyapunov_spectrum(
         "level": level,
     }
     return LyapunovSpectrum(
-        _dataset(found, system, "step" if dt is None and system.dt is None else "unit of time"),
+        _dataset(found, system, "step" if dt is None and system.dt is None else "unit of time", places),
         f"Lyapunov exponents of {system.name}",
         attributes={
             "verdict": word,
@@ -158,7 +159,7 @@ def lyapunov_spectrum(
         },
         provenance=Provenance.record(seed, arguments=arguments),
         citations=("benettin1980", "kaplan1979", "eckmann1985"),
-        warnings=_warnings(found, growth, runs, moving),
+        warnings=_warnings(found, run, moving, places),
     )
 
 
@@ -243,8 +244,10 @@ def _error_rule(found: Exponents, n_trajectories: int) -> str:
     return f"the scatter of trajectories (where they fluctuate together, {segments} if that is larger)"
 
 
-def _warnings(found: Exponents, growth: Growth, runs: list[TangentRun], moving: np.ndarray) -> tuple[str, ...]:
-    told, run = [], runs[0]
+def _warnings(
+    found: Exponents, run: TangentRun, moving: np.ndarray, places: npt.NDArray[np.int64] | None
+) -> tuple[str, ...]:
+    told = []
     lost = np.isneginf(found.by_trajectory)
     if lost.any():
         told.append(
@@ -261,7 +264,7 @@ def _warnings(found: Exponents, growth: Growth, runs: list[TangentRun], moving: 
         )
     apart = scattered(found)
     if apart.any():
-        n_points = None if growth.moves.any() else _n_places(torch.cat([one.states for one in runs]))
+        n_points = None if places is None else int(places.max()) + 1
         told.append(_why_apart(n_points, f"{int(apart.sum())} of {apart.size} exponents"))
     memory = None if moving[0] else memory_of_segments(found)
     if memory is not None:
@@ -276,12 +279,14 @@ def _warnings(found: Exponents, growth: Growth, runs: list[TangentRun], moving: 
     return tuple(told)
 
 
-def _n_places(states: torch.Tensor) -> int:
-    """Return at how many places states are that move no more."""
-    rows, size = states.double(), typical_size(states)
-    apart = precision(states.dtype).apart * size
-    chosen, _ = distinct(rows, torch.zeros(len(rows)), torch.zeros(len(rows), dtype=torch.int64), apart)
-    return len(chosen)
+def _resting_places(growth: Growth, runs: list[TangentRun]) -> npt.NDArray[np.int64] | None:
+    """Return at which fixed point each trajectory rests, numbered from 0; None where any still moves."""
+    if growth.moves.any():
+        return None
+    states = torch.cat([one.states for one in runs]).double()
+    apart = precision(runs[0].states.dtype).apart * typical_size(states)
+    _, member = distinct(states, torch.zeros(len(states)), torch.zeros(len(states), dtype=torch.int64), apart)
+    return member.cpu().numpy()
 
 
 def _why_apart(n_points: int | None, which: str) -> str:
@@ -303,7 +308,7 @@ def _why_apart(n_points: int | None, which: str) -> str:
     )
 
 
-def _dataset(found: Exponents, system: System, unit: str) -> xr.Dataset:
+def _dataset(found: Exponents, system: System, unit: str, places: npt.NDArray[np.int64] | None) -> xr.Dataset:
     per_time = f"1 / {unit}"
     names = ("sem", "sem_segments", "sem_trajectories", "low", "high")
     data: dict[str, Any] = {
@@ -316,6 +321,8 @@ def _dataset(found: Exponents, system: System, unit: str) -> xr.Dataset:
     data["by_trajectory"] = (
         ("trajectory", "exponent"), found.by_trajectory, {"long_name": "Lyapunov exponent", "units": per_time}
     )  # fmt: skip
+    if places is not None:
+        data["resting_place"] = ("trajectory", places, {"long_name": "fixed point at which it rests"})
     data["running"] = (("time", "exponent"), found.running, {"long_name": "mean so far", "units": per_time})
     total, total_sem = entropy(found, system.n_states)
     dimension = kaplan_yorke_dimension(found.counted, system.n_states)

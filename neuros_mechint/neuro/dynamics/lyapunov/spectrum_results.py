@@ -32,7 +32,8 @@ class LyapunovSpectrum(Result):
     """Lyapunov exponents, the mean rates at which small perturbations grow along orthogonal directions.
 
     ``data`` holds over ``exponent``, in descending order: ``exponents``, averaged over trajectories; ``sem``, which
-    is ``sem_trajectories`` or ``sem_segments``; ``low`` and ``high``. Further ``by_trajectory``; over ``time``
+    is ``sem_trajectories`` or ``sem_segments``; ``low`` and ``high``. Further ``by_trajectory`` and, where all come to
+    rest, the ``resting_place`` of each, which is the number of a fixed point; over ``time``
     ``running``, the mean so far; and ``kaplan_yorke_dimension`` and ``entropy`` with their standard errors, in both of
     which exponents that cannot be told from 0 count as 0.
     """
@@ -135,6 +136,20 @@ class LyapunovSpectrum(Result):
         if np.isfinite(self.exponents).any():
             ax.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1))
 
+    def _at_each_place(self) -> list[str]:
+        """Return the largest exponent at each fixed point where trajectories rest at several: means say little then."""
+        if "resting_place" not in self.data or (places := self.data["resting_place"].values).max() < 1:
+            return []
+        largest = self.data["by_trajectory"].values[:, 0]
+        told = [
+            f"{largest[places == one].mean():.4g} ({int((places == one).sum())})" for one in range(places.max() + 1)
+        ]
+        more = f" and {len(told) - _MOST_NAMED} more points" if len(told) > _MOST_NAMED else ""
+        return [
+            f"trajectories rest at {len(told)} fixed points; largest exponent at each, and of how many trajectories: "
+            f"{', '.join(told[:_MOST_NAMED])}{more}"
+        ]
+
     def _summary_lines(self) -> list[str]:
         """Say what was found and how sure it is."""
         about, units = self.attributes, self.main.attrs["units"]
@@ -144,9 +159,11 @@ class LyapunovSpectrum(Result):
             for value, error in zip(self.exponents[:_MOST_NAMED], self.sem, strict=False)
         ]
         more = f" and {len(self.exponents) - _MOST_NAMED} more" if len(self.exponents) > _MOST_NAMED else ""
+        apart = self._at_each_place()
         lines = [
             WORDS[self.verdict],
-            f"exponents {', '.join(shown)}{more} ({units}; ± standard error)",
+            *apart,
+            f"{'means over these: ' if apart else ''}exponents {', '.join(shown)}{more} ({units}; ± standard error)",
             f"largest: {100 * about['level']:g}% interval {low[0]:.4g} to {high[0]:.4g}",
             f"{about['n_positive']} above 0, {about['n_zero']} not told from 0, {about['n_negative']} below 0",
         ]
