@@ -67,7 +67,9 @@ class Continuum(NamedTuple):
             return f"a {self.kind} of points that repel"
         # one slow mode of one point makes a line of slow points too, which ends where speed exceeds what is called slow
         if self.kind != "ring" and self.steps < _FOREVER and self.n_fixed < 2:
-            through = f"through one fixed point, and no {self.kind} attractor" if self.n_fixed else "without a fixed point"
+            through = (
+                f"through one fixed point, and no {self.kind} attractor" if self.n_fixed else "without a fixed point"
+            )
             return f"a slow {self.kind} {through}"
         return f"a {self.kind} attractor"
 
