@@ -17,6 +17,7 @@ from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result
 from neuros_mechint.datasets.measures import accuracy_by_lag, induction_score, previous_token_score
 from neuros_mechint.datasets.tasks import repeated_tokens
+from neuros_mechint.workflows.heads import head_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +120,7 @@ def induction_check(
         },
         coords={
             "lag": ("lag", list(accuracy), {"long_name": "distance of the repetition", "units": "tokens"}),
-            "head": [f"{layer}.{head}" for layer, one in enumerate(patterns) for head in range(one.shape[1])],
+            "head": [head_name(layer, head) for layer, one in enumerate(patterns) for head in range(one.shape[1])],
         },
     )
     return InductionCheck(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from neuros_mechint.workflows.understanding.steps import (
     together_and_alone,
 )
 from neuros_mechint.workflows.understanding.understand import understand
+from neuros_mechint.workflows.understanding.words import in_short
 from tests.slow import slow_case
 from tests.truth.hand_weighted import hand_weighted, partners
 
@@ -69,10 +72,76 @@ def test_heads_do_little_alone_and_all_heads_of_a_layer_do_everything(found):
     assert (result.data["together"] > 0.95).all()
 
 
+def test_heads_of_a_layer_that_are_not_needed_alone_are_enough_alone(found):
+    """What noising cannot show of heads that stand in for each other, denoising does."""
+    lost, back = (found.results[name].normalized() for name in ("heads", "heads_denoising"))
+    assert lost.sel(site="blocks.1.z").max() < 0.05
+    assert back.sel(site="blocks.1.z").min() > 0.3
+    titles = [found.results[name].title for name in ("positions", "heads", "heads_denoising")]
+    assert len(set(titles)) == 3
+    for title, way in zip(titles, ("denoising", "noising (corrupted into clean)", "denoising"), strict=True):
+        assert f": {way}" in title
+
+    assert "Denoising" in found.captions["positions"]
+    assert found.captions["heads"].startswith("Noising")
+    assert found.captions["heads_denoising"].startswith("Denoising")
+
+
 def test_the_induction_heads_are_named(found):
-    sentence = found.results["in_short"].attributes["sentences"][1]
-    assert sentence.startswith("It does induction: heads 0.0, ")
-    assert "heads 1.0, 1.1, 1.2, 1.3 at what followed" in sentence
+    sentences = found.results["in_short"].attributes["sentences"]
+    assert sentences[1].startswith("It does induction: heads L0H0, ")
+    assert "heads L1H0, L1H1, L1H2, L1H3 at what followed" in sentences[1]
+    noising, denoising = (next(one for one in sentences if f"({way})" in one) for way in ("noising", "denoising"))
+    lost = found.results["heads"].normalized().sel(site="blocks.0.z", head=0)
+    assert f"takes away: L0H0 {float(lost):.1%}" in noising
+    assert "L1H" not in noising
+    assert {f"L1H{head}" for head in range(4)} <= set(re.findall(r"L1H\d", denoising))
+    circuit = next(one for one in sentences if one.startswith("A circuit"))
+    heads = {
+        f"L{layer}H{head}" for layer, head in re.findall(r"a(\d)\.h(\d)", " ".join(found.results["circuit"].nodes))
+    }
+    assert set(re.findall(r"L\dH\d", circuit)) == heads
+
+
+def test_more_than_all_is_told_as_a_metric_beyond_the_corrupted_prompts(found):
+    heads, together = found.results["heads"], found.results["together"]
+    start, end = heads.corrupted, heads.clean  # of the clean and of the corrupted prompts: those patched into and from
+    data = heads.data.copy(deep=True)
+    data["metric"].loc[{"site": "blocks.1.z", "head": 3}] = start + 1.049 * (end - start)
+    whole = together.data.copy(deep=True)
+    whole["together"].loc[{"site": "blocks.1.z"}] = 1.049
+    results = {**found.results, "heads": replace(heads, data=data), "together": replace(together, data=whole)}
+    sentences = in_short(results, {}, "none").findings
+    noising = next(one for one in sentences if "(noising)" in one)
+    assert f"takes away: L1H3 104.9%, L0H0 {float(heads.normalized().max()):.1%}" in noising
+    assert f"above 100% the metric is below the mean of the corrupted prompts, {end:.4g}" in noising
+    layer = next(one for one in sentences if one.startswith("All heads of layer 1"))
+    assert (
+        f"more than all of the behaviour (104.9%: at {start + 1.049 * (end - start):.4g} the metric is below" in layer
+    )
+    assert "more than all" not in " ".join(found.results["in_short"].findings)
+
+
+def test_how_many_random_circuits_did_as_well_is_counted(found):
+    verdict = found.results["faithfulness"]
+    worth = np.minimum(1 - np.abs(1 - verdict.data["random_sufficiency"]), verdict.data["random_necessity"])
+    own = min(1 - abs(1 - verdict.sufficiency), verdict.necessity)
+    as_good = int((worth >= own).sum())
+    sentence = next(one for one in found.results["in_short"].findings if one.startswith("A circuit"))
+    assert f"better than chance: of 39 random circuits of its size {as_good or 'none'} did as well" in sentence
+
+
+def test_every_number_says_of_which_half_of_the_prompts_it_is(found):
+    behaviour = found.results["behaviour"]
+    baselines = found.results["heads"].corrupted, float(found.results["features"].data["baseline"].mean())
+    for half, name, mean in zip(behaviour.halves, ("first half", "second half"), baselines, strict=True):
+        assert float(half["clean"].mean()) == pytest.approx(mean, rel=1e-3)
+        assert any(one.startswith(f"{name}: 32 pairs, {half['clean'].mean():.4g} clean") for one in behaviour.findings)
+    for step, half in {
+        "positions": "first", "heads": "first", "heads_denoising": "first", "together": "first", "circuit": "first",
+        "features": "second", "faithfulness": "second",
+    }.items():  # fmt: skip
+        assert f"{half} half of the pairs" in found.captions[step], step
 
 
 def test_the_circuit_stands_on_prompts_it_was_not_found_on(found):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import xarray as xr
 
 from neuros_mechint.causal.metrics import check_dependence, metric_values
 from neuros_mechint.causal.patching.patcher import ActivationPatcher, PatchingEffects
+from neuros_mechint.core.adapter import Metric
 from neuros_mechint.core.errors import CapabilityError, InputError, SiteError
 from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.outputs import logits_of
@@ -24,6 +26,7 @@ from neuros_mechint.core.statistics.sign_flips import sign_flip_p
 from neuros_mechint.features.effects import FeatureEffects, feature_effects
 from neuros_mechint.features.evaluation.evaluate import SAEEvaluation, evaluate_sae
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
+from neuros_mechint.workflows.heads import head_name
 from neuros_mechint.workflows.understanding.prompts import PromptPairs
 
 if TYPE_CHECKING:
@@ -31,6 +34,12 @@ if TYPE_CHECKING:
 
 REDUNDANT = 2.0
 """Parts stand in for each other where together they do more than this many times the sum of each alone."""
+
+FIRST, SECOND = "first half", "second half"
+"""Of the pairs: what parts are looked for on, and what they are judged on."""
+
+NOISING, DENOISING = "noising (corrupted into clean)", "denoising (clean into corrupted)"
+"""The two directions of patching, in the words of Heimersheim and Nanda 2024, doi:10.48550/arXiv.2404.15255."""
 
 _STRONG = 0.5  # of the difference between clean and corrupted
 _EPOCHS = 6
@@ -50,6 +59,12 @@ class Behaviour(Result):
         """Whether the two differ by more than chance."""
         return bool(self.attributes["p"] <= SIGNIFICANT)
 
+    @property
+    def halves(self) -> tuple[xr.Dataset, xr.Dataset]:
+        """The half of the pairs that parts are looked for on, and the half that they are judged on."""
+        half = self.data.sizes["pair"] // 2
+        return self.data.isel(pair=slice(half)), self.data.isel(pair=slice(half, None))
+
     def _draw(self, ax: Axes) -> None:
         both = np.stack([self.data["clean"].values, self.data["corrupted"].values])
         places = np.linspace(-0.12, 0.12, both.shape[1])
@@ -64,15 +79,21 @@ class Behaviour(Result):
         ax.grid(axis="y")
 
     def _summary_lines(self) -> Iterator[str]:
-        found = self.attributes
-        means = {name: float(self.data[name].mean()) for name in ("clean", "corrupted")}
-        units = self.data["clean"].attrs["units"]
+        found, units = self.attributes, self.data["clean"].attrs["units"]
         told = "differ" if self.is_there else "do not differ by more than chance: there is no behaviour to explain"
         yield (
-            f"{units}: {means['clean']:.4g} clean, {means['corrupted']:.4g} corrupted; they {told} "
-            f"(difference {found['difference']:.4g}, p = {found['p']:.2g}, {self.data.sizes['pair']} pairs)"
+            f"all pairs: {_means(self.data)} {units}; they {told} "
+            f"(difference {found['difference']:.4g}, p = {found['p']:.2g})"
         )
+        first, second = self.halves
+        yield f"{FIRST}: {_means(first)}: what heads, positions and the circuit are looked for on"
+        yield f"{SECOND}: {_means(second)}: what features and the circuit are judged on"
         yield f"prompts: {found['prompts']}"
+
+
+def _means(pairs: xr.Dataset) -> str:
+    clean, corrupted = (float(pairs[name].mean()) for name in ("clean", "corrupted"))
+    return f"{pairs.sizes['pair']} pairs, {clean:.4g} clean, {corrupted:.4g} corrupted"
 
 
 class TogetherAndAlone(Result):
@@ -121,10 +142,16 @@ class TogetherAndAlone(Result):
         order = np.argsort(-np.abs(self.data["together"].values), kind="stable")
         for one in order[:8]:
             site = self.data.isel(site=int(one))
-            text = f"{site['site'].item()}: {float(site['together']):.3f} all together"
-            if int(site["head"]) >= 0:
-                text += f", alone at most {float(site['largest_alone']):.3f} (head {int(site['head'])})"
-            yield text + (": its heads stand in for each other" if site["site"].item() in self.redundant else "")
+            name, head = str(site["site"].item()), int(site["head"])
+            text = f"{name}: {self._told(site['together'])} with all of it exchanged"
+            if head >= 0:
+                text += f", at most {self._told(site['largest_alone'])} with one head ({head_name(name, head)})"
+            yield text + (": its heads stand in for each other" if name in self.redundant else "")
+
+    def _told(self, effect: xr.DataArray) -> str:
+        return (
+            f"{float(effect):.1%}" if self.attributes["normalized"] else f"{float(effect):.3g} {effect.attrs['units']}"
+        )
 
 
 def behaviour_of(model: Any, pairs: PromptPairs, seed: SeedLike = 0, batch_size: int | None = None) -> Behaviour:
@@ -195,19 +222,28 @@ class DrawnVocabulary:
 def effects_by_position(model: Any, pairs: PromptPairs, batch_size: int | None = None) -> PatchingEffects:
     """Return what each position of the residual stream of the clean run brings back, before and after each layer."""
     sites = [*_matching(model, "blocks.0.resid_pre"), *_matching(model, "blocks.*.resid_post")]
-    if not sites:
-        raise no_transformer(model)
-    patcher = ActivationPatcher(model, pairs.metric)
-    return patcher.sweep(pairs.clean, pairs.corrupted, sites, by=("position",), batch_size=batch_size)
+    return _patched(model, pairs.metric, pairs.clean, pairs.corrupted, sites, "position", DENOISING, batch_size)
 
 
 def effects_by_head(model: Any, pairs: PromptPairs, batch_size: int | None = None) -> PatchingEffects:
     """Return what is lost without each head: its part of the corrupted run is put into the clean run."""
     sites = _matching(model, "blocks.*.z")
+    return _patched(model, pairs.metric, pairs.corrupted, pairs.clean, sites, "head", NOISING, batch_size)
+
+
+def heads_that_restore(model: Any, pairs: PromptPairs, batch_size: int | None = None) -> PatchingEffects:
+    """Return what each head brings back alone: its part of the clean run is put into the corrupted run."""
+    sites = _matching(model, "blocks.*.z")
+    return _patched(model, pairs.metric, pairs.clean, pairs.corrupted, sites, "head", DENOISING, batch_size)
+
+
+def _patched(
+    model: Any, metric: Metric, source: Any, target: Any, sites: list[str], by: str, way: str, batch_size: int | None
+) -> PatchingEffects:
     if not sites:
         raise no_transformer(model)
-    patcher = ActivationPatcher(model, pairs.metric)
-    return patcher.sweep(pairs.corrupted, pairs.clean, sites, by=("head",), batch_size=batch_size)
+    effects = ActivationPatcher(model, metric).sweep(source, target, sites, by=(by,), batch_size=batch_size)
+    return replace(effects, title=f"{effects.title}: {way}")
 
 
 def together_and_alone(
@@ -245,7 +281,7 @@ def together_and_alone(
     )
     return TogetherAndAlone(
         data,
-        "Each head alone, and all heads of a layer at once",
+        "Each head alone, and all heads of a layer at once: noising",
         attributes={"normalized": normalized},
         provenance=together.provenance,
         citations=together.citations,
@@ -334,7 +370,8 @@ def caption_of_features(effects: FeatureEffects) -> str:
     data = effects.data.isel(site=0)
     n_features, n_prompts = data.sizes["feature"], data.sizes["sample"]
     told = (
-        "What the metric loses without one feature, the rest of the activation kept. An interval is of the mean over "
+        f"What the metric of the clean prompts of the {SECOND} of the pairs loses without one feature, which is set to "
+        "zero (ablation), the rest of the activation kept. An interval is of the mean over "
         "prompts like these, of one feature alone; p asks whether the change keeps its sign from prompt to prompt, "
         f"adjusted for all {n_features} features that were tested."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,12 @@ import torch
 from neuros_mechint.causal.circuits.discovery import discover_circuit
 from neuros_mechint.causal.circuits.judging import faithfulness
 from neuros_mechint.causal.circuits.results import Circuit
-from neuros_mechint.causal.circuits.verdict import Faithfulness
 from neuros_mechint.core.errors import InputError, SiteError, whole
 from neuros_mechint.core.random import SeedLike
-from neuros_mechint.core.result import Result
 from neuros_mechint.datasets.tasks import repeated_tokens
-from neuros_mechint.features.effects import FeatureEffects
 from neuros_mechint.features.evaluation.evaluate import SAEEvaluation
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
 from neuros_mechint.workflows.induction import InductionCheck, induction_check
-from neuros_mechint.workflows.runs.in_short import InShort, short_reason, told_in_short
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.runs.sources import Given, open_array, open_model
 from neuros_mechint.workflows.understanding.prompts import (
@@ -32,42 +27,21 @@ from neuros_mechint.workflows.understanding.prompts import (
     repeated_token_pairs,
 )
 from neuros_mechint.workflows.understanding.steps import (
-    Behaviour,
     DrawnVocabulary,
-    TogetherAndAlone,
     behaviour_of,
-    caption_of_features,
     effects_by_head,
     effects_by_position,
     effects_of_features,
     fit_autoencoder,
+    heads_that_restore,
     judge_autoencoder,
     middle_site,
     together_and_alone,
 )
+from neuros_mechint.workflows.understanding.words import captions, in_short
 
-CAPTIONS = {
-    "behaviour": "The metric of every clean prompt, and of its corrupted partner, in which one thing is changed.",
-    "induction": "Whether the model continues random tokens that repeat, at distances seen and not seen in training; "
-    "the dashed line is what the verdict asks for.",
-    "positions": "One position of the residual stream at a time is put from the clean run into the corrupted one. "
-    "1 means that this place holds all that the answer needs: read from top to bottom, how it travels.",
-    "heads": "The other way round: one head of the corrupted run is put into the clean run. 1 means that without it "
-    "the answer is lost. Heads that stand in for each other do not show here.",
-    "together": "All heads of a layer, and its MLP, at once, beside the largest effect of one head. Where the blue bar "
-    "is long and the other short, heads stand in for each other.",
-    "autoencoder": "How often each feature of the sparse autoencoder is active on inputs that it was not trained on.",
-    "circuit": "The edges that were found on the first half of the prompts.",
-    "faithfulness": "The circuit on the other half of the prompts: how much of the behaviour the best edges restore, "
-    "and random circuits of the same size.",
-    "in_short": "On one scale: the largest effect of one head and of all heads of a layer at once; how far the circuit "
-    "is enough, and needed (sufficiency and necessity); how much variance, and how much of the loss of an ablation, "
-    "the features of the autoencoder explain.",
-}
 _N_SEQUENCES, _N_TOKENS = 1000, 64
 _HELD_OUT = 0.1
-_ENOUGH_ATTENTION = 0.25
-_CITATIONS = ("heimersheim2024", "olsson2022", "gao2024", "mueller2025mib")
 
 
 def understand(
@@ -87,10 +61,12 @@ def understand(
     """Find out how a transformer does what it does: activation patching, a sparse autoencoder, and a circuit.
 
     Steps: what the metric is of clean and corrupted prompts (``behaviour``); where the answer travels (``positions``);
-    which heads are needed, alone (``heads``) and all of a layer together (``together``); a sparse autoencoder on one
-    site, judged on other inputs (``autoencoder``), and what its features do (``features``); a circuit found on one half
-    of the prompts (``circuit``) and judged on the other, against random circuits (``faithfulness``); and all of it in
-    words (``in_short``). Without a behaviour that is more than chance no circuit is looked for.
+    which heads are needed (``heads``, noising: that of the corrupted run in the clean one), which are enough
+    (``heads_denoising``, the other way round), and what is needed of all heads of a layer together (``together``); a
+    sparse autoencoder on one site, judged on other inputs (``autoencoder``), and what its features do (``features``); a
+    circuit found on one half of the prompts (``circuit``) and judged on the other, against random circuits
+    (``faithfulness``); and all of it in words (``in_short``). Without a behaviour that is more than chance no circuit
+    is looked for.
 
     Parameters
     ----------
@@ -175,9 +151,7 @@ def understand(
     _find_circuit(run, adapter, behaviour, (found_on, judged_on), n_null)
     short = run.step("in_short", lambda: in_short(run.results, run.left_out, adapter.fingerprint()))
     subtitle = f"{source.name}, on {pairs.told}. " + " ".join(short.attributes["sentences"][:2])
-    features = run.results.get("features")
-    seen = {"features": caption_of_features(features)} if isinstance(features, FeatureEffects) else {}
-    return run.finish("What a transformer does, and how", subtitle, CAPTIONS | seen)
+    return run.finish("What a transformer does, and how", subtitle, captions(run.results))
 
 
 def _tokens_of(corpus: Given[Any]) -> Given[torch.Tensor]:
@@ -238,6 +212,7 @@ def _induction(model: Any, run: WorkflowRun) -> InductionCheck:
 def _patch(run: WorkflowRun, model: Any, pairs: PromptPairs, batch_size: int | None) -> None:
     run.step("positions", lambda: effects_by_position(model, pairs, batch_size))
     heads: Any = run.step("heads", lambda: effects_by_head(model, pairs, batch_size))
+    run.step("heads_denoising", lambda: heads_that_restore(model, pairs, batch_size))
     run.step("together", lambda: together_and_alone(model, pairs, heads, batch_size))
 
 
@@ -302,100 +277,3 @@ def _find_circuit(
         lambda: faithfulness(circuit, model, other.metric, other.clean, other.corrupted, n_null=n_null, seed=seed),
     )
     return None
-
-
-def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerprint: str) -> InShort:
-    """Return what the steps found, in words and as fractions of a whole.
-
-    Parameters
-    ----------
-    results : mapping of str to Result
-        The steps of `understand`.
-    left_out : mapping of str to str
-        Steps that do not apply, and why.
-    fingerprint : str
-        Of the model.
-
-    Returns
-    -------
-    InShort
-    """
-    behaviour, together = results["behaviour"], results["together"]
-    assert isinstance(behaviour, Behaviour)
-    assert isinstance(together, TogetherAndAlone)
-    there = behaviour.is_there
-    sentences = [
-        f"Clean and corrupted prompts {'differ' if there else 'do not differ'} in the metric by more than chance "
-        f"(difference {behaviour.attributes['difference']:.3g}, p = {behaviour.attributes['p']:.2g})."
-    ]
-    fractions: dict[str, float] = {}
-    sentences += _on_induction(results.get("induction"))
-    if there and together.attributes["normalized"]:
-        sentences += _on_heads(together)
-        fractions |= {
-            "one head": float(together.data["largest_alone"].max()),
-            "all heads of a layer": float(together.data["together"].max()),
-        }
-    else:
-        sentences.append("Effects of heads are not to be read: there is no behaviour that they could change.")
-    verdict = results.get("faithfulness")
-    if isinstance(verdict, Faithfulness):
-        fractions |= {"circuit enough": verdict.sufficiency, "circuit needed": verdict.necessity}
-        sentences.append(_on_circuit(verdict))
-    else:
-        sentences.append(f"No circuit: {short_reason(left_out.get('faithfulness', ''))}.")
-    evaluation = results["autoencoder"]
-    assert isinstance(evaluation, SAEEvaluation)
-    fractions["variance explained"] = evaluation["explained_variance"]
-    if "loss_recovered" in evaluation.data:
-        fractions["loss recovered"] = float(evaluation.data["loss_recovered"].sel(ablation="mean"))
-    sentences.append(
-        f"{evaluation['l0']:.3g} of {evaluation.data.sizes['feature']} features at a time explain "
-        f"{evaluation['explained_variance']:.0%} of the variance of {evaluation.attributes['site']} on other inputs."
-    )
-    return told_in_short(
-        "fraction", fractions, {"long_name": "fraction", "units": ""}, sentences, fingerprint, _CITATIONS
-    )
-
-
-def _on_induction(check: Result | None) -> Iterator[str]:
-    if not isinstance(check, InductionCheck):
-        return
-    if not check.is_induction:
-        yield f"There is no induction here: {'; '.join(check.reasons)}."
-        return
-    looks = {name: check.data[name].values for name in ("previous_token", "induction")}
-    named = {
-        name: ", ".join(str(head) for head in check.data["head"].values[values > _ENOUGH_ATTENTION])
-        for name, values in looks.items()
-    }
-    yield (
-        f"It does induction: heads {named['previous_token']} look at the token before, and heads {named['induction']} "
-        "at what followed the present token when it came first."
-    )
-
-
-def _on_heads(together: TogetherAndAlone) -> Iterator[str]:
-    data = together.data
-    for site in together.redundant:
-        one = data.sel(site=site)
-        yield (
-            f"All heads of {site} exchanged at once lose {float(one['together']):.1%} of the behaviour, one at a time "
-            f"at most {float(one['largest_alone']):.1%} (head {int(one['head'])}): they stand in for each other."
-        )
-    if not together.redundant:
-        most = int(np.abs(data["together"].values).argmax())
-        one = data.isel(site=most)
-        yield f"Most is lost without {one['site'].item()}: {float(one['together']):.1%} of the behaviour."
-
-
-def _on_circuit(verdict: Faithfulness) -> str:
-    size = f"{verdict.attributes['n_kept']} of {verdict.attributes['n_total']} {verdict.attributes['level']}s"
-    numbers = f"restores {verdict.sufficiency:.0%} of the behaviour, and without it {verdict.necessity:.0%} is lost"
-    if verdict.accepted:
-        return (
-            f"A circuit of {size} {numbers}, on prompts that it was not found on "
-            f"(random circuits of its size do as well in both with p = {verdict.p:.2g})."
-        )
-    reasons = [text.removeprefix("rejected: ") for text in verdict.warnings if text.startswith("rejected: ")]
-    return f"The circuit of {size} that was found is rejected: {'; '.join(reasons)}."
