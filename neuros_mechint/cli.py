@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _MODEL = (
     "The name of a model that ships with the package (see info); the folder of a HuggingFace model; or "
-    "file.py:function, a function of your own Python file that returns a model and takes no arguments. The file is run."
+    "file.py:function, a function of your own Python file that returns a model and takes no arguments. The file is "
+    "run, and may import what lies beside it."
 )
 Model = Annotated[str, typer.Argument(help=_MODEL)]
 Seed = Annotated[int, typer.Option(help="Of all random numbers: the same seed gives the same results.")]
@@ -139,6 +140,13 @@ def align(
         list[str] | None, typer.Option(help="Layers to compare; * matches anything. May be given several times.")
     ] = None,
     region: Annotated[str | None, typer.Option(help="Brain region, of a recording of several.")] = None,
+    rdm: Annotated[
+        str,
+        typer.Option(
+            help="Dissimilarity of patterns: correlation, which does not see how strongly a stimulus drives all units; "
+            "or euclidean, which does, and does not depend on the baseline of each unit."
+        ),
+    ] = "correlation",
     encoding: Annotated[bool, typer.Option(help="Also predict the responses from each layer.")] = False,
     folder: Folder = Path("neuros-mechint-align"),
     seed: Seed = 0,
@@ -149,7 +157,7 @@ def align(
     from neuros_mechint.workflows.alignment.align import align as run
 
     named = None if labels is None else labels.read_text(encoding="utf-8").splitlines()
-    options = {"sites": sites or None, "region": region, "encoding": encoding, "labels": named}
+    options = {"sites": sites or None, "region": region, "rdm": rdm, "encoding": encoding, "labels": named}
     found = run(model, recording, stimuli, **options, seed=seed, folder=folder)
     _tell_outcome("align", found, show)
 

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def fingerprint_module(module: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for name, part in module.named_modules(remove_duplicate=False):
         # extra_repr holds the settings of modules without parameters (a dropout rate, an RNN's nonlinearity).
-        digest.update(f"{name}|{type(part).__module__}.{type(part).__qualname__}|{part.extra_repr()}\n".encode())
+        digest.update(f"{name}|{home_of(type(part))}.{type(part).__qualname__}|{part.extra_repr()}\n".encode())
         digest.update(_plain_settings(part).encode())
     digest.update(_configuration(module).encode())
     for tensors in (
@@ -123,6 +124,19 @@ def fingerprint_module(module: torch.nn.Module) -> str:
             digest.update(name.encode())
             digest.update(_tensor_digest(tensor))
     return digest.hexdigest()[:_DIGITS]
+
+
+def home_of(code: object) -> str:
+    """Return the name of the module of a class or function: of a script, the name of its file, as for who imports it.
+
+    Examples
+    --------
+    >>> home_of(json.JSONDecoder)
+    'json.decoder'
+    """
+    name = str(getattr(code, "__module__", ""))
+    file = getattr(sys.modules.get("__main__"), "__file__", None) if name == "__main__" else None
+    return name if file is None else Path(file).stem
 
 
 def module_settings(module: torch.nn.Module) -> str:
@@ -248,7 +262,7 @@ def _stable_text(value: object) -> str:
     if type(value).__module__ == "torch":
         return str(value)
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', '')}"
+    return f"{home_of(named)}.{getattr(named, '__qualname__', '')}"
 
 
 def _is_tensor(array: object) -> bool:

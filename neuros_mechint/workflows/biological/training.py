@@ -36,18 +36,11 @@ from neuros_mechint.workflows.biological.results import (
     in_short,
 )
 from neuros_mechint.workflows.biological.trials import Draw, checked, variance_of_answers
+from neuros_mechint.workflows.runs.identity import identity
 from neuros_mechint.workflows.runs.in_short import IN_SHORT
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
-from neuros_mechint.workflows.runs.sources import (
-    CODE,
-    EMBEDDED,
-    OBJECT,
-    Given,
-    absolute_code,
-    is_code,
-    load_code,
-    opened,
-)
+from neuros_mechint.workflows.runs.sources import CODE, EMBEDDED, OBJECT, Given, Source, absolute_code, is_code, opened
+from neuros_mechint.workflows.runs.user_code import UserCode
 from neuros_mechint.workflows.runs.weights import load_weights, save_weights
 
 FLIP_FLOP = "flip_flop"
@@ -206,9 +199,13 @@ def open_network(given: Any) -> Given[EIRecurrentNetwork]:
     """
     if isinstance(given, Given):
         return given
-    kind, name = OBJECT, type(given).__name__
     if isinstance(given, str) and is_code(given):
-        kind, name, given = CODE, absolute_code(given), load_code(given)()
+        with UserCode(given) as code:
+            return _network(code(), CODE, absolute_code(given))
+    return _network(given, OBJECT, type(given).__name__)
+
+
+def _network(given: Any, kind: str, name: str) -> Given[EIRecurrentNetwork]:
     if not isinstance(given, EIRecurrentNetwork):
         raise InputError(
             "the network has no excitatory and inhibitory units",
@@ -237,7 +234,8 @@ def open_task(given: Any) -> Given[Draw]:
     if given == FLIP_FLOP:
         kind, name, given = EMBEDDED, FLIP_FLOP, _flip_flop
     elif isinstance(given, str) and is_code(given):
-        kind, name, given = CODE, absolute_code(given), load_code(given)
+        with UserCode(given) as code:  # every call of it finds what lies beside the file
+            return Given(code, Source(CODE, absolute_code(given), identity(code.function)))
     if not callable(given):
         raise InputError(
             f"there is no task {given!r}",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import itertools
+import logging
+import sys
 import sysconfig
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -17,11 +20,11 @@ import xarray as xr
 from torch import nn
 
 from neuros_mechint.core.adapter import Adapter
-from neuros_mechint.core.fingerprint import fingerprint_module
+from neuros_mechint.core.fingerprint import fingerprint_module, home_of
 from neuros_mechint.core.recordings.recording import Recording
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
-_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 _OWN = __name__.partition(".")[0]
 
 
@@ -29,7 +32,9 @@ def identity(value: Any) -> str:
     """Return a hash of all that an input holds, the same in every process.
 
     Arrays and weights count whole, with their labels. A function is its source text, its defaults, what it encloses
-    and the globals that it names; an object is its class and its attributes. Code that is installed counts by name.
+    and the globals that it names; a class is its source text and that of its bases, and the code, numbers and arrays
+    that its methods name; a module is its source text and that of the modules which it imports; an object is its class
+    and its attributes. Code that is installed counts by name.
 
     Parameters
     ----------
@@ -127,6 +132,35 @@ def _constants(code: types.CodeType) -> list[Any]:
     return [one for one in code.co_consts if isinstance(one, _PLAIN)]
 
 
+def _of_type(kind: type) -> Iterable[Any]:
+    if _is_installed(kind):
+        return
+    yield from _source(kind)
+    yield from kind.__bases__
+    for part in vars(kind).values():
+        function = getattr(part, "__func__", getattr(part, "fget", part))  # of class methods and properties
+        if isinstance(function, types.FunctionType):
+            yield from (one for one in _looked_up(function) if isinstance(one, _COUNTED))
+
+
+def _looked_up(function: types.FunctionType) -> Iterable[Any]:
+    """Yield what a function finds under the names that it uses: its globals, and what it encloses."""
+    yield from (function.__globals__[name] for name in _names(function.__code__) if name in function.__globals__)
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # not assigned yet
+            yield cell.cell_contents
+
+
+def _of_used_module(module: types.ModuleType) -> Iterable[Any]:
+    if _is_installed(module):
+        return
+    yield from _source(module)
+    for value in vars(module).values():
+        used = value if isinstance(value, types.ModuleType) else sys.modules.get(str(getattr(value, "__module__", "")))
+        if used is not None and not _is_installed(used):
+            yield used
+
+
 def _of_object(value: Any) -> Iterable[Any]:
     if isinstance(value, np.random.Generator):
         yield value.bit_generator.state
@@ -160,17 +194,18 @@ def _source(value: Any) -> tuple[bytes, ...]:
 
 
 def _is_installed(value: Any) -> bool:
-    if (getattr(value, "__module__", None) or "").partition(".")[0] in (_OWN, "builtins"):
+    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+    if (module or "").partition(".")[0] in (_OWN, "builtins"):
         return True
     try:
-        return inspect.getfile(value).startswith(_INSTALLED)
+        return inspect.getfile(value).startswith(INSTALLED)
     except (OSError, TypeError):
         return False
 
 
 def _name(value: Any) -> str:
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
+    return f"{home_of(named)}.{named.__qualname__}"
 
 
 _HELD: dict[Any, Callable[[Any], Iterable[Any]]] = {
@@ -186,7 +221,11 @@ _HELD: dict[Any, Callable[[Any], Iterable[Any]]] = {
     functools.partial: lambda call: (call.func, call.args, call.keywords),
     types.MethodType: lambda method: (method.__func__, method.__self__),
     types.FunctionType: _of_function,
-    type: _source,
-    types.ModuleType | types.BuiltinFunctionType: lambda _: (),
+    type: _of_type,
+    types.ModuleType: _of_used_module,
+    types.BuiltinFunctionType | logging.Logger: lambda _: (),
 }
 """What makes up a value of a kind, in the order in which kinds are asked for."""
+
+_COUNTED = (*_PLAIN, *_HELD)
+"""Kinds that count where a method names them: others may change while a program runs, and the class does not."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from neuros_mechint.adapters.registry import adapt
 from neuros_mechint.core.errors import InputError, StorageError, near_names
 from neuros_mechint.datasets.embedded import embedded_models, load_model
 from neuros_mechint.workflows.runs.identity import identity
+from neuros_mechint.workflows.runs.user_code import UserCode
 
 EMBEDDED, FOLDER, FILE, CODE, OBJECT = "embedded", "folder", "file", "code", "object"
 Value = TypeVar("Value")
@@ -72,7 +71,8 @@ def open_model(given: Any, make: Callable[[Any], Any] = adapt) -> Given[Any]:
     ----------
     given : str, pathlib.Path, torch.nn.Module, Adapter or whatever `adapt` takes
         A string is the name of an embedded model, the folder of a HuggingFace model with its ``config.json``, or
-        ``file.py:function``: a function of the user's own Python file, which is run and called without arguments.
+        ``file.py:function``: a function of the user's own Python file, which is called without arguments. The file is
+        run, and may import what lies beside it.
     make : callable
         What adapts objects; it returns one with a ``fingerprint()``.
 
@@ -85,6 +85,8 @@ def open_model(given: Any, make: Callable[[Any], Any] = adapt) -> Given[Any]:
     ------
     InputError
         No such model.
+    MissingDependencyError
+        The user's file imports what is not there.
 
     Examples
     --------
@@ -99,7 +101,8 @@ def open_model(given: Any, make: Callable[[Any], Any] = adapt) -> Given[Any]:
     if name in embedded_models():
         return opened(adapt(load_model(name)), EMBEDDED, name)
     if is_code(name):
-        return opened(make(call_code(name)), CODE, absolute_code(name))
+        with UserCode(name) as code:  # what tells it from others looks into the modules that the file imported
+            return opened(make(code()), CODE, absolute_code(name))
     if (Path(name) / "config.json").is_file():
         return opened(_huggingface(name), FOLDER, str(Path(name).resolve()))
     near = near_names(name, embedded_models())
@@ -162,46 +165,6 @@ def is_code(name: str) -> bool:
     """
     path, colon, function = name.rpartition(":")
     return bool(colon) and path.endswith(".py") and function.isidentifier()
-
-
-def call_code(name: str) -> Any:
-    """Run the user's own Python file and return what its function returns, called without arguments.
-
-    Raises
-    ------
-    InputError
-        No such file or function.
-    """
-    return load_code(name)()
-
-
-def load_code(name: str) -> Callable[..., Any]:
-    """Run the user's own Python file and return its function.
-
-    Parameters
-    ----------
-    name : str
-        ``file.py:function``.
-
-    Raises
-    ------
-    InputError
-        No such file or function.
-    """
-    path, _, function = name.rpartition(":")
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"there is no file {path}", expected="file.py:function", got=name)
-    spec = importlib.util.spec_from_file_location(f"_neuros_mechint_user_{file.stem}", file)
-    assert spec is not None  # the suffix is .py
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    found = getattr(module, function, None)
-    if not callable(found):
-        raise InputError(f"{path} has no function {function!r}", expected="file.py:function", got=name)
-    return found
 
 
 def file_hash(path: Path) -> str:

@@ -18,17 +18,8 @@ from neuros_mechint.core.outputs import logits_of
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.workflows.quickstart import PERIOD, induction_prompts
 from neuros_mechint.workflows.runs.identity import identity
-from neuros_mechint.workflows.runs.sources import (
-    CODE,
-    OBJECT,
-    Given,
-    Source,
-    absolute_code,
-    call_code,
-    file_hash,
-    is_code,
-    read_from,
-)
+from neuros_mechint.workflows.runs.sources import CODE, OBJECT, Given, Source, absolute_code, is_code, read_from
+from neuros_mechint.workflows.runs.user_code import UserCode
 
 DRAWN_TOKENS = 64
 """Different tokens in sequences that are drawn at random, the opening one included."""
@@ -40,6 +31,7 @@ _FORM = (
     '{"clean": [...], "corrupted": [...], "correct": [...], "wrong": [...]}: prompts as text or as lists of token ids; '
     "of each the token that should come next, and, if you like, another to compare it with"
 )
+_OF_YOUR_OWN = f"give prompts=FILE, pairs of prompts of your own in JSON: {_FORM}"
 
 
 @dataclass(frozen=True)
@@ -192,14 +184,14 @@ def drawn_tokens(model: Any, seed: SeedLike = 0) -> torch.Tensor:
             "this model cannot be tested with random tokens",
             expected="a model that takes token ids and returns logits",
             got=f"{str(error).splitlines()[0]} (of the opening token, {opening})",
-            fix="set config.bos_token_id to a token of the vocabulary, or give prompts",
+            fix=f"set config.bos_token_id to a token of the vocabulary, or {_OF_YOUR_OWN}",
         ) from error
     if vocabulary < DRAWN_TOKENS:
         raise InputError(
             "this model knows too few tokens for a test with random ones",
             expected=f"at least {DRAWN_TOKENS}",
             got=vocabulary,
-            fix="give prompts: PromptPairs(clean, corrupted, metric)",
+            fix=_OF_YOUR_OWN,
         )
     others = np.setdiff1d(np.arange(vocabulary), [opening])
     drawn = np.sort(generator(seed).choice(others, DRAWN_TOKENS - 1, replace=False))
@@ -274,13 +266,16 @@ def open_prompts(given: Any) -> Given[PromptPairs | WrittenPrompts]:
     if isinstance(given, Given):
         return given
     if isinstance(given, (str, Path)) and is_code(str(given)):
-        pairs, name = _as_pairs(call_code(str(given))), absolute_code(str(given))
-        return Given(pairs, Source(CODE, name, file_hash(Path(name.rpartition(":")[0]))))
+        with UserCode(str(given)) as code:
+            return _pairs(code(), CODE, absolute_code(str(given)))
     if isinstance(given, (str, Path)):
         return read_from(Path(given), _read(Path(given)))
+    return _pairs(given, OBJECT, type(given).__name__)
+
+
+def _pairs(given: Any, kind: str, name: str) -> Given[PromptPairs | WrittenPrompts]:
     pairs = _as_pairs(given)
-    told = identity((pairs.clean, pairs.corrupted, pairs.metric))
-    return Given(pairs, Source(OBJECT, type(given).__name__, told))
+    return Given(pairs, Source(kind, name, identity((pairs.clean, pairs.corrupted, pairs.metric))))
 
 
 def _as_pairs(given: Any) -> PromptPairs:
@@ -338,7 +333,10 @@ def _answers(answers: list[Any], model: Any) -> torch.Tensor:
 
 def _one_token(answer: Any, tokenizer: Any) -> int:
     if tokenizer is None:
-        raise CapabilityError("answers in words need a tokenizer", fix="give token ids, or nm.adapt(model, tokenizer)")
+        raise CapabilityError(
+            "answers in words need a tokenizer",
+            fix="give token ids, or the model as nm.adapt(model, tokenizer), which file.py:function may return",
+        )
     ids = tokenizer(str(answer), add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         raise InputError(
