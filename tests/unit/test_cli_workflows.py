@@ -135,6 +135,7 @@ def test_errors_teach_without_a_traceback(arguments, told, code, tmp_path, monke
         (["align", "induction", "plain.npy"], "expected: --stimuli, one input"),
         (["align", "induction", "named.nc", "--stimuli", "tokens.npy"], "to fix:   --labels, one for each stimulus"),
         (["align", "induction", "areas.nc", "--stimuli", "tokens.npy"], "expected: --region, one of V1, V4"),
+        (["align", "induction", "plain.npy", "--rdm", "crossnobis"], "as the recording, and --rdm 'euclidean' for the"),
         (["sites", "induction", "--pattern", "blocks.9.z"], "expected: a name from `neuros-mechint sites MODEL`"),
         (["reproduce", "{run}"], "to fix:   pass it again: --input network=VALUE"),
         (
@@ -243,9 +244,11 @@ def test_labels_of_stimuli_are_the_lines_of_a_file(run, tmp_path, monkeypatch):
     monkeypatch.setattr("neuros_mechint.workflows.alignment.align.align", lambda *_, **options: given.update(options))
     monkeypatch.setattr(cli, "_tell_outcome", lambda *_: None)
     (tmp_path / "labels.txt").write_text("cat\ndog\n")
-    done = run("align", "induction", "a.nwb", "--stimuli", "b.npy", "--labels", tmp_path / "labels.txt")
+    options = ("--labels", tmp_path / "labels.txt", "--rdm", "euclidean")
+    done = run("align", "induction", "a.nwb", "--stimuli", "b.npy", *options)
     assert done.exit_code == 0, done.output
     assert given["labels"] == ["cat", "dog"]
+    assert given["rdm"] == "euclidean"
     assert run("align", "induction", "a.nwb", "--labels", tmp_path / "none.txt").exit_code == 2
 
 

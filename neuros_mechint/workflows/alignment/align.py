@@ -27,6 +27,8 @@ from neuros_mechint.workflows.alignment.brain_data import (
     open_stimuli,
     stimuli_as_taken,
 )
+from neuros_mechint.workflows.alignment.captions import captions
+from neuros_mechint.workflows.alignment.measures import check_rdm
 from neuros_mechint.workflows.alignment.order import with_doubt
 from neuros_mechint.workflows.alignment.results import LayerGeometry
 from neuros_mechint.workflows.alignment.steps import (
@@ -42,36 +44,6 @@ from neuros_mechint.workflows.alignment.words import in_short
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.runs.sources import open_model, precision_of
 
-P_OF_RSA = (
-    "The p of a layer asks whether its score would differ from zero with other stimuli than these (and, of several "
-    "subjects, in others than these), adjusted for the number of layers; it is not the p of shuffled stimuli."
-)
-P_OF_CHANCE = (
-    "Its p asks whether these stimuli are matched at all: how often the best of all layers is as good when each "
-    "stimulus is taken for another."
-)
-CAPTIONS = {
-    "layers": "Dissimilarities of all pairs of stimuli in each layer, by their rank.",
-    "choice": "How like the recording each layer is. The band is the noise ceiling: what a perfect model would reach "
-    "at least (lower) and at most (upper). A ring marks layers that were chosen, without the part they are judged on.",
-    "rsa": "The same with 95% intervals. A score is to be read against both ceilings: far below the upper one there is "
-    f"more to explain, and above the lower one a model does as well as other brains. {P_OF_RSA}",
-    "chance": "What the same layers score when the stimuli of the recording are shuffled: a negative control. "
-    f"{P_OF_CHANCE}",
-    "correlations": "Held-out correlation of the directions that layer and recording share.",
-    "encoding": "How well each layer predicts the responses to stimuli that were left out.",
-    "complexity": "Whether signals of the model are as complex in time as those of the recording.",
-    "in_short": "The best layer, what 95% of shuffled stimuli stay below there, the layers chosen without what they "
-    "are judged on, and the noise ceiling.",
-}
-_WITHOUT_CEILINGS = {
-    "choice": "How like the recording each layer is. A ring marks layers that were chosen, without the part they are "
-    "judged on. There is one measurement, so that it is not known what a perfect model would reach.",
-    "rsa": f"The same with 95% intervals over stimuli. {P_OF_RSA}",
-    "in_short": "The best layer, what 95% of shuffled stimuli stay below there, and the layers chosen without what "
-    "they are judged on.",
-}
-_RDMS = ("correlation", "euclidean")
 _K_MAX = 10
 
 
@@ -121,7 +93,9 @@ def align(
     region : str, optional
         Which region of the recording; needed where there are several.
     rdm : {"correlation", "euclidean"}
-        Dissimilarity of patterns, of the model and of responses.
+        Dissimilarity of patterns, of the model and of responses, see `neuros_mechint.compute_rdm`. Correlation does not
+        see how strongly a stimulus drives all units; it changes when the mean of a unit over stimuli is taken out.
+        Where a recording has no such means, as after z-scoring, they are taken out of the layers too.
     compare : str
         Similarity of dissimilarities, see `neuros_mechint.compare_rdms`.
     encoding : bool
@@ -169,7 +143,7 @@ def align(
     >>> found.results["choice"].best
     'blocks.0.resid_post'
     """
-    check_option("rdm", rdm, _RDMS)
+    check_rdm(rdm)
     check_option("compare", compare, METHODS)
     if sampling_rate is not None:
         sampling_rate = float(number("sampling_rate", sampling_rate, 0, np.inf, closed="neither"))
@@ -193,15 +167,15 @@ def align(
     given = {"model": source, "recording": recorded.source, "stimuli": shown.source}
     run = WorkflowRun("align", arguments, given, seed, folder, progress)
     layers: Any = run.step(
-        "layers", lambda: layer_geometry(adapter, inputs, chosen, rdm, batch_size, progress=progress)
+        "layers", lambda: layer_geometry(adapter, inputs, chosen, rdm, batch_size, progress, brain.centred)
     )
     _compare_geometry(run, layers, brain, compare, n_resamples)
     _compare_responses(run, layers, brain, encoding, n_resamples)
     _compare_complexity(run, adapter, inputs, chosen, brain, sampling_rate, batch_size)
     short = run.step("in_short", lambda: in_short(run.results, run.left_out, adapter.fingerprint()))
     subtitle = f"{source.name} and {brain.told}. " + " ".join(short.attributes["sentences"][:2])
-    captions = CAPTIONS if len(brain.rdms) > 1 else CAPTIONS | _WITHOUT_CEILINGS
-    return run.finish("How like a brain the layers of a model are", subtitle, captions)
+    told = captions(layers, len(brain.rdms))
+    return run.finish("How like a brain the layers of a model are", subtitle, told)
 
 
 def _default_stimuli(recording: Any, stimuli: Any) -> Any:

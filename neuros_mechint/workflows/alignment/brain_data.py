@@ -17,6 +17,7 @@ from neuros_mechint.datasets.images92 import load_92images
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.stack import CONDITION_AXES, rdm_array, rdm_stack
 from neuros_mechint.neuro.alignment.samples import samples
+from neuros_mechint.workflows.alignment.measures import without_means
 from neuros_mechint.workflows.alignment.order import shown_at_random
 from neuros_mechint.workflows.runs.identity import identity
 from neuros_mechint.workflows.runs.sources import EMBEDDED, FOLDER, OBJECT, Given, Source, open_array, opened, read_from
@@ -50,6 +51,9 @@ class BrainData:
         In words.
     shown_at_random : bool
         Whether stimuli were shown in random order, whatever order they have here.
+    centred : bool
+        Whether dissimilarities are correlation distances of units without their means over stimuli, because the
+        recording came without them, see `neuros_mechint.workflows.alignment.measures.without_means`.
     """
 
     rdms: Any
@@ -58,6 +62,7 @@ class BrainData:
     series: Recording | None
     told: str
     shown_at_random: bool = False
+    centred: bool = False
 
     @property
     def n_stimuli(self) -> int:
@@ -278,8 +283,25 @@ def _of_responses(recording: Recording, region: str | None, rdm: str) -> BrainDa
         stacked = np.stack([np.asarray(one) for one in rdms])
     told.append(f"{stacked.shape[-1]} stimuli")
     told += [f"{len(members)} {_plural(counted, len(members))}"] if counted != "recording" else []
-    responses = mean.data.drop_vars("time", errors="ignore")
-    return BrainData(stacked, counted, responses, series, ", ".join(told), shown_at_random(recording.data.attrs))
+    responses = mean.data.drop_vars("time", errors="ignore").transpose("stimulus", "unit")
+    centred = rdm == "correlation" and without_means(responses)
+    if centred:  # of selected stimuli a little may be left of means that were taken out
+        static, mean = (_without(one, responses.mean("stimulus")) for one in (static, mean))
+    counted, members = _members(static, mean)
+    rdms = [compute_rdm(one.data.drop_vars("time", errors="ignore"), method=rdm) for one in members.values()]
+    if isinstance(rdms[0], xr.DataArray):
+        stacked: Any = xr.concat(rdms, dim=xr.Variable(counted, list(members)), coords="minimal", compat="override")
+    else:
+        stacked = np.stack([np.asarray(one) for one in rdms])
+    told.append(f"{stacked.shape[-1]} stimuli")
+    told += [f"{len(members)} {_plural(counted, len(members))}"] if counted != "recording" else []
+    at_random = shown_at_random(recording.data.attrs)
+    return BrainData(stacked, counted, responses, series, ", ".join(told), at_random, centred)
+
+
+def _without(recording: Recording, means: xr.DataArray) -> Recording:
+    """Return a recording less a number for each unit."""
+    return Recording((recording.data - means).assign_attrs(recording.data.attrs))
 
 
 def _one_region(recording: Recording, region: str | None) -> Recording:

@@ -13,6 +13,7 @@ from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.neuro.alignment.rsa.stack import square
+from neuros_mechint.workflows.alignment.measures import CENTRED, distance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +31,11 @@ class LayerGeometry(Result):
     ``component`` over ``(site, stimulus, component)``, the principal components of each layer, NaN where there are
     fewer.
     """
+
+    @property
+    def distance(self) -> str:
+        """What the dissimilarities are, in words."""
+        return distance(self.attributes["rdm"], self.attributes["centred"])
 
     @property
     def rdms(self) -> dict[str, Floats]:
@@ -70,6 +76,9 @@ class LayerGeometry(Result):
 
     def _summary_lines(self) -> Iterator[str]:
         yield f"layers: {self.data.sizes['site']}, {self.data.sizes['stimulus']} stimuli"
+        yield f"dissimilarity: {self.distance}"
+        if self.attributes["centred"]:
+            yield f"units: {CENTRED}"
         yield f"of sequences: {self.attributes['reduced']}"
 
 
@@ -121,6 +130,7 @@ class ChanceLevel(Result):
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 
     def _summary_lines(self) -> Iterator[str]:
+        yield f"measure: {_measure(self)}"
         told = "more" if self.is_more_than_chance else "no more"
         yield (
             f"layer {self.best} scores {float(self.data['score'].max()):.3f}: {told} than the best of "
@@ -179,6 +189,7 @@ class LayerChoice(Result):
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 
     def _summary_lines(self) -> Iterator[str]:
+        yield f"measure: {_measure(self)}"
         names, counts = np.unique(self.data["chosen"].values, return_counts=True)
         order = np.argsort(-counts, kind="stable")
         told = ", ".join(f"{names[one]} {counts[one]} of {counts.sum()}" for one in order)
@@ -232,6 +243,10 @@ class LayerCorrelations(Result):
         for one in order:
             site = self.data.isel(site=int(one))
             yield f"{site['site'].item()}: {float(site['score']):.3f}, adjusted p = {float(site['p_adjusted']):.2g}"
+
+
+def _measure(found: Result) -> str:
+    return f"RSA: {found.attributes['distance']}, compared by {found.attributes['compare']}"
 
 
 def _width_for(n_sites: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,11 +71,13 @@ def layer_geometry(
     rdm: str = "correlation",
     batch_size: int | None = None,
     progress: bool = True,
+    centred: bool = False,
 ) -> LayerGeometry:
     """Return how each layer tells the stimuli apart, and its principal components.
 
     Of sequences the last position that is no padding counts, unless ``sites`` choose another; of time the mean.
-    Layers that do not tell stimuli apart are left out, with a warning.
+    Layers that do not tell stimuli apart are left out, with a warning. Where units are ``centred``, their mean over
+    stimuli is taken out first, which changes correlation distances only.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def layer_geometry(
         captured = model.capture(inputs, block, batch_size=batch_size)
         for name in captured:
             values = one_row_each(captured, name)
-            pairs = _pairs(values, rdm)
+            pairs = _pairs(values, rdm, centred)
             if pairs is None:
                 silent.append(str(name))
                 continue
@@ -112,7 +115,11 @@ def layer_geometry(
     return LayerGeometry(
         data,
         "How each layer tells stimuli apart",
-        attributes={"rdm": rdm, "reduced": "the last position that is no padding; over time the mean"},
+        attributes={
+            "rdm": rdm,
+            "centred": centred,
+            "reduced": "the last position that is no padding; over time the mean",
+        },
         provenance=Provenance.record(model=model.fingerprint(), arguments={"inputs": inputs, "sites": list(sites)}),
         citations=("kriegeskorte2008",),
         warnings=texts,
@@ -159,7 +166,7 @@ def evaluate_layers(
     other stimuli.
     """
     both = counted == "subject"
-    return RSA(compare=compare).evaluate(
+    found = RSA(compare=compare).evaluate(
         layers.rdms,
         rdm_stack(rdms).pairs,
         inference="dual" if both else "bootstrap",
@@ -167,6 +174,8 @@ def evaluate_layers(
         n_resamples=n_resamples,
         seed=seed,
     )
+    count = f"{len(layers.rdms)} layers" if len(layers.rdms) > 1 else "one layer"
+    return replace(found, title=f"Similarity of {count} to the recording, by {layers.distance}")
 
 
 def chance_level(
@@ -195,6 +204,7 @@ def chance_level(
     )
     attributes = {"best_p": float(p.min()), "n_resamples": n_resamples, "shown_at_random": brain.shown_at_random}
     attributes |= {"order_of_recording": order.recording, "order_of_recording_p": order.recording_p}
+    attributes |= {"compare": compare, "distance": layers.distance}
     found = ChanceLevel(data, "The same with shuffled stimuli", attributes, result.provenance, result.citations)
     return with_doubt(found, found, found.best)
 
@@ -234,7 +244,7 @@ def choose_layer(layers: LayerGeometry, rdms: Any, counted: str, compare: str, s
     return LayerChoice(
         data,
         "Layer by layer, and which one is chosen",
-        attributes={"counted": counted, "compare": compare},
+        attributes={"counted": counted, "compare": compare, "distance": layers.distance},
         provenance=Provenance.record(seed, arguments={"recorded": recorded, "compare": compare}),
         citations=("nili2014", "varma2006"),
     )
@@ -317,14 +327,14 @@ def _matching(model: Any, pattern: str) -> list[str]:
     return [f"{name}{mark}{index}" for name in model.sites(base)]
 
 
-def _pairs(values: torch.Tensor, rdm: str) -> Floats | None:
+def _pairs(values: torch.Tensor, rdm: str, centred: bool) -> Floats | None:
     """Return the dissimilarities of rows, or None where these are alike up to rounding, or have none."""
     rounding = max(_ROUNDING, torch.finfo(values.dtype).eps) if values.is_floating_point() else _ROUNDING
     values = values.double()
     if float((values - values[:1]).abs().max()) <= rounding * float(values.abs().max()):
         return None
     try:
-        return rdm_stack(compute_rdm(values, method=rdm)).pairs[0]
+        return rdm_stack(compute_rdm(values - values.mean(0) if centred else values, method=rdm)).pairs[0]
     except InputError:
         return None
 

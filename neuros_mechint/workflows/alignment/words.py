@@ -13,6 +13,10 @@ from neuros_mechint.workflows.alignment.order import OF_ORDER
 from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations
 from neuros_mechint.workflows.runs.in_short import InShort, short_reason, told_in_short
 
+_ON_CENTRED = (
+    "The units of the recording have no mean over stimuli, as after z-scoring or when it was subtracted, and those of "
+    "the model were centred likewise: correlation distance depends on these means."
+)
 _CITATIONS = ("kriegeskorte2008", "nili2014", "varma2006")
 
 
@@ -37,6 +41,9 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
     best = chance.data.sel(site=chance.best)
     scores = {"best layer": float(best["score"]), "shuffled (95%)": float(best["high"])}
     sentences = list(_on_match(chance, choice))
+    layers = results["layers"]
+    if layers.attributes["centred"]:
+        sentences.append(_ON_CENTRED)
     if isinstance(choice, LayerChoice):
         scores |= {"held out": choice.held_out}
         sentences.append(_on_choice(choice, chance))
@@ -53,20 +60,21 @@ def _on_match(chance: ChanceLevel, choice: Result | None) -> Iterator[str]:
     """Yield whether the best layer is like the recording, what is doubted before all else."""
     n_layers = chance.data.sizes["site"]
     layers = "its one layer" if n_layers == 1 else f"the best of {n_layers} layers"
+    measure = f"RSA ({chance.attributes['distance']})"
     p = f"p = {chance.attributes['best_p']:.2g}"
     score = f"{float(chance.data['score'].sel(site=chance.best)):.3f}"
     of_ceilings = _of_ceilings(float(chance.data["score"].sel(site=chance.best)), choice)
     if not chance.is_more_than_chance:
         yield (
-            f"Nothing was found: {layers}, {chance.best} ({score}), is no more like the recording than layers are with "
-            f"shuffled stimuli ({p})."
+            f"Nothing was found by {measure}: {layers}, {chance.best} ({score}), is no more like the recording than "
+            f"layers are with shuffled stimuli ({p})."
         )
     elif chance.may_be_order:
         yield f"Not to be told from drift: {OF_ORDER}."
-        yield f"Whether drift or a match, layer {chance.best} has most of it: {score}{of_ceilings}."
+        yield f"Whether drift or a match, layer {chance.best} has most of it by {measure}: {score}{of_ceilings}."
         yield f"Shuffled stimuli are as good in {layers} with {p} only, and this does not speak against drift."
     else:
-        yield f"Layer {chance.best} is most like the recording: {score}{of_ceilings}."
+        yield f"Layer {chance.best} is most like the recording by {measure}: {score}{of_ceilings}."
         yield f"With shuffled stimuli {layers} is as good with {p}."
 
 
