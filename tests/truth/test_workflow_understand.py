@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import neuros_mechint as nm
+from neuros_mechint import cli
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, SiteError, StorageError
 from neuros_mechint.datasets.networks import InductionTransformer
 from neuros_mechint.datasets.tasks import repeated_tokens
@@ -81,7 +82,6 @@ def test_heads_of_a_layer_that_are_not_needed_alone_are_enough_alone(found):
     assert len(set(titles)) == 3
     for title, way in zip(titles, ("denoising", "noising (corrupted into clean)", "denoising"), strict=True):
         assert f": {way}" in title
-
     assert "Denoising" in found.captions["positions"]
     assert found.captions["heads"].startswith("Noising")
     assert found.captions["heads_denoising"].startswith("Denoising")
@@ -454,6 +454,15 @@ def test_words_without_a_tokenizer_are_refused(tmp_path):
     path.write_text(json.dumps({"clean": [[1, 2], [1]] * 2, "corrupted": [[1, 3]] * 4, "correct": [4] * 4}))
     with pytest.raises(InputError, match="different lengths"):
         understand("induction", path, progress=False)
+
+
+def test_who_has_too_few_tokens_is_told_how_to_give_prompts_on_the_command_line_too():
+    with pytest.raises(InputError, match="too few tokens") as refused:
+        understand(InductionTransformer(d_vocab=16).eval(), progress=False)
+    assert "give prompts=FILE" in str(refused.value)
+    told = cli._spoken(str(refused.value), "understand")
+    assert 'give --prompts FILE, pairs of prompts of your own in JSON: {"clean": [...]' in told
+    assert "PromptPairs" not in told
 
 
 def test_nothing_is_changed(found):
