@@ -64,6 +64,7 @@ def test_the_network_forgets_no_memory_and_has_no_chaos(memory):
     settled = memory.results["lyapunov_and_cycles"]
     assert settled.parts["lyapunov_spectrum"].verdict == "stable"
     assert settled.parts["limit_cycle"].kind == "fixed point"
+    assert settled.parts["limit_cycle"].title == "No periodic orbit"
 
 
 def check_circuit(circuit: NetworkCircuit, n_nodes: int) -> None:

@@ -282,9 +282,10 @@ def _nears_fixed_point(search: _Search, seen: Floats) -> bool:
 def _result(outcome: _Outcome, search: _Search, provenance: Provenance) -> LimitCycle:
     found = outcome.found
     stable = found is not None and np.abs(found.across).max(initial=0.0) < 1 - _neutral_within(found, search.dtype)
+    sought = "periodic orbit" if search.dt is None else "limit cycle"
     return LimitCycle(
         _dataset(outcome, search),
-        "Limit cycle" if search.dt is not None else "Periodic orbit",
+        sought.capitalize() if found is not None else f"No {sought}",
         attributes={
             "kind": outcome.kind,
             "verdict": outcome.verdict,
