@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from io import BytesIO
 from itertools import pairwise
 
 import matplotlib as mpl
@@ -52,6 +53,13 @@ def test_a_notebook_has_the_same_look_as_the_packages_own_figures():
         own = axes()
         drawn = [line.get_color() for _ in colours for line in own.plot([0, 1])]
     assert tuple(drawn) == colours
+
+
+def test_signs_that_a_font_lacks_come_from_another():
+    with style():
+        drawn = Figure()
+        drawn.subplots().set(title="a → b", xlabel="a ⊣ b", ylabel="½ Δ ≥ −1")
+        drawn.savefig(BytesIO())  # a missing glyph is a warning, and so an error
 
 
 def test_new_axes_are_the_callers_or_pyplots():

@@ -26,7 +26,7 @@ _STYLE: dict[str, Any] = {
     "figure.facecolor": "white",
     "figure.dpi": 110,
     "savefig.facecolor": "white",
-    "font.family": "sans-serif",
+    "font.family": ["sans-serif", "DejaVu Sans"],  # what the first font lacks, such as ⊣, comes from matplotlib's own
     "font.sans-serif": FONTS,
     "font.size": 10,
     "text.color": INK,
