@@ -219,7 +219,8 @@ def reproduce(
         typer.Option(
             "--input",
             help="NAME=VALUE: an input to take instead of the one that the manifest tells of, such as "
-            "model=file.py:function or inputs=file.npy. May be given several times.",
+            "model=file.py:function or inputs=file.npy. What was an object in Python may be file.py:function, which "
+            "returns it. May be given several times.",
         ),
     ] = None,
     folder: Annotated[Path | None, typer.Option("--output", help="Keep the repetition in this folder.")] = None,
@@ -319,10 +320,13 @@ def _say_loading() -> None:
 
 
 def _tell_outcome(command: str, outcome: WorkflowOutcome, show: bool) -> None:
-    """Say what a workflow found, and where it is."""
+    """Say what a workflow found, where it is, and how it is repeated."""
+    from neuros_mechint.workflows.runs.repeating import how_to_repeat
+
     typer.echo(_spoken(outcome.summary(), command))
     typer.echo(f"\nreport: {outcome.path.resolve()}")
-    typer.echo(f"to repeat and compare: neuros-mechint reproduce {outcome.folder}")
+    if outcome.folder is not None:
+        typer.echo(f"to repeat and compare: {how_to_repeat(outcome.manifest, outcome.folder).command}")
     if show:
         outcome.report.open()
 

@@ -33,12 +33,12 @@ def collected(paths: Sequence[Path], title: str | None = None) -> Report:
     """
     alone = _told(paths[0]) if len(paths) == 1 else None
     if alone is not None:
-        return _added(Report(title or alone.title, alone.subtitle), alone, paths[0])
+        return _added(Report(title or alone.title, alone.subtitle), alone)
     page = Report(title or "Results")
     for path in paths:
         told = _told(path)
         if told is not None:
-            _added(page.add_text(told.subtitle, told.title), told, path)
+            _added(page.add_text(told.subtitle, told.title), told)
             continue
         for result in read_run(path).values():
             page.add(result)
@@ -56,9 +56,9 @@ def _told(path: Path) -> WorkflowOutcome | SavedReport | None:
     return read_outcome(path) if finished else None
 
 
-def _added(page: Report, told: WorkflowOutcome | SavedReport, path: Path) -> Report:
+def _added(page: Report, told: WorkflowOutcome | SavedReport) -> Report:
     if isinstance(told, WorkflowOutcome):
-        return told.add_to(page, str(path))
+        return told.add_to(page)
     known = 0  # sections that were added already, as parts of a result
     for section in told.sections:
         if known:

@@ -18,13 +18,15 @@ from neuros_mechint.core.result import Result, load_result
 from neuros_mechint.workflows.runs.folder import STEPS
 from neuros_mechint.workflows.runs.manifest import MANIFEST, Manifest, described, numbers_of, read_manifest
 from neuros_mechint.workflows.runs.run import WorkflowOutcome
-from neuros_mechint.workflows.runs.sources import CODE, EMBEDDED, FILE, FOLDER, Given, is_code
+from neuros_mechint.workflows.runs.sources import CODE, EMBEDDED, FILE, FOLDER, OBJECT, Given, is_code
+from neuros_mechint.workflows.runs.user_code import UserCode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 EQUAL, CLOSE, DIFFERENT, MISSING = "equal", "close", "different", "missing"
 _MOST_TOLD = 8
+_TAKE_CODE = ("model", "network", "draw", "prompts")  # what opens these knows file.py:function
 
 
 class Known(NamedTuple):
@@ -139,7 +141,8 @@ def reproduce(
     """Repeat a run from its manifest and compare every number of every step.
 
     Embedded models are found by name, folders and files where they were, or beside the manifest. A manifest never runs
-    code: a model that was built by ``file.py:function`` or passed as an object must be given again.
+    code: what was built by ``file.py:function`` or passed as an object must be given again, as the object or as
+    ``file.py:function``, which returns it. The page of the run says how.
 
     Parameters
     ----------
@@ -183,6 +186,7 @@ def reproduce(
     unknown = set(inputs) - set(told.inputs)
     if unknown:
         raise InputError(f"the run has no input {sorted(unknown)[0]!r}", expected=f"some of {sorted(told.inputs)}")
+    _check_given(told, inputs)
     opened = {name: _opened(name, told, known, path.parent, inputs.get(name)) for name in told.inputs}
     function = getattr(importlib.import_module(known.module), known.function)
     arguments = {**opened, **told.arguments, "seed": told.seed, "folder": folder, "progress": progress}
@@ -210,25 +214,40 @@ def _known(told: Manifest) -> Known:
     return known
 
 
+def _check_given(told: Manifest, inputs: Mapping[str, Any]) -> None:
+    """Refuse to go on without what must be given again, and name all of it at once."""
+    missing = {
+        name: source
+        for name, source in told.inputs.items()
+        if inputs.get(name) is None and source.kind not in (EMBEDDED, FILE, FOLDER)
+    }
+    if missing:
+        name, source = next(iter(missing.items()))
+        what = "was built by code, which a manifest never runs" if source.kind == CODE else "was passed as an object"
+        again = ", ".join(f"{one}=..." for one in missing)
+        raise InputError(f"the {name} {what}", got=source.name, fix=f"pass it again: {again}")
+
+
 def _opened(name: str, told: Manifest, known: Known, beside: Path, given: Any) -> Given[Any]:
     """Return an input of the run, opened, after a look at its fingerprint."""
     source = told.inputs[name]
     if given is None:
-        if source.kind not in (EMBEDDED, FILE, FOLDER):
-            what = (
-                "was built by code, which a manifest never runs" if source.kind == CODE else "was passed as an object"
-            )
-            raise InputError(f"the {name} {what}", got=source.name, fix=f"pass it again: {name}=...")
         given = source.name if source.kind == EMBEDDED else _located(name, Path(source.name), beside)
         if is_code(str(given)):
             raise InputError(f"the {name} is said to be data and names code", got=source.name, fix="trust no such file")
     module, _, function = known.openers[name].partition(":")
-    found = getattr(importlib.import_module(module), function)(given)
+    open_it = getattr(importlib.import_module(module), function)
+    if source.kind == OBJECT and name not in _TAKE_CODE and isinstance(given, str) and is_code(given):
+        with UserCode(given) as code:
+            found = open_it(code())
+    else:
+        found = open_it(given)
     if found.source.fingerprint != source.fingerprint:
         raise InputError(
             f"the {name} is another one than in the run",
             expected=f"{source.name}, fingerprint {source.fingerprint}",
             got=f"{found.source.name}, fingerprint {found.source.fingerprint}",
+            fix="pass the same one: its values and the text of your own code in it count",
         )
     return found
 

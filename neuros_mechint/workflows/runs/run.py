@@ -24,7 +24,6 @@ from neuros_mechint.report.report import Report
 from neuros_mechint.workflows.runs.folder import STEPS, RunFolder
 from neuros_mechint.workflows.runs.in_short import IN_SHORT
 from neuros_mechint.workflows.runs.manifest import (
-    MANIFEST,
     Manifest,
     Page,
     StepRecord,
@@ -32,6 +31,7 @@ from neuros_mechint.workflows.runs.manifest import (
     describe_numbers,
     read_manifest,
 )
+from neuros_mechint.workflows.runs.repeating import how_to_repeat
 from neuros_mechint.workflows.runs.sources import Source, file_hash
 
 REPORT = "report.html"
@@ -88,15 +88,17 @@ class WorkflowOutcome:
         """All of it as a page."""
         return self.add_to(Report(self.title, self.subtitle))
 
-    def add_to(self, report: Report, manifest: str = MANIFEST) -> Report:
-        """Add to a page what this run shows, what it left out, and how it is repeated from its ``manifest``."""
+    def add_to(self, report: Report) -> Report:
+        """Add to a page what this run shows, what it left out, and how it is repeated."""
         for name in self.shown:
             report.add(self.results[name], caption=self.captions.get(name))
         if self.left_out:
             lines = [f"- **{name.replace('_', ' ')}**: {reason}" for name, reason in self.left_out.items()]
             report.add_text("\n".join(lines), "What was left out, and why")
         if self.folder is not None:
-            report.add_text(f"`neuros-mechint reproduce {manifest}` repeats the run and compares.", "To repeat this")
+            again = how_to_repeat(self.manifest, self.folder)
+            told = f"In the folder where this page was made, this repeats the run and compares:\n\n`{again.command}`"
+            report.add_text(f"{told}\n\n{again.to_fill_in}", "To repeat this")
         return report
 
     @property
