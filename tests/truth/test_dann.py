@@ -169,7 +169,16 @@ def test_factors_are_those_of_the_paper_and_reach_the_optimiser():
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def _digits(seed: int, corrected: bool, rate: float = 0.1) -> tuple[float, float]:
+def _ordinary(d: int, n_units: int, n_inhibitory: int | None = None, seed: Any = 0) -> nn.Linear:
+    """Return a layer without the law, uniform as torch begins."""
+    layer = nn.utils.skip_init(nn.Linear, d, n_units)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.from_numpy(seed.uniform(-(d**-0.5), d**-0.5, parameter.shape)))
+    return layer
+
+
+def _digits(seed: int, corrected: bool, layer: Any = DANNLayer, rate: float = 0.1) -> tuple[float, float]:
     """Train two hidden layers on digits; return accuracy on held-out ones and the least compliance at any step."""
     from sklearn.datasets import load_digits
 
@@ -179,32 +188,47 @@ def _digits(seed: int, corrected: bool, rate: float = 0.1) -> tuple[float, float
     order = random.permutation(len(inputs))
     train, test = order[:1300], order[1300:]
     model = nn.Sequential(
-        DANNLayer(64, 100, seed=random),
+        layer(64, 100, seed=random),
         nn.ReLU(),
-        DANNLayer(100, 100, seed=random),
+        layer(100, 100, seed=random),
         nn.ReLU(),
-        DANNLayer(100, 10, 1, seed=random),
+        layer(100, 10, 1, seed=random),
     )
     optimizer = torch.optim.SGD(parameter_groups(model, rate) if corrected else model.parameters(), lr=rate)
-    enforce_dales_law(optimizer, model)
-    least = 1.0
+    of_dale, least = layer is DANNLayer, 1.0
+    if of_dale:
+        enforce_dales_law(optimizer, model)
     for _ in range(4):
         for batch in np.array_split(random.permutation(train), 40):
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(inputs[batch]), labels[batch]).backward()
             optimizer.step()
-            least = min(least, compliance_of(model))
+            least = min(least, compliance_of(model)) if of_dale else least
     with torch.no_grad():
         return float((model(inputs[test]).argmax(1) == labels[test]).float().mean()), least
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
-def test_with_corrections_a_network_learns_digits_at_a_rate_at_which_it_fails_without(seed):
-    corrected, always = _digits(seed, corrected=True)
-    plain, too = _digits(seed, corrected=False)
-    assert corrected > 0.88
-    assert plain < 0.5
+def test_with_corrections_a_network_learns_digits_at_a_rate_at_which_it_fails_without():
+    corrected, always = _digits(0, corrected=True)
+    plain, too = _digits(0, corrected=False)
+    assert plain < 0.5 < corrected
     assert always == too == 1.0
+
+
+@pytest.mark.slow
+def test_over_seeds_corrections_make_a_network_that_learns_better_than_an_ordinary_one():
+    # Seeds 0 to 9, mean and standard deviation of single networks: .929 and .040 (.865 to .968) with corrections, .255
+    # and .094 (.085 to .429) without, .814 and .043 (.710 to .859) in ordinary layers of the same sizes, and .948 and
+    # .014 in those with layer norms. One network says little: after 160 steps at this rate some still miss one digit
+    # more often than not (seed 7 knows 39% of the fives); twice as many steps bring .94 to .98 (five seeds).
+    seeds = range(10)
+    found = np.array([[_digits(seed, corrected=True), _digits(seed, corrected=False)] for seed in seeds])
+    accuracy, compliance = found[..., 0], found[..., 1]
+    assert (compliance == 1.0).all()
+    ordinary = np.array([_digits(seed, corrected=False, layer=_ordinary)[0] for seed in seeds])
+    for other, least in ((accuracy[:, 1], 0.5), (ordinary, 0.0)):
+        gain = accuracy[:, 0] - other
+        assert gain.mean() - 3 * gain.std(ddof=1) / len(gain) ** 0.5 > least
 
 
 def test_only_interneurons_inhibit_and_all_signs_are_reported():
