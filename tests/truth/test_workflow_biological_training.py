@@ -16,9 +16,11 @@ from neuros_mechint.core.result import load_result
 from neuros_mechint.datasets.tasks import flip_flop
 from neuros_mechint.neuro.biophysics.dale.compliance import SignCompliance, sign_compliance
 from neuros_mechint.neuro.biophysics.dale.recurrent import EIRecurrentNetwork
+from neuros_mechint.neuro.fractals.priors.spectral import SpectralPrior
 from neuros_mechint.neuro.fractals.spectrum.slope import SpectralSlope
 from neuros_mechint.report.report import Report
 from neuros_mechint.workflows.biological import training as workflow
+from neuros_mechint.workflows.biological.measures import activity_of, at_the_end
 from neuros_mechint.workflows.biological.results import FULL, WITHOUT_LAW, WITHOUT_PRIOR
 from neuros_mechint.workflows.biological.training import BiologicalNetwork, biological_training
 from neuros_mechint.workflows.biological.trials import Trials, variance_of_answers
@@ -127,6 +129,43 @@ def test_dynamics_are_followed_from_one_start(quick: BiologicalNetwork) -> None:
     assert ((tracked["dimension"].values > 1) & (tracked["dimension"].values < 32)).all()
 
 
+def test_one_quantity_has_one_number(quick: BiologicalNetwork) -> None:
+    """What is told after training is what the curves show of the weights that are kept, on the same trials."""
+    end, tracked = quick.result.data, quick.result.parts["dynamics"].data
+    history = quick.result.parts["training"].data
+    assert int(tracked["kept"].sel(network=FULL)) == int(history["check"][history["validation_loss"].values.argmin()])
+    for name in ("slope", "dimension", "rate"):
+        at_kept = [float(tracked[name].sel(network=one, step=tracked["kept"].sel(network=one))) for one in NETWORKS]
+        assert end[f"final_{name}"].values.tolist() == at_kept
+    told = (
+        f"{float(end['final_slope'].sel(network=FULL)):.2f} ± {float(end['final_slope_error'].sel(network=FULL)):.2f}"
+    )
+    assert told in quick.result.summary()
+    assert told in quick.outcome.results["in_short"].findings[1]
+
+
+def test_the_error_of_the_slope_is_that_between_draws() -> None:
+    network, draws = _network(0), [_draw(np.random.default_rng(seed)) for seed in range(24)]
+    prior = SpectralPrior(-1.0, axis=1, average=(0,))
+    each = [activity_of(network, [one], prior)["slope"] for one in draws]
+    found = [at_the_end(network, draws[start : start + 8], prior)["slope_error"] for start in (0, 8, 16)]
+    assert found[0] == pytest.approx(np.std(each[:8], ddof=1) / np.sqrt(8))
+    means = [np.mean(each[start : start + 8]) for start in (0, 8, 16)]
+    assert np.ptp(means) < 4 * np.mean(found)
+
+
+def test_slopes_that_say_little_are_doubted() -> None:
+    found = {name: {"explained": 0.9, "least_explained": 0.9, "slope": -1.0, "compliance": 0.5} for name in NETWORKS}
+    found[WITHOUT_PRIOR] = found[WITHOUT_PRIOR] | {"slope": -0.5}
+    assert workflow._doubts(found, -1.0, n_times=128) == ()
+    (short,) = workflow._doubts(found, -1.0, n_times=64)
+    assert "trials of 64 time steps" in short
+    found[FULL] = found[FULL] | {"explained": 0.5}
+    (unsolved,) = workflow._doubts(found, -1.0, n_times=128)
+    assert "50% of the variance" in unsolved
+    assert "slopes are those of a network in the middle of learning" in unsolved
+
+
 def test_dynamics_are_those_of_the_rates_on_trials_of_their_own() -> None:
     drawn: list[Any] = []
 
@@ -137,15 +176,17 @@ def test_dynamics_are_those_of_the_rates_on_trials_of_their_own() -> None:
     network = _network(1)
     result = biological_training(network, draw, 2, n_checks=1, progress=False).result
     at_first = result.parts["dynamics"].data.isel(step=0, network=0)
-    with torch.no_grad():
-        rates = network.run(drawn[0].inputs).rates.double()
-    variances = torch.linalg.eigvalsh(rates.flatten(0, 1).T.cov())
-    by_hand = float(variances.sum() ** 2 / variances.square().sum())
-    assert float(at_first["dimension"]) == pytest.approx(by_hand, rel=1e-6)
-    moving = rates.transpose(1, 2).flatten(0, 1)
-    moving = moving[moving.std(-1) > 0]
-    slopes = SpectralSlope("multitaper", bandwidth=2.0)(moving)
-    assert float(at_first["slope"]) == pytest.approx(float(slopes.mean()), rel=1e-4)
+    dimensions, slopes = [], []
+    for trials in drawn[1:9]:  # those that judge, not drawn[0], on which weights are chosen
+        with torch.no_grad():
+            rates = network.run(trials.inputs).rates.double()
+        variances = torch.linalg.eigvalsh(rates.flatten(0, 1).T.cov())
+        dimensions.append(float(variances.sum() ** 2 / variances.square().sum()))
+        moving = rates.transpose(1, 2).flatten(0, 1)
+        moving = moving[moving.std(-1) > 0]
+        slopes.append(float(SpectralSlope("multitaper", bandwidth=2.0)(moving).mean()))
+    assert float(at_first["dimension"]) == pytest.approx(np.mean(dimensions), rel=1e-6)
+    assert float(at_first["slope"]) == pytest.approx(np.mean(slopes), rel=1e-4)
     inputs = [one.inputs.numpy().tobytes() for one in drawn]
     assert len(inputs) == 1 + 8 + 3 * 2  # followed, judged, and two steps of three networks
     assert inputs[9:11] == inputs[11:13] == inputs[13:15]  # all three are trained on the same trials
@@ -185,6 +226,7 @@ def test_the_network_is_left_alone_and_seeds_repeat() -> None:
 def test_a_training_that_is_too_short_is_doubted() -> None:
     result = biological_training(_network(0), _draw, 2, n_checks=1, progress=False).result
     assert any("not solved" in one for one in result.warnings)
+    assert any("say little of one that has learned" in one for one in result.warnings)
     assert any("does not reach its target" in one for one in result.warnings)
 
 

@@ -61,10 +61,14 @@ def without_law(network: EIRecurrentNetwork) -> EIRecurrentNetwork:
     return free
 
 
-def activity_of(network: EIRecurrentNetwork, trials: TaskTrials, prior: SpectralPrior) -> dict[str, float]:
-    """Return the slope, the dimension and the mean of a network's rates on trials."""
+def activity_of(network: EIRecurrentNetwork, trials: Sequence[TaskTrials], prior: SpectralPrior) -> dict[str, float]:
+    """Return the slope, the dimension and the mean of a network's rates, means over several draws of trials."""
     with torch.no_grad():
-        return _measured(network.run(trials.inputs).rates, prior)
+        return _means([_measured(network.run(one.inputs).rates, prior) for one in trials])
+
+
+def _means(measured: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([one[key] for one in measured])) for key in MEASURES}
 
 
 def _measured(rates: torch.Tensor, prior: SpectralPrior) -> dict[str, float]:
@@ -82,8 +86,9 @@ def _measured(rates: torch.Tensor, prior: SpectralPrior) -> dict[str, float]:
 def at_the_end(network: EIRecurrentNetwork, trials: Sequence[TaskTrials], prior: SpectralPrior) -> dict[str, float]:
     """Return the measures over several draws of trials, and how far answers and signs are right.
 
-    ``explained`` is the share of the variance of the answers, each output about its own mean, see
-    `variance_of_answers`; ``least_explained`` that of the output that does worst, of those that vary.
+    ``slope_error`` is the standard error of the slope, from how much it differs between draws; ``explained`` the share
+    of the variance of the answers, each output about its own mean, see `variance_of_answers`; ``least_explained`` that
+    of the output that does worst, of those that vary.
     """
     measured: list[dict[str, float]] = []
     variance = variance_of_answers(trials)
@@ -93,11 +98,12 @@ def at_the_end(network: EIRecurrentNetwork, trials: Sequence[TaskTrials], prior:
             outputs, rates = network.run(one.inputs)
         measured.append(_measured(rates, prior))
         missed += ((outputs - one.targets).double().square() * one.mask).sum((0, 1)).numpy()
-    means = {key: float(np.mean([one[key] for one in measured])) for key in MEASURES}
+    slopes = np.array([one["slope"] for one in measured])
     there = variance.values * variance.counts
     varying_outputs = there > 0
     return {
-        **means,
+        **_means(measured),
+        "slope_error": float(slopes.std(ddof=1) / math.sqrt(len(slopes))),
         "explained": float(1 - missed.sum() / there.sum()),
         "least_explained": float((1 - missed[varying_outputs] / there[varying_outputs]).min()),
         "compliance": compliance_of(network),

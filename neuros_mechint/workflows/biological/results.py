@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import xarray as xr
+
 from neuros_mechint.core.composite import CompositeResult
 from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
 from neuros_mechint.core.result import Result
@@ -17,9 +19,13 @@ FULL, WITHOUT_PRIOR, WITHOUT_LAW = "law and prior", "without prior", "without la
 """The network with all constraints, and its two controls: same start, same trials, one constraint less."""
 
 CAPTIONS = {
-    "dynamics": "What the activity is like during training, with all constraints and with one less, on trials that "
-    "choose when each network is best. The numbers at the end are of other trials, and differ a little.",
-    "training": "Losses and costs of the network with all constraints.",
+    "dynamics": "Slope of the spectrum of the rates, with all constraints and with one less, measured again and again "
+    "on trials that none of the networks is trained on. Ring: the weights that are kept, those that did best on yet "
+    "other trials; what is told of a network after training is measured there, on the same trials. The slope is that "
+    "of the line that fits the logarithms of power and frequency best, which any spectrum has, a power law or not.",
+    "training": "Losses and costs of the network with all constraints. The fractal loss is the squared distance of "
+    "each unit's slope from the target, which is more than that of the mean slope; the lowest validation loss, on "
+    "trials that are not trained on, says which weights are kept.",
     "signs": "Weights of the network with all constraints keep the signs of their sources.",
     "signs without law": "Weights of the same network, trained without the law, as a control.",
 }
@@ -34,11 +40,12 @@ MEASURES = {
 class BiologicalTraining(CompositeResult):
     """What constraints did to a network during its training, beside the same training with one constraint less.
 
-    ``data`` holds over ``network`` (all constraints, and the two controls) the values at the end: ``final_slope``,
-    ``final_dimension``, ``final_rate``, ``final_explained`` (of the variance of each output about its mean over trials
-    at the same time), ``final_least_explained`` (of the output that does worst) and ``compliance``, the share of
-    weights with the sign of their source; over ``part`` what each found first; and the data of all parts, their names
-    preceded by that of the part. `parts` gives these as results of their own.
+    ``data`` holds over ``network`` (all constraints, and the two controls) the values after training, of the weights
+    that are kept: ``final_slope`` and its standard error ``final_slope_error``, ``final_dimension``, ``final_rate``,
+    ``final_explained`` (of the variance of each output about its mean over trials at the same time),
+    ``final_least_explained`` (of the output that does worst) and ``compliance``, the share of weights with the sign of
+    their source; over ``part`` what each found first; and the data of all parts, their names preceded by that of the
+    part. `parts` gives these as results of their own.
     """
 
     drawn = "dynamics"
@@ -48,10 +55,14 @@ class BiologicalTraining(CompositeResult):
         for name in self.data["network"].values:
             one = self.data.sel(network=name)
             yield (
-                f"{name}: {100 * float(one['compliance']):.4g}% of weights keep their source's sign, slope "
-                f"{float(one['final_slope']):.2f} (target {self.attributes['target_slope']:g}), explained variance of "
-                f"answers {float(one['final_explained']):.2f}, mean rate {float(one['final_rate']):.3g}"
+                f"{name}: {100 * float(one['compliance']):.4g}% of weights keep their source's sign, slope after "
+                f"training {_slope(one)} (target {self.attributes['target_slope']:g}), explained variance of answers "
+                f"{float(one['final_explained']):.0%}, mean rate {float(one['final_rate']):.3g}"
             )
+
+
+def _slope(ends: xr.Dataset) -> str:
+    return f"{float(ends['final_slope']):.2f} ± {float(ends['final_slope_error']):.2f}"
 
 
 def in_short(result: BiologicalTraining, fingerprint: str) -> InShort:
@@ -64,10 +75,11 @@ def in_short(result: BiologicalTraining, fingerprint: str) -> InShort:
     sentences = [
         f"With all constraints {100 * of('compliance', FULL):.4g}% of the weights keep the sign of their source, "
         f"trained without the law {100 * of('compliance', WITHOUT_LAW):.4g}%.",
-        f"The spectral slope of its rates is {of('final_slope', FULL):.2f} where {target:g} was asked for, and "
-        f"{of('final_slope', WITHOUT_PRIOR):.2f} without the prior.",
-        f"It explains {of('final_explained', FULL):.2f} of the variance of the answers; without the prior "
-        f"{of('final_explained', WITHOUT_PRIOR):.2f}, without the law {of('final_explained', WITHOUT_LAW):.2f}.",
+        f"After training the spectral slope of its rates is {_slope(ends.sel(network=FULL))} (mean over trials that it "
+        f"was not trained on, and standard error) where {target:g} was asked for, and "
+        f"{_slope(ends.sel(network=WITHOUT_PRIOR))} without the prior.",
+        f"It explains {of('final_explained', FULL):.0%} of the variance of the answers; without the prior "
+        f"{of('final_explained', WITHOUT_PRIOR):.0%}, without the law {of('final_explained', WITHOUT_LAW):.0%}.",
         *(f"But {text}." for text in result.warnings),
     ]
     fractions = {
@@ -83,7 +95,8 @@ class TrackedDynamics(Result):
     """Activity on the same test trials again and again during training.
 
     ``data`` holds over ``(network, step)``: the spectral ``slope`` of the rates, their ``dimension`` (participation
-    ratio), and the mean ``rate``. Step 0 is the start.
+    ratio), and the mean ``rate``, means over several draws of trials. Step 0 is the start. ``kept`` over
+    ``(network,)`` is the step whose weights are kept.
     """
 
     @property
@@ -95,6 +108,9 @@ class TrackedDynamics(Result):
         for name, colour in zip(self.data["network"].values, PALETTE, strict=False):
             one = self.data["slope"].sel(network=name)
             ax.plot(self.data["step"].values, one.values, color=colour, marker="o", markersize=4, label=str(name))
+            kept = int(self.data["kept"].sel(network=name))
+            ax.plot(kept, one.sel(step=kept), "o", color=colour, markersize=11, markerfacecolor="none")
+        ax.plot([], [], "o", color=MUTED_INK, markersize=11, markerfacecolor="none", label="weights kept")
         ax.axhline(self.attributes["target_slope"], color=MUTED_INK, linestyle="--", linewidth=1, label="target")
         ax.set(xlabel="step of training", ylabel=MEASURES["slope"])
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -102,7 +118,9 @@ class TrackedDynamics(Result):
     def _summary_lines(self) -> Iterator[str]:
         for name in self.data["network"].values:
             one = self.data.sel(network=name)
+            kept = int(one["kept"])
             told = [
-                f"{key} {float(one[key][0]):.3g} to {float(one[key][-1]):.3g}" for key in ("slope", "dimension", "rate")
+                f"{key} {float(one[key][0]):.3g} to {float(one[key].sel(step=kept)):.3g}"
+                for key in ("slope", "dimension", "rate")
             ]
-            yield f"{name}: {', '.join(told)}"
+            yield f"{name}: from the start to step {kept}, whose weights are kept: {', '.join(told)}"

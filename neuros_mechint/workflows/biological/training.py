@@ -51,6 +51,7 @@ _HISTORY = "history.nc"
 _N_JUDGED = 8  # draws of trials for the numbers at the end
 _NEAR = 0.15  # of the target slope: what the prior reaches in its own tests
 _SOLVED = 0.75  # of the variance of answers
+_FEW_TIMES = 128  # which leave three octaves for the line through a spectrum
 
 
 class BiologicalNetwork(NamedTuple):
@@ -87,8 +88,8 @@ def biological_training(
 
     Three copies of the network are trained from the same weights on the same trials: with all constraints; without
     the prior (does the task alone make such spectra?); and without the law (would signs hold by themselves?).
-    Dynamics are followed on trials that none of them is trained on, without noise of the units, and the weights of each
-    that do best on these are kept; the numbers at the end are of yet other trials.
+    Dynamics are followed on trials that none of them is trained on, without noise of the units. The weights of each
+    that do best on yet other trials are kept, and the numbers after training are theirs, on the trials of the dynamics.
 
     Parameters
     ----------
@@ -98,8 +99,8 @@ def biological_training(
         ``draw(random)`` returns trials with ``inputs``, ``targets`` and ``mask``; ``"flip_flop"``, two bits to
         remember, is ``lambda random: flip_flop(8, 128, 2, 0.4, seed=random)`` with
         `neuros_mechint.datasets.tasks.flip_flop`; other text is ``file.py:function``, which is such a function. They
-        are tensors or arrays, of at least 32 time steps, so that there is a spectrum; of 64 and more it is a better
-        one.
+        are tensors or arrays, of at least 32 time steps, so that there is a spectrum; of 128 and more it is a
+        better one.
     n_steps : int
         Steps of training.
     target_slope : float
@@ -161,7 +162,7 @@ def biological_training(
     watched, *judged = (drawn(generator(run.entropy + more)) for more in range(1, 2 + _N_JUDGED))
     lawful = _network_for(judged[0], run.seed("network")) if given is None else given.value
     _check(judged)
-    training = _Training(drawn, watched, SpectralPrior(target_slope, axis=1, average=(0,)), settings, run)
+    training = _Training(drawn, watched, judged, SpectralPrior(target_slope, axis=1, average=(0,)), settings, run)
     begin = {FULL: lawful, WITHOUT_PRIOR: lawful, WITHOUT_LAW: without_law(lawful)}
     trained: dict[str, TrainedNetwork[EIRecurrentNetwork]] = {}
     tracked: dict[str, Result] = {}
@@ -269,7 +270,8 @@ class _Training(NamedTuple):
     """What the three trainings share."""
 
     draw: Draw
-    watched: TaskTrials
+    watched: TaskTrials  # that choose the weights
+    judged: Sequence[TaskTrials]  # that measure, and choose nothing
     prior: SpectralPrior
     settings: Mapping[str, Any]
     run: WorkflowRun
@@ -278,11 +280,11 @@ class _Training(NamedTuple):
         """Train one network, and follow its dynamics."""
         settings = self.settings
         check_every = max(1, settings["n_steps"] // settings["n_checks"])
-        seen = [activity_of(start, self.watched, self.prior)]
+        seen = [activity_of(start, self.judged, self.prior)]
 
         def note(step: int, model: EIRecurrentNetwork) -> None:
             if step % check_every == 0 or step == settings["n_steps"]:
-                seen.append(activity_of(model, self.watched, self.prior))
+                seen.append(activity_of(model, self.judged, self.prior))
 
         weight = 0.0 if name == WITHOUT_PRIOR else settings["spectral_weight"]
         trained = train_biological(
@@ -321,6 +323,8 @@ def _check(trials: Sequence[TaskTrials]) -> None:
 def _dynamics(
     tracked: Mapping[str, Sequence[Mapping[str, float]]], history: TrainingHistory, target_slope: float
 ) -> TrackedDynamics:
+    checks = history.data["check"].values
+    kept = int(checks[history.data["validation_loss"].values.argmin()])
     data = xr.Dataset(
         {
             key: (
@@ -329,8 +333,9 @@ def _dynamics(
                 {"long_name": text, "units": ""},
             )
             for key, text in MEASURES.items()
-        },
-        {"network": list(tracked), "step": np.concatenate([[0], history.data["check"].values])},
+        }
+        | {"kept": ("network", [kept] * len(tracked), {"long_name": "step whose weights are kept"})},
+        {"network": list(tracked), "step": np.concatenate([[0], checks])},
     )
     attributes, title = {"target_slope": target_slope}, "Dynamics during training"
     return TrackedDynamics(data, title, attributes, history.provenance, ("gao2017",))
@@ -360,6 +365,7 @@ def _told(
             name: ("network", [one[key] for one in found.values()], {"long_name": text, "units": ""})
             for name, key, text in (
                 *((f"final_{key}", key, text) for key, text in MEASURES.items()),
+                ("final_slope_error", "slope_error", "standard error of the slope, from draws of trials"),
                 ("final_explained", "explained", "explained variance of the answers"),
                 ("final_least_explained", "least_explained", "explained variance of the output that does worst"),
                 ("compliance", "compliance", "share of weights of the source's sign"),
@@ -374,20 +380,33 @@ def _told(
         attributes={"parts": about, "target_slope": target_slope},
         provenance=Provenance.record(seed, model=trained[FULL].model, arguments=settings),
         citations=tuple(citations),
-        warnings=_doubts(found, target_slope, variance_of_answers(judged).between_trials),
+        warnings=_doubts(
+            found, target_slope, variance_of_answers(judged).between_trials, min(one.inputs.shape[1] for one in judged)
+        ),
     )
 
 
 def _doubts(
-    found: Mapping[str, Mapping[str, float]], target_slope: float, between_trials: bool = True
+    found: Mapping[str, Mapping[str, float]],
+    target_slope: float,
+    between_trials: bool = True,
+    n_times: int = _FEW_TIMES,
 ) -> tuple[str, ...]:
     """Return what speaks against constraints that work and matter."""
     full, plain, free = (found[name] for name in (FULL, WITHOUT_PRIOR, WITHOUT_LAW))
     told = []
     if not full["explained"] > _SOLVED:
-        told.append(f"the task is not solved: {full['explained']:.2f} of the variance of answers is explained")
+        told.append(
+            f"the task is not solved: {full['explained']:.0%} of the variance of answers is explained; slopes are "
+            "those of a network in the middle of learning, and say little of one that has learned: train it longer"
+        )
     elif not full["least_explained"] > _SOLVED:
-        told.append(f"not every output is solved: of one {full['least_explained']:.2f} of the variance is explained")
+        told.append(f"not every output is solved: of one {full['least_explained']:.0%} of the variance is explained")
+    if n_times < _FEW_TIMES:
+        told.append(
+            f"trials of {n_times} time steps leave few frequencies for the line through a spectrum: slopes are rough, "
+            f"and say little of a power law; {_FEW_TIMES} steps and more are better"
+        )
     if not between_trials:
         told.append(
             "answers at the same time are alike in all trials, or cannot be compared, as trials differ in length: "
