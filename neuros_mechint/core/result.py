@@ -142,7 +142,11 @@ class Result:
         return selected.to_dataframe(dim_order=list(main.dims)).reset_index()
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the result and return the axes; showing the figure is up to the caller.
+        """Draw the result and return the axes; showing or saving the figure is up to the caller.
+
+        ``result.plot().figure.savefig("scores.png", dpi=200)`` writes a picture, and with ``"scores.pdf"`` or
+        ``"scores.svg"`` one that is sharp at any size. What a saved result, such as a step of a workflow, had to show:
+        ``nm.load_result(path).plot()``.
 
         Parameters
         ----------
@@ -171,7 +175,8 @@ class Result:
         with drawing(ax, self.figure_size) as axes:
             self._draw(axes)
             if not axes.get_title() and not axes.get_title(loc="left"):
-                axes.set_title(self.title)
+                beside = "\n" if axes.get_title(loc="right") else ""  # a note, which a long title would run into
+                axes.set_title(self.title + beside, wrap=True)  # within the figure, as it is saved
         return axes
 
     @property

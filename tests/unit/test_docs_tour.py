@@ -38,11 +38,12 @@ def test_the_tour_runs_and_its_autoencoder_knows_more_than_it_leaves_out(ten_lin
     error, features = (abs(float(means["baseline"] - means[name])) for name in ("without_error", "error_only"))
     assert error < features
     assert (tmp_path / "features.html").stat().st_size > 10_000
+    assert (tmp_path / "effects.png").read_bytes()[1:4] == b"PNG"
 
 
 def test_the_readme_leads_to_every_section_of_the_tour():
     readme, tour = ((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/tour.md"))
     headings = re.findall(r"^## (.+)$", tour, flags=re.MULTILINE)
-    assert len(headings) == 9
+    assert len(headings) == 10
     for heading in headings:
         assert f"docs/tour.md#{anchor_of(heading)})" in readme

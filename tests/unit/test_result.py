@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis.extra import numpy as hnp
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from neuros_mechint.core import result as result_module
@@ -353,6 +355,54 @@ def test_plot_draws_on_the_axes_given_and_titles_them():
     assert len(axes.images) == 1
     own = NamedResult(effects().data["baseline"].to_dataset(), "Named").plot(Figure().subplots())
     assert own.get_title(loc="left") == "my own title"
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+def test_every_plot_returns_axes_whose_figure_is_saved(tmp_path, ending):
+    import matplotlib.pyplot as plt
+
+    path = tmp_path / f"effects.{ending}"
+    axes = effects().plot()
+    axes.figure.savefig(path, dpi=200)
+    plt.close(axes.figure)
+    assert path.stat().st_size > 1000
+
+
+def test_every_method_that_plots_returns_axes():
+    """What is said of saving a figure is so of all: ``plot().figure.savefig(path)``."""
+    texts = [file.read_text(encoding="utf-8") for file in Path(result_module.__file__).parents[1].rglob("*.py")]
+    plots = [
+        one
+        for text in texts
+        if "def plot(" in text
+        for one in ast.walk(ast.parse(text))
+        if isinstance(one, ast.FunctionDef) and one.name == "plot"
+    ]
+    assert len(plots) >= 3
+    assert all(ast.unparse(one.returns) == "Axes" for one in plots)
+
+
+class NotedResult(Result):
+    """A drawing with a note in the line of the title."""
+
+    def _draw(self, ax):
+        super()._draw(ax)
+        ax.set_title("20 of 192 dead", loc="right")
+
+
+@pytest.mark.parametrize("kind", [Result, NotedResult])
+def test_a_long_title_is_saved_whole_and_apart_from_a_note(kind):
+    figure = Figure(figsize=(6.6, 3.6), dpi=100, layout="constrained")
+    title = "Sparse autoencoder on 6400 observations of blocks.0.resid_post, " * 2
+    axes = kind(xr.Dataset({"x": ("unit", [1.0, 2.0])}), title).plot(figure.subplots())
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba())[..., 0] < 128
+    top = drawn[: int(drawn.shape[0] - axes.bbox.y1)]
+    assert not top[:, -2:].any()  # no letter is cut off at the edge
+    rows = top.any(1).astype(int)
+    lines = int((np.diff(rows) == 1).sum() + rows[0])
+    assert lines == (3 if kind is NotedResult else 2)
 
 
 def test_plot_wants_axes():
