@@ -112,6 +112,6 @@ class Circuit(Result):
         yield f"{self.size} of {self.scores.size} {self.level}s: {', '.join(shown) or 'none'}{more}"
         difference = f"{discovery['full'] - discovery['empty']:.4g} {self.scores.attrs.get('units', '')}".rstrip()
         yield (
-            f"found on {discovery['n_samples']} samples, on which it restores {discovery['faithfulness']:.3g} of "
-            f"{difference}; not judged yet: use faithfulness() on others"
+            f"found on {discovery['n_samples']} samples, on which it restores {discovery['faithfulness']:.1%} of the "
+            f"difference of {difference}; not judged yet: use faithfulness() on others"
         )

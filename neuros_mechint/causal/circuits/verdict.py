@@ -51,6 +51,11 @@ class Faithfulness(Result):
         return float(self.attributes["p"])
 
     @property
+    def n_as_good(self) -> int:
+        """How many random circuits of this size are at least as sufficient and necessary."""
+        return round(self.p * (self.attributes["n_null"] + 1)) - 1
+
+    @property
     def cpr(self) -> float:
         """Area under the curve of faithfulness over the fraction of edges (circuit performance ratio)."""
         return float(self.attributes["cpr"])
@@ -83,7 +88,7 @@ class Faithfulness(Result):
             yield f"{name} {found[name]:.3f} [{low[at]:.3f}, {high[at]:.3f}], p = {found[f'p_{name}']:.3g}"
         yield (
             f"both, against {found['n_null']} random circuits of {found['n_kept']} of {found['n_total']} "
-            f"{found['level']}s: p = {self.p:.3g}"
+            f"{found['level']}s, of which {self.n_as_good or 'none'} did as well: p = {self.p:.3g}"
         )
         yield (
             f"CPR {self.cpr:.3f}, CMD {self.cmd:.3f}; over distinct sizes only: CPR {found['cpr_unique']:.3f}, "

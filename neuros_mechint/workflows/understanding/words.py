@@ -28,6 +28,7 @@ from neuros_mechint.workflows.understanding.steps import (
 _ENOUGH_ATTENTION = 0.25
 _NOTED = 0.05  # of the difference between clean and corrupted
 _MOST_HEADS, _MOST_IN_CIRCUIT = 8, 12
+_NAMES = "L1H0 is head 0 of layer 1, both counted from 0"
 _CLEAN, _CORRUPTED = "the clean prompts", "the corrupted prompts"
 _CITATIONS = ("heimersheim2024", "mcgrath2023hydra", "olsson2022", "gao2024", "mueller2025mib")
 _CAPTIONS = {
@@ -35,7 +36,7 @@ _CAPTIONS = {
     "pairs. They are halved, because what is found on some prompts has to be judged on others; the means of the halves "
     "differ a little, and each section below says of which half its numbers are.",
     "induction": "Whether the model continues random tokens that repeat, at distances seen and not seen in training; "
-    "the dashed line is what the verdict asks for. L1H0 is head 0 of layer 1, both counted from 0.",
+    f"the dashed line is what the verdict asks for. {_NAMES}.",
     "positions": "Denoising: one position of the residual stream at a time is put from the clean run into the "
     f"corrupted one, on the {FIRST} of the pairs. 1 means that this place holds all that the answer needs: read from "
     "top to bottom, how it travels.",
@@ -104,7 +105,7 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
     behaviour, together = results["behaviour"], results["together"]
     assert isinstance(behaviour, Behaviour)
     assert isinstance(together, TogetherAndAlone)
-    sentences = [_on_behaviour(behaviour), *_on_induction(results.get("induction")), _on_halves(behaviour)]
+    sentences = [_on_behaviour(behaviour), *_on_induction(results.get("induction"))]
     fractions: dict[str, float] = {}
     if behaviour.is_there and together.attributes["normalized"]:
         one, other = _effects(results, "heads"), _effects(results, "heads_denoising")
@@ -121,6 +122,7 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
         }
     else:
         sentences.append("Effects of heads are not to be read: there is no behaviour that they could change.")
+    sentences.append(_on_halves(behaviour))
     verdict = results.get("faithfulness")
     if isinstance(verdict, Faithfulness):
         fractions |= {"circuit enough": verdict.sufficiency, "circuit needed": verdict.necessity}
@@ -133,9 +135,17 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
     if "loss_recovered" in evaluation.data:
         fractions["loss recovered"] = float(evaluation.data["loss_recovered"].sel(ablation="mean"))
     sentences.append(_on_features(evaluation))
+    _explain_names(sentences)
     return told_in_short(
         "fraction", fractions, {"long_name": "fraction", "units": ""}, sentences, fingerprint, _CITATIONS
     )
+
+
+def _explain_names(sentences: list[str]) -> None:
+    """Say where heads are first named what their names mean."""
+    first = next((at for at, text in enumerate(sentences) if re.search(r"\bL\d+H\d", text)), None)
+    if first is not None:
+        sentences[first] += f" {_NAMES}."
 
 
 def _on_behaviour(behaviour: Behaviour) -> str:
@@ -169,7 +179,7 @@ def _on_induction(check: Result | None) -> Iterator[str]:
     }
     yield (
         f"It does induction: heads {named['previous_token']} look at the token before, and heads {named['induction']} "
-        "at what followed the present token when it came first (L1H0 is head 0 of layer 1, both counted from 0)."
+        "at what followed the present token when it came first."
     )
 
 
@@ -227,7 +237,7 @@ def _on_heads(effects: PatchingEffects, does: str, way: str, of_end: str) -> str
     notes = [f"above 100% the metric {scale.past()}"] if any(scale.is_past(part) for _, part in noted) else []
     if any(part < 0 for _, part in noted):
         notes.append("below 0 it goes the other way")
-    return f"One head alone, {way}, {does}: {told}{more}{''.join(f' ({note})' for note in notes)}."
+    return f"One head alone, {way}, {does} of the behaviour: {told}{more}{''.join(f' ({note})' for note in notes)}."
 
 
 def _on_layers(together: TogetherAndAlone, heads: PatchingEffects) -> Iterator[str]:
@@ -258,11 +268,10 @@ def _on_circuit(verdict: Faithfulness, circuit: Result) -> str:
         return f"The circuit of {size} that was found is rejected: {'; '.join(reasons)}."
     restored = _Scale(found["empty"], found["full"], "the whole model").told(verdict.sufficiency, 0)
     lost = _Scale(found["full"], found["empty"], _CORRUPTED).told(verdict.necessity, 0)
-    as_good = round(verdict.p * (found["n_null"] + 1)) - 1  # p is (b + 1) / (n + 1)
     return (
         f"A circuit of {size} restores {restored}, and without it {lost} is lost, on prompts that it was not found on. "
-        f"It is better than chance: of {found['n_null']} random circuits of its size {as_good or 'none'} did as well "
-        f"in both (p = {verdict.p:.2g})."
+        f"It is better than chance: of {found['n_null']} random circuits of its size {verdict.n_as_good or 'none'} did "
+        f"as well in both (p = {verdict.p:.2g})."
     )
 
 
