@@ -94,7 +94,7 @@ def test_the_induction_heads_are_named(found):
     noising, denoising = (next(one for one in sentences if f"({way})" in one) for way in ("noising", "denoising"))
     assert [one for one in sentences if "L1H0 is head 0 of layer 1" in one] == [sentences[1]]
     lost = found.results["heads"].normalized().sel(site="blocks.0.z", head=0)
-    assert f"takes away of the behaviour: L0H0 {float(lost):.1%}" in noising
+    assert f"takes away this share of the behaviour: L0H0 {float(lost):.1%}" in noising
     assert "L1H" not in noising
     assert {f"L1H{head}" for head in range(4)} <= set(re.findall(r"L1H\d", denoising))
     circuit = next(one for one in sentences if one.startswith("A circuit"))
@@ -114,7 +114,7 @@ def test_more_than_all_is_told_as_a_metric_beyond_the_corrupted_prompts(found):
     results = {**found.results, "heads": replace(heads, data=data), "together": replace(together, data=whole)}
     sentences = in_short(results, {}, "none").findings
     noising = next(one for one in sentences if "(noising)" in one)
-    assert f"takes away of the behaviour: L1H3 104.9%, L0H0 {float(heads.normalized().max()):.1%}" in noising
+    assert f"takes away this share of the behaviour: L1H3 104.9%, L0H0 {float(heads.normalized().max()):.1%}" in noising
     assert f"above 100% the metric is below the mean of the corrupted prompts, {end:.4g}" in noising
     layer = next(one for one in sentences if one.startswith("All heads of layer 1"))
     assert (

@@ -113,6 +113,7 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
             _on_heads(one, "takes away", "put from the corrupted run into the clean one (noising)", _CORRUPTED),
             _on_heads(other, "brings back", "put from the clean run into the corrupted one (denoising)", _CLEAN),
             *_on_layers(together, one),
+            _on_halves(behaviour),
         ]
         layers = together.data["together"].where(together.data["head"] >= 0)
         fractions |= {
@@ -122,7 +123,6 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
         }
     else:
         sentences.append("Effects of heads are not to be read: there is no behaviour that they could change.")
-    sentences.append(_on_halves(behaviour))
     verdict = results.get("faithfulness")
     if isinstance(verdict, Faithfulness):
         fractions |= {"circuit enough": verdict.sufficiency, "circuit needed": verdict.necessity}
@@ -237,7 +237,8 @@ def _on_heads(effects: PatchingEffects, does: str, way: str, of_end: str) -> str
     notes = [f"above 100% the metric {scale.past()}"] if any(scale.is_past(part) for _, part in noted) else []
     if any(part < 0 for _, part in noted):
         notes.append("below 0 it goes the other way")
-    return f"One head alone, {way}, {does} of the behaviour: {told}{more}{''.join(f' ({note})' for note in notes)}."
+    said = f" ({'; '.join(notes)})" if notes else ""
+    return f"One head alone, {way}, {does} this share of the behaviour: {told}{more}{said}."
 
 
 def _on_layers(together: TogetherAndAlone, heads: PatchingEffects) -> Iterator[str]:
