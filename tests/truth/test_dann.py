@@ -169,7 +169,7 @@ def test_factors_are_those_of_the_paper_and_reach_the_optimiser():
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def _ordinary(d: int, n_units: int, n_inhibitory: int | None = None, seed: Any = 0) -> nn.Linear:
+def _ordinary(d: int, n_units: int, n_inhibitory: int | None = None, seed: Any = 0) -> nn.Module:
     """Return a layer without the law, uniform as torch begins."""
     layer = nn.utils.skip_init(nn.Linear, d, n_units)
     with torch.no_grad():

@@ -14,7 +14,7 @@ from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.result import load_result
 from neuros_mechint.neuro.geometry.capacity.common_axes import common_axes
 from neuros_mechint.neuro.geometry.capacity.cones import anchor, ball_capacity, separator
-from neuros_mechint.neuro.geometry.capacity.manifolds import Manifolds, manifolds, shared_axes
+from neuros_mechint.neuro.geometry.capacity.manifolds import Manifolds, generators, manifolds, shared_axes
 from neuros_mechint.neuro.geometry.capacity.mean_field import manifold_capacity
 from neuros_mechint.neuro.geometry.capacity.simulated import separable_fraction, simulated_capacity
 from tests.slow import slow_case
@@ -91,25 +91,82 @@ def test_balls():
         assert 1 / ball_capacity(radius, dimension) == pytest.approx(moves.mean(), abs=4 * error)
 
 
-def test_theory_of_sampled_circles_is_that_of_balls():
-    found = manifold_capacity(spheres(16, 24, 2, 0.5, 60, 0), n_shared=0)
-    assert found.capacity == pytest.approx(ball_capacity(0.5, 2), rel=0.05)
-    assert found.radius == pytest.approx(0.5, rel=0.05)
-    assert found.dimension == pytest.approx(2, rel=0.05)
+def test_theory_of_circles_is_that_of_balls():
+    random, angles = np.random.default_rng(0), np.arange(24) * np.pi / 12
+    circle = 0.5 * np.array([np.cos(angles), np.sin(angles)]).T  # evenly: gaps of random ones lower the dimension by 3%
+    planes = [np.linalg.qr(random.normal(size=(60, 2)))[0].T for _ in range(16)]
+    given = [random.normal(size=60) / 60**0.5 + circle @ plane for plane in planes]
+    found = quiet(manifold_capacity, given, n_shared=0, seed=1)
+    known = {"capacity": 1 / ball_capacity(0.5, 2), "radius": 0.5, "dimension": 2.0}
+    for name, expected in known.items():
+        values = found.data[f"manifold_{name}"].values ** (-1 if name == "capacity" else 1)
+        error = values.std(ddof=1) / len(values) ** 0.5
+        assert error < 0.03 * expected
+        assert values.mean() == pytest.approx(expected, abs=3 * error), name
     assert float(found.data["ball_capacity"]) == pytest.approx(found.capacity, rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("dimension", "radius", "seed"), [(2, 0.5, 0), slow_case(2, 0.5, 1), slow_case(3, 0.5, 0), slow_case(5, 1.0, 0)]
-)
-def test_theory_and_simulation_agree(dimension, radius, seed):
-    given = spheres(40, 8, dimension, radius, 120, seed)
-    theory = quiet(manifold_capacity, given, n_samples=100)
-    simulated = simulated_capacity(given, n_dichotomies=50)
-    # theory is for many manifolds: of 40 it is up to 5% too high, and both have errors of 1 to 2%
-    assert theory.capacity == pytest.approx(simulated.capacity, rel=0.08)
+def pair(dimension, radius, n_manifolds, seed):
+    """Theory and simulation, whose random numbers are neither those of the data nor of each other."""
+    given = spheres(n_manifolds, 8, dimension, radius, 3 * n_manifolds, seed)
+    theory = quiet(manifold_capacity, given, n_samples=100, seed=100 + seed)
+    return theory, simulated_capacity(given, n_dichotomies=50, seed=200 + seed)
+
+
+def test_theory_and_simulation_agree():
+    theory, simulated = pair(2, 0.5, 40, 0)
+    shares = [(one.interval[1] - one.interval[0]) / 3.92 / one.capacity for one in (theory, simulated)]
+    error = float(np.hypot(*shares))
+    assert error < 0.03
+    # theory is for many manifolds: of 40 it is 1% too high, see below
+    assert -3 * error < theory.capacity / simulated.capacity - 1 < 0.01 + 3 * error
     low, high = simulated.interval
     assert low < simulated.capacity < high < 1.15 * low
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dimension", "radius"), [(2, 0.5), (5, 1.0)])
+def test_theory_is_what_simulation_comes_to_with_many_manifolds(dimension, radius):
+    # Theory over simulation, mean of seeds 0 to 9 and its standard error, of 20, 40, 60 and 80 manifolds:
+    # of 2 dimensions and radius .5, 1.031(6), 1.010(9), 1.005(5), 1.000(6); of 5 and 1, 1.019(9), 1.013(6), 1.008(3),
+    # 1.004(3); in the limit .992(8) and 1.002(9). Single pairs of 40 spread by 2.7 and 1.9%: of the first kind theory
+    # 1.020 and .029, simulation 1.010 and .011 (mean and standard deviation), of the second .588 and .007, .580 and
+    # .009. What is left of 20 manifolds is half a dimension to one that the mean of the centres takes.
+    # One set of readouts errs alike for all data: with 100 for each of 40 manifolds by 2%, seed 0 by 4%.
+    ratios = [
+        [np.divide(*(one.capacity for one in pair(dimension, radius, n, seed))) for n in (20, 60)] for seed in range(10)
+    ]
+    few, many = np.array(ratios).T
+    limit = 1.5 * many - 0.5 * few  # what falls as 1 / number goes out
+    error = limit.std(ddof=1) / len(limit) ** 0.5
+    assert error < 0.015
+    assert limit.mean() == pytest.approx(1, abs=3 * error)
+
+
+def test_own_coordinates_hold_all_that_a_readout_sees_of_a_manifold():
+    random = np.random.default_rng(0)
+    for n_points, n_units in ((1, 5), (4, 20), (30, 6)):
+        points = random.normal(size=(n_points, n_units)) + 2 * random.normal(size=n_units)
+        found, norm = generators(points)
+        assert np.allclose(found.T @ found, points @ points.T / norm**2)
+        assert found[-1].mean() == pytest.approx(1)
+
+
+def test_points_on_a_ray_from_the_middle_are_separated_like_one_point():
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(60, 80))
+    centres -= centres.mean(0)
+    gains = random.normal(size=(60, 8))
+    gains = 1 + 0.3 * (gains - gains.mean(1, keepdims=True))
+    assert gains.min() > 0
+    given = gains[..., None] * centres[:, None]
+    found = manifold_capacity(given)
+    assert found.capacity == pytest.approx(2.0, abs=0.1)
+    assert found.radius == pytest.approx(0, abs=1e-6)
+    assert simulated_capacity(given, n_dichotomies=60).capacity == pytest.approx(2.0, abs=0.1)
+    # negative control: as far in a direction of their own, they are not
+    aside = centres[:, None] + (gains - 1)[..., None] * random.permutation(centres)[:, None]
+    assert manifold_capacity(aside).capacity < 1.7
 
 
 def test_directions_that_all_centres_share_are_taken_out():

@@ -22,7 +22,7 @@ def anchor(generators: Floats, direction: Floats) -> tuple[float, Floats]:
     Parameters
     ----------
     generators : numpy.ndarray of shape (n_dimensions + 1, n_points)
-        Points around their centre, whose own coordinate, 1, comes last.
+        Points around their centre, along which the last coordinate is.
     direction : numpy.ndarray of shape (n_dimensions + 1,)
 
     Returns

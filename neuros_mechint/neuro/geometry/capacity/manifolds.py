@@ -176,12 +176,13 @@ def without(found: Manifolds, axes: Floats) -> Manifolds:
 
 
 def generators(points: Floats) -> tuple[Floats, float]:
-    """Return the points of a manifold along its own axes, in units of the norm of its centre, and this norm.
+    """Return the points of a manifold in its own coordinates, in units of the norm of its centre, and this norm.
 
     Returns
     -------
     numpy.ndarray of shape (n_dimensions + 1, n_points)
-        The last coordinate, along the centre, is 1.
+        The last coordinate is along the centre, and 1 on average: points that vary along it, as by a gain, are nearer
+        to one ray from the middle of all manifolds than their distances tell.
     float
 
     Examples
@@ -192,10 +193,10 @@ def generators(points: Floats) -> tuple[Floats, float]:
     """
     centre = points.mean(0)
     norm = float(np.linalg.norm(centre))
-    left, sizes, _ = np.linalg.svd((points - centre) / norm, full_matrices=False)
+    along = points @ centre / norm**2
+    left, sizes, _ = np.linalg.svd((points - along[:, None] * centre) / norm, full_matrices=False)
     varies = sizes > _NOTHING * max(1.0, sizes.max(initial=0.0))
-    inner = (left[:, varies] * sizes[varies]).T
-    return np.vstack([inner, np.ones(len(points))]), norm
+    return np.vstack([(left[:, varies] * sizes[varies]).T, along]), norm
 
 
 def sizes_of(found: Manifolds) -> npt.NDArray[np.intp]:
