@@ -13,6 +13,7 @@ import torch
 
 import neuros_mechint as nm
 from neuros_mechint.core.errors import OptionError
+from neuros_mechint.workflows.alignment.agreement import Measure, _scores_of_halves
 from neuros_mechint.workflows.alignment.align import align
 from neuros_mechint.workflows.alignment.brain_data import brain_data
 from neuros_mechint.workflows.runs.reproduce import reproduce
@@ -23,7 +24,7 @@ LAYERS = [f"blocks.{one}.resid_post" for one in range(5)]
 
 
 @cache
-def transformer(seed: int) -> Any:
+def transformer(seed: int, gain: float = 0.7) -> Any:
     """Two units are large from the second layer on, whatever the stimulus, as in trained transformers."""
     import transformers
 
@@ -36,7 +37,7 @@ def transformer(seed: int) -> Any:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim > 1:
-                size = 1.0 if "wte" in name else 0.3 if "wpe" in name else 0.7 / np.sqrt(len(weight))
+                size = 1.0 if "wte" in name else 0.3 if "wpe" in name else gain / np.sqrt(len(weight))
                 weight.copy_(torch.from_numpy(size * random.normal(size=weight.shape)))
         for block in list(model.transformer.h)[1:]:
             block.mlp.c_proj.bias[:2] = torch.tensor([10.0, -7.0])
@@ -47,9 +48,9 @@ def tokens_of(seed: int, n: int = 60) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 50, (n, 10)))
 
 
-def units(seed: int, layer: str = TRUTH) -> np.ndarray:
+def units(seed: int, layer: str = TRUTH, gain: float = 0.7, n: int = 60) -> np.ndarray:
     site = f"{layer}[position=-1]"
-    return nm.adapt(transformer(seed)).capture(tokens_of(seed), site).matrix(site).double().numpy()
+    return nm.adapt(transformer(seed, gain)).capture(tokens_of(seed, n), site).matrix(site).double().numpy()
 
 
 def as_they_are(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -135,6 +136,104 @@ def test_means_count_as_taken_out_of_stimuli_that_were_selected_afterwards() -> 
         less = values.mean((0, 1)) if is_centred else 0
         np.testing.assert_allclose(data.rdms[1], nm.compute_rdm(values[1] - less), atol=1e-12)
         assert not brain_data(nm.Recording(values, dims), None, "euclidean").centred  # where it makes no difference
+
+
+# -- measures that disagree --------------------------------------------------------------------------------------------
+
+
+def with_a_baseline(seed: int) -> np.ndarray:
+    """Of layers that hardly change: centred responses, shifted a little, by another number for each unit."""
+    random = np.random.default_rng(seed)
+    values = centred(units(seed, gain=0.5, n=120), random)
+    spread = values.std()
+    noise = 0.05 * spread * random.normal(size=values.shape)
+    return values + noise + 0.2 * spread * random.normal(size=WIDTH)
+
+
+def compared(seed: int, recorded: np.ndarray, model: Any, tokens: torch.Tensor) -> Any:
+    found = align(model, recorded, tokens, sites=LAYERS, n_resamples=99, seed=seed, progress=False)
+    return found, found.results["measures"], found.results["in_short"].findings
+
+
+@pytest.mark.parametrize("seed", [0, *map(slow_case, range(1, 6))])
+def test_measures_that_disagree_are_named_with_the_reason(seed: int) -> None:
+    found, measures, told = compared(seed, with_a_baseline(seed), transformer(seed, 0.5), tokens_of(seed, 120))
+    correlation, *others = measures.data["best"].values
+    assert correlation == LAYERS[0]
+    assert LAYERS[0] not in others
+    assert told[0].startswith(f"Layer {LAYERS[0]} is most like the recording by RSA (correlation distance):")
+    if seed == 2:  # where RSA is of two minds, that is said, and nothing is warned of
+        assert not measures.warnings
+        assert told[1].startswith(f"RSA (correlation distance) does not surely tell its layer {LAYERS[0]} from")
+        assert "rdm='euclidean'" in told[2]
+        return
+    (warning,) = measures.warnings
+    assert warning == " ".join(told[1:4])
+    assert told[1].startswith("Measures disagree about the layer, by more than other stimuli would change: ")
+    assert f"{LAYERS[0]} by RSA (correlation distance); " in told[1]
+    assert f"{others[0]} by RSA (euclidean distance)" in told[1]
+    assert "depends on the baseline of each unit" in told[2]
+    assert "Try rdm='euclidean'" in told[3]
+    assert told[1] in found.subtitle
+
+
+@pytest.mark.parametrize("seed", [0, *map(slow_case, range(1, 6))])
+def test_of_measures_that_agree_nothing_is_warned(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    recorded = units(seed, gain=1.5)
+    recorded = recorded + 0.1 * recorded.std(0).mean() * random.normal(size=recorded.shape)
+    _, measures, told = compared(seed, recorded, transformer(seed, 1.5), tokens_of(seed))
+    assert set(measures.data["best"].values) == {TRUTH}
+    assert not measures.warnings
+    by = "RSA (correlation distance), RSA (euclidean distance) and canonical correlation"
+    assert f"All measures find layer {TRUTH}: {by}." in told
+
+
+@pytest.mark.slow
+def test_measures_hardly_disagree_where_there_is_nothing_or_one_layer_behind_noise() -> None:
+    """Of 12 recordings each of noise alone, and of one layer with as much noise as signal."""
+    warned = undecided = different = 0
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        signal = units(seed % 3, n=60)
+        for recorded in (
+            random.normal(size=(60, 30)),
+            signal + signal.std(0).mean() * random.normal(size=signal.shape),
+        ):
+            _, measures, told = compared(seed, recorded, transformer(seed % 3), tokens_of(seed % 3))
+            warned += bool(measures.warnings)
+            undecided += bool(measures.undecided)
+            different += len(set(measures.data["best"].values)) > 1
+            assert bool(measures.warnings) == any("Measures disagree" in text for text in told)
+    assert different > 12  # the best layers differ mostly, by chance
+    assert warned <= 1
+    assert undecided <= 4
+
+
+def test_half_samples_give_the_standard_error_of_a_mean() -> None:
+    """The known answer of the jackknife: the spread of means of halves is the standard error of the mean of all."""
+    values = np.random.default_rng(0).normal(size=(60, 2))
+    measure = Measure(values.mean(0), lambda site, rows: float(values[rows, site].mean()))
+    (scores,) = _scores_of_halves({"mean": measure}, [0, 1], 60, 0, progress=False)
+    for site in (0, 1):
+        assert scores[site].std(ddof=1) == pytest.approx(values[:, site].std(ddof=1) / np.sqrt(60), rel=0.2)
+
+
+def test_encoding_takes_part_and_one_layer_or_dissimilarities_leave_the_step_out() -> None:
+    recorded = recording(0, as_they_are)
+    found = run(0, recorded, encoding=True)
+    names = ["RSA (correlation distance)", "RSA (euclidean distance)", "canonical correlation", "regression"]
+    measures = found.results["measures"]
+    assert measures.data["measure"].values.tolist() == names
+    np.testing.assert_allclose(measures.data["score"][0], found.results["chance"].data["score"], atol=1e-12)
+    np.testing.assert_allclose(measures.data["score"][1], by_hand(0, recorded, "euclidean"), atol=1e-6)
+    np.testing.assert_array_equal(measures.data["score"][2], found.results["correlations"].data["score"])
+    np.testing.assert_array_equal(measures.data["score"][3], found.results["encoding"].data["score"][:, 0])
+    one = align(transformer(0), recorded, tokens_of(0), sites=TRUTH, n_resamples=19, progress=False)
+    assert "one layer" in one.left_out["measures"]
+    rdms = nm.compute_rdm(recorded)
+    only = align(transformer(0), rdms, tokens_of(0), sites=LAYERS, n_resamples=19, progress=False)
+    assert "dissimilarities only" in only.left_out["measures"]
 
 
 # -- the option --------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from neuros_mechint.neuro.alignment.rsa.compare import METHODS
 from neuros_mechint.neuro.alignment.samples import label_order
 from neuros_mechint.neuro.fractals.comparison.compare import compare_complexity
 from neuros_mechint.neuro.fractals.dimensions.higuchi import HiguchiFractalDimension
+from neuros_mechint.workflows.alignment.agreement import compare_measures
 from neuros_mechint.workflows.alignment.brain_data import (
     IMAGES92,
     BrainData,
@@ -70,8 +71,9 @@ def align(
     Steps: how each layer tells the stimuli apart (``layers``); representational similarity analysis with both noise
     ceilings, the layer chosen without the subject, repetition or stimuli that it is judged on (``choice``); intervals
     and tests (``rsa``); the same with shuffled stimuli (``chance``); canonical correlations with the responses
-    (``correlations``); if asked for, an encoding model (``encoding``); the complexity of both in time (``complexity``);
-    and all of it in words (``in_short``). What does not apply is left out, with its reason.
+    (``correlations``); if asked for, an encoding model (``encoding``); which layer each of these measures finds, and
+    whether they disagree (``measures``); the complexity of both in time (``complexity``); and all of it in words
+    (``in_short``). What does not apply is left out, with its reason.
 
     Parameters
     ----------
@@ -167,10 +169,12 @@ def align(
     given = {"model": source, "recording": recorded.source, "stimuli": shown.source}
     run = WorkflowRun("align", arguments, given, seed, folder, progress)
     layers: Any = run.step(
-        "layers", lambda: layer_geometry(adapter, inputs, chosen, rdm, batch_size, progress, brain.centred)
+        "layers",
+        lambda: layer_geometry(adapter, inputs, chosen, rdm, batch_size, progress, brain.centred, brain.other),
     )
     _compare_geometry(run, layers, brain, compare, n_resamples)
     _compare_responses(run, layers, brain, encoding, n_resamples)
+    _compare_measures(run, layers, brain, compare)
     _compare_complexity(run, adapter, inputs, chosen, brain, sampling_rate, batch_size)
     short = run.step("in_short", lambda: in_short(run.results, run.left_out, adapter.fingerprint()))
     subtitle = f"{source.name} and {brain.told}. " + " ".join(short.attributes["sentences"][:2])
@@ -268,6 +272,18 @@ def _compare_responses(
             return with_doubt(found, chance, str(found.best_layer()["layer"][0]))
 
         run.attempt("encoding", predicted)
+    return None
+
+
+def _compare_measures(run: WorkflowRun, layers: LayerGeometry, brain: BrainData, compare: str) -> None:
+    if brain.responses is None:
+        return run.leave_out("measures", "there are dissimilarities only, and no responses for another measure")
+    if len(layers.rdms) < 2:
+        return run.leave_out("measures", "there is one layer, about which measures cannot disagree")
+    run.attempt(
+        "measures",
+        lambda: compare_measures(layers, brain, run.results, compare, run.seed("measures"), run.progress),
+    )
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from neuros_mechint.datasets.images92 import load_92images
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.stack import CONDITION_AXES, rdm_array, rdm_stack
 from neuros_mechint.neuro.alignment.samples import samples
-from neuros_mechint.workflows.alignment.measures import without_means
+from neuros_mechint.workflows.alignment.measures import other_rdm, without_means
 from neuros_mechint.workflows.alignment.order import shown_at_random
 from neuros_mechint.workflows.runs.identity import identity
 from neuros_mechint.workflows.runs.sources import EMBEDDED, FOLDER, OBJECT, Given, Source, open_array, opened, read_from
@@ -54,6 +54,8 @@ class BrainData:
     centred : bool
         Whether dissimilarities are correlation distances of units without their means over stimuli, because the
         recording came without them, see `neuros_mechint.workflows.alignment.measures.without_means`.
+    other : BrainData or None
+        The same by the other one of correlation and euclidean distance, where there are responses that have it.
     """
 
     rdms: Any
@@ -63,6 +65,7 @@ class BrainData:
     told: str
     shown_at_random: bool = False
     centred: bool = False
+    other: BrainData | None = None
 
     @property
     def n_stimuli(self) -> int:
@@ -221,7 +224,7 @@ def brain_data(recorded: Any, region: str | None, rdm: str) -> BrainData:
     >>> data.counted, data.rdms.shape, data.responses.shape
     ('repetition', (3, 10, 10), (10, 5))
     """
-    found = _of_rdms(recorded) if _is_rdms(recorded) else _of_responses(_as_recording(recorded), region, rdm)
+    found = _of_rdms(recorded) if _is_rdms(recorded) else _by_both(_as_recording(recorded), region, rdm)
     if found.n_stimuli < FEWEST_STIMULI:
         raise InputError(
             "there are too few stimuli to compare dissimilarities",
@@ -267,6 +270,14 @@ def _as_recording(recorded: Any) -> Recording:
     return Recording(samples(recorded, "the recording").values, ("stimulus", "unit"))
 
 
+def _by_both(recording: Recording, region: str | None, rdm: str) -> BrainData:
+    found = _of_responses(recording, region, rdm)
+    try:
+        return replace(found, other=_of_responses(recording, region, other_rdm(rdm)))
+    except InputError:  # one unit has no correlation distance
+        return found
+
+
 def _of_responses(recording: Recording, region: str | None, rdm: str) -> BrainData:
     recording = _one_region(recording, region)
     told = [f"{recording.data.sizes['unit']} units" + (f" of {region}" if region else "")]
@@ -275,14 +286,6 @@ def _of_responses(recording: Recording, region: str | None, rdm: str) -> BrainDa
     if "trial" in static.data.dims:
         static = static.repetitions() if _evenly_repeated(static) else static.average(by="stimulus")
     mean = static.average(_REPEATED) if _REPEATED in static.data.dims else static
-    counted, members = _members(static, mean)
-    rdms = [compute_rdm(one.data.drop_vars("time", errors="ignore"), method=rdm) for one in members.values()]
-    if isinstance(rdms[0], xr.DataArray):
-        stacked: Any = xr.concat(rdms, dim=xr.Variable(counted, list(members)), coords="minimal", compat="override")
-    else:
-        stacked = np.stack([np.asarray(one) for one in rdms])
-    told.append(f"{stacked.shape[-1]} stimuli")
-    told += [f"{len(members)} {_plural(counted, len(members))}"] if counted != "recording" else []
     responses = mean.data.drop_vars("time", errors="ignore").transpose("stimulus", "unit")
     centred = rdm == "correlation" and without_means(responses)
     if centred:  # of selected stimuli a little may be left of means that were taken out

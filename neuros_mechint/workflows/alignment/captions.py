@@ -50,6 +50,8 @@ def captions(layers: LayerGeometry, n_rdms: int) -> dict[str, str]:
         f"control. {_P_OF_CHANCE}",
         "correlations": "Held-out correlation of the directions that layer and recording share.",
         "encoding": "How well each layer predicts the responses to stimuli that were left out.",
+        "measures": "The score of every layer by every measure; a star marks the best layer of each. Measures have "
+        "different scales: compare where they are highest, not how high.",
         "complexity": "Whether signals of the model are as complex in time as those of the recording.",
         "in_short": f"By RSA ({by}): the best layer, what 95% of shuffled stimuli stay below there, "
         + (f"{in_parts}, and the noise ceiling." if ceilings else f"and {in_parts}."),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,13 @@ from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.neuro.alignment.rsa.stack import square
-from neuros_mechint.workflows.alignment.measures import CENTRED, distance
+from neuros_mechint.workflows.alignment.measures import (
+    CENTRED,
+    distance,
+    only_correlation,
+    what_they_see,
+    what_to_try,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,13 +36,19 @@ class LayerGeometry(Result):
 
     ``data`` holds ``dissimilarity`` over ``(site, pair)``, pairs in the order of ``numpy.triu_indices(n, 1)``, and
     ``component`` over ``(site, stimulus, component)``, the principal components of each layer, NaN where there are
-    fewer.
+    fewer. Where there are responses, ``other_dissimilarity`` is the other one of correlation and euclidean distance,
+    NaN for layers that have none.
     """
 
     @property
     def distance(self) -> str:
         """What the dissimilarities are, in words."""
         return distance(self.attributes["rdm"], self.attributes["centred"])
+
+    @property
+    def other(self) -> str | None:
+        """What the other dissimilarities are, where there are any."""
+        return self.attributes.get("other_distance")
 
     @property
     def rdms(self) -> dict[str, Floats]:
@@ -243,6 +256,108 @@ class LayerCorrelations(Result):
         for one in order:
             site = self.data.isel(site=int(one))
             yield f"{site['site'].item()}: {float(site['score']):.3f}, adjusted p = {float(site['p_adjusted']):.2g}"
+
+
+class MeasureAgreement(Result):
+    """Which layer each measure finds best, and which measures disagree.
+
+    ``data`` holds ``score`` over ``(measure, site)`` and ``best`` over ``(measure,)``, the layer of the highest score;
+    over ``(measure, other_measure)`` the ``difference``, how much higher a measure is in its own best layer than in
+    that of the other, its standard ``error`` over stimuli, and ``p``, adjusted for the number of layers and of pairs;
+    NaN where both find the same layer.
+    """
+
+    @property
+    def disagreeing(self) -> dict[str, tuple[str, ...]]:
+        """Layers about which measures disagree, with all measures that find them; empty if none do."""
+        sure, best = self.data["p"].values <= SIGNIFICANT, self.data["best"].values
+        return self._by_layer(np.isin(best, best[np.logical_and(sure, sure.T).any(1)]))
+
+    @property
+    def undecided(self) -> dict[str, tuple[str, ...]]:
+        """Measures that do not surely prefer their own layer to that of others which do, with these others."""
+        sure = self.data["p"].values <= SIGNIFICANT
+        names = self.data["measure"].values
+        found = {str(one): names[np.logical_and(sure[:, row], ~sure[row])] for row, one in enumerate(names)}
+        return {one: tuple(map(str, others)) for one, others in found.items() if len(others)}
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Whether measures agree, in words: if they do not, which, why that can be, and what to try."""
+        layers = self._by_layer(np.ones(self.data.sizes["measure"], dtype=bool))
+        if len(layers) == 1:
+            ((layer, names),) = layers.items()
+            return (f"All measures find layer {layer}: {_listed(names)}.",)
+        if self.disagreeing:
+            first, *rest = self.disagreeing.values()
+            others = [name for names in rest for name in names]
+            return (
+                f"Measures disagree about the layer, by more than other stimuli would change: "
+                f"{_told(self.disagreeing)}.",
+                what_they_see([*first, *others]),
+                f"{what_to_try(first, others)}.",
+            )
+        if self.undecided:
+            return tuple(self._on_undecided())
+        return (f"Measures find different layers, which other stimuli could change: {_told(layers)}.",)
+
+    def with_warning(self) -> MeasureAgreement:
+        """Return the same with the disagreement as a warning, if there is one."""
+        return replace(self, warnings=(*self.warnings, " ".join(self.sentences))) if self.disagreeing else self
+
+    def _by_layer(self, which: Any) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for measure, layer in zip(self.data["measure"].values[which], self.data["best"].values[which], strict=True):
+            found[str(layer)] = (*found.get(str(layer), ()), str(measure))
+        return found
+
+    def _on_undecided(self) -> Iterator[str]:
+        for measure, others in self.undecided.items():
+            own = self.data["best"].sel(measure=measure).item()
+            better = self._by_layer(np.isin(self.data["measure"].values, others))
+            told = "; nor from ".join(f"{one}, which is better by {_listed(names)}" for one, names in better.items())
+            yield f"{measure[0].upper()}{measure[1:]} does not surely tell its layer {own} from {told}."
+            if only_correlation([measure]):
+                yield f"{what_to_try([measure], others)}."
+
+    @property
+    def figure_size(self) -> tuple[float, float]:
+        """Width and height in inches."""
+        return _width_for(self.data.sizes["site"]), 3.8
+
+    def _draw(self, ax: Axes) -> None:
+        names = list(self.data["site"].values)
+        aside = np.linspace(-0.08, 0.08, self.data.sizes["measure"])  # where scores are the same, none hides another
+        for number, measure in enumerate(self.data["measure"].values):
+            scores = self.data["score"].values[number]
+            places, best = np.arange(len(names)) + aside[number], names.index(self.data["best"].values[number])
+            colour = PALETTE[number % len(PALETTE)]
+            ax.plot(places, scores, "-o", color=colour, markersize=4, label=_in_lines(str(measure)))
+            ax.plot(places[best], scores[best], "*", color=colour, markersize=13, markeredgecolor="white")
+        ax.plot([], [], "*", color=MUTED_INK, markersize=10, label="its best layer")
+        ax.axhline(0, color=MUTED_INK, linewidth=0.8)
+        _label_sites(ax, names)
+        ax.set_ylabel("score")
+        ax.grid(axis="y")
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+
+    def _summary_lines(self) -> Iterator[str]:
+        for measure, layer in zip(self.data["measure"].values, self.data["best"].values, strict=True):
+            yield f"{measure}: {layer}, {float(self.data['score'].sel(measure=measure, site=layer)):.3f}"
+        yield from () if self.disagreeing else self.sentences
+
+
+def _told(layers: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{layer} by {_listed(names)}" for layer, names in layers.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _in_lines(name: str) -> str:
+    return name.replace(" (", "\n(").replace(" of centred", "\nof centred")
 
 
 def _measure(found: Result) -> str:

@@ -25,6 +25,7 @@ from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.rsa import RSA
 from neuros_mechint.neuro.alignment.rsa.stack import rdm_stack, square, vectors
 from neuros_mechint.workflows.alignment.brain_data import BrainData
+from neuros_mechint.workflows.alignment.measures import distance, other_rdm
 from neuros_mechint.workflows.alignment.order import order_check, with_doubt
 from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations, LayerGeometry
 
@@ -72,12 +73,14 @@ def layer_geometry(
     batch_size: int | None = None,
     progress: bool = True,
     centred: bool = False,
+    other: BrainData | None = None,
 ) -> LayerGeometry:
     """Return how each layer tells the stimuli apart, and its principal components.
 
     Of sequences the last position that is no padding counts, unless ``sites`` choose another; of time the mean.
     Layers that do not tell stimuli apart are left out, with a warning. Where units are ``centred``, their mean over
-    stimuli is taken out first, which changes correlation distances only.
+    stimuli is taken out first, which changes correlation distances only. With ``other``, what the recording is by the
+    other dissimilarity, layers get that too.
 
     Raises
     ------
@@ -85,6 +88,7 @@ def layer_geometry(
         No layer tells the stimuli apart.
     """
     rdms: dict[str, Floats] = {}
+    others: dict[str, Floats | None] = {}
     scores: dict[str, Floats] = {}
     silent: list[str] = []
     for block in progress_bar(_blocks(model, inputs, sites), description="layers", enabled=progress):
@@ -96,33 +100,41 @@ def layer_geometry(
                 silent.append(str(name))
                 continue
             rdms[str(name)], scores[str(name)] = pairs, principal_components(values, _MOST_COMPONENTS)
+            others[str(name)] = None if other is None else _pairs(values, other_rdm(rdm), other.centred)
     if not rdms:
         raise InputError(
             "no layer tells these stimuli apart",
             expected="stimuli that differ, and for rdm='correlation' layers of at least 2 units",
             got=", ".join(silent[:5]) or "no site",
         )
+    attributes = {"rdm": rdm, "centred": centred, "reduced": "the last position that is no padding; over time the mean"}
+    data = _of_layers(rdms, scores, rdm)
+    if other is not None and any(one is not None for one in others.values()):
+        attributes["other_distance"] = distance(other_rdm(rdm), other.centred)
+        none = np.full(data.sizes["pair"], np.nan)
+        stacked = np.stack([none if one is None else one for one in others.values()])
+        label = {"long_name": f"dissimilarity, {other_rdm(rdm)}"}
+        data = data.assign(other_dissimilarity=(("site", "pair"), stacked, label))
+    texts = (f"left out, because stimuli are alike there or have no {rdm}: {', '.join(silent)}",) if silent else ()
+    return LayerGeometry(
+        data,
+        "How each layer tells stimuli apart",
+        attributes=attributes,
+        provenance=Provenance.record(model=model.fingerprint(), arguments={"inputs": inputs, "sites": list(sites)}),
+        citations=("kriegeskorte2008",),
+        warnings=texts,
+    )
+
+
+def _of_layers(rdms: dict[str, Floats], scores: dict[str, Floats], rdm: str) -> xr.Dataset:
     width = max(one.shape[1] for one in scores.values())
     padded = [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=np.nan) for one in scores.values()]
-    data = xr.Dataset(
+    return xr.Dataset(
         {
             "dissimilarity": (("site", "pair"), np.stack(list(rdms.values())), {"long_name": f"dissimilarity, {rdm}"}),
             "component": (("site", "stimulus", "component"), np.stack(padded), {"long_name": "principal component"}),
         },
         {"site": list(rdms)},
-    )
-    texts = (f"left out, because stimuli are alike there or have no {rdm}: {', '.join(silent)}",) if silent else ()
-    return LayerGeometry(
-        data,
-        "How each layer tells stimuli apart",
-        attributes={
-            "rdm": rdm,
-            "centred": centred,
-            "reduced": "the last position that is no padding; over time the mean",
-        },
-        provenance=Provenance.record(model=model.fingerprint(), arguments={"inputs": inputs, "sites": list(sites)}),
-        citations=("kriegeskorte2008",),
-        warnings=texts,
     )
 
 
@@ -155,6 +167,11 @@ def principal_components(values: torch.Tensor, most: int) -> Floats:
     kept = sizes > 1e-10 * max(float(sizes[-1]), np.finfo(float).tiny)
     scores = (vectors_[:, kept] * np.sqrt(sizes[kept]))[:, ::-1][:, :most]
     return scores * np.where(scores[np.abs(scores).argmax(0), range(scores.shape[1])] < 0, -1.0, 1.0)
+
+
+def recorded_components(responses: Any, most: int) -> Floats:
+    """Return the principal components of responses, as `principal_components`."""
+    return principal_components(torch.tensor(np.asarray(responses), dtype=torch.float64), most)  # a copy: read-only
 
 
 def evaluate_layers(
@@ -264,9 +281,9 @@ def correlate_layers(
     InputError
         Too few stimuli, or responses that do not vary.
     """
-    values = torch.tensor(np.asarray(responses), dtype=torch.float64)  # a copy: means of a recording are read-only
+    values = np.asarray(responses)
     n_principal = int(np.clip(len(values) // _STIMULI_PER_COMPONENT, 1, _MOST_CCA_COMPONENTS))
-    recorded = principal_components(values, n_principal)
+    recorded = recorded_components(values, n_principal)
     if not recorded.shape[1]:
         raise InputError("the responses are the same to all stimuli", expected="responses that vary")
     draws = generator(seed)

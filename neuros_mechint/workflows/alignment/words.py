@@ -10,7 +10,7 @@ from neuros_mechint.core.result import Result
 from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.neuro.fractals.comparison.results import ComplexityComparison
 from neuros_mechint.workflows.alignment.order import OF_ORDER
-from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations
+from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice, LayerCorrelations, MeasureAgreement
 from neuros_mechint.workflows.runs.in_short import InShort, short_reason, told_in_short
 
 _ON_CENTRED = (
@@ -41,6 +41,11 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
     best = chance.data.sel(site=chance.best)
     scores = {"best layer": float(best["score"]), "shuffled (95%)": float(best["high"])}
     sentences = list(_on_match(chance, choice))
+    measures = results.get("measures")
+    if isinstance(measures, MeasureAgreement):
+        early = (measures.disagreeing or measures.undecided) and not chance.may_be_order
+        place = 1 if early else len(sentences)
+        sentences[place:place] = _on_measures(measures, chance)
     layers = results["layers"]
     if layers.attributes["centred"]:
         sentences.append(_ON_CENTRED)
@@ -86,6 +91,16 @@ def _of_ceilings(score: float, choice: Result | None) -> str:
         f"{score / lower:.0%} of the lower ({lower:.3f}) and " if lower > 0 else f"the lower ceiling is {lower:.3f}; "
     )
     return f", {shares}{score / upper:.0%} of the upper noise ceiling ({upper:.3f})"
+
+
+def _on_measures(found: MeasureAgreement, chance: ChanceLevel) -> tuple[str, ...]:
+    """Return whether measures agree, unless that there is nothing is said already."""
+    surely = bool(found.disagreeing or found.undecided)
+    if not surely and not chance.is_more_than_chance:
+        return ()
+    first, *others = found.sentences
+    doubt = ", which drift can give too" if any(map(chance.doubted, found.data["best"].values)) else ""
+    return (f"{first.removesuffix('.')}{doubt}.", *others)
 
 
 def _on_choice(choice: LayerChoice, chance: ChanceLevel) -> str:
