@@ -111,7 +111,8 @@ def test_more_than_all_is_told_as_a_metric_beyond_the_corrupted_prompts(found):
     data["metric"].loc[{"site": "blocks.1.z", "head": 3}] = start + 1.049 * (end - start)
     whole = together.data.copy(deep=True)
     whole["together"].loc[{"site": "blocks.1.z"}] = 1.049
-    results = {**found.results, "heads": replace(heads, data=data), "together": replace(together, data=whole)}
+    doubted = replace(heads, data=data, warnings=("normalized effects are not to be trusted",))
+    results = {**found.results, "heads": doubted, "together": replace(together, data=whole)}
     sentences = in_short(results, {}, "none").findings
     noising = next(one for one in sentences if "(noising)" in one)
     assert f"takes away this share of the behaviour: L1H3 104.9%, L0H0 {float(heads.normalized().max()):.1%}" in noising
@@ -120,7 +121,8 @@ def test_more_than_all_is_told_as_a_metric_beyond_the_corrupted_prompts(found):
     assert (
         f"more than all of the behaviour (104.9%: at {start + 1.049 * (end - start):.4g} the metric is below" in layer
     )
-    assert "more than all" not in " ".join(found.results["in_short"].findings)
+    assert "But normalized effects are not to be trusted." in sentences
+    assert not re.search("more than all|But ", " ".join(found.results["in_short"].findings))
 
 
 def test_how_many_random_circuits_did_as_well_is_counted(found):

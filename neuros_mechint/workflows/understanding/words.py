@@ -113,6 +113,7 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
             _on_heads(one, "takes away", "put from the corrupted run into the clean one (noising)", _CORRUPTED),
             _on_heads(other, "brings back", "put from the clean run into the corrupted one (denoising)", _CLEAN),
             *_on_layers(together, one),
+            *(f"But {text}." for text in one.warnings),
             _on_halves(behaviour),
         ]
         layers = together.data["together"].where(together.data["head"] >= 0)
