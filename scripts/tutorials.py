@@ -60,10 +60,23 @@ def finished(notebook: Any, name: str) -> Any:
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if "outputs" in cell:
+            cell.outputs = joined(cell.outputs)
         for output in cell.get("outputs", ()):
             if "text" in output:
                 output.text = PROCESS.sub("<notebook>", output.text)
     return notebook
+
+
+def joined(outputs: list[Any]) -> list[Any]:
+    """Return outputs in which what was printed in one go is one text: how it came in pieces is chance."""
+    kept: list[Any] = []
+    for output in outputs:
+        if kept and output.output_type == "stream" == kept[-1].output_type and output.name == kept[-1].name:
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    return kept
 
 
 def problems(notebook: Any) -> list[str]:

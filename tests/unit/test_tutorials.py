@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,14 @@ def test_what_the_text_states_is_asserted_and_drawn(name: str) -> None:
     outputs = [output for cell in cells(name) if cell["cell_type"] == "code" for output in cell["outputs"]]
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
     assert not any(output["output_type"] == "error" for output in outputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_printed_in_one_go_is_one_text(name: str) -> None:
+    """How it came in pieces depends on how busy the machine was: two runs would not be the same file."""
+    for cell in cells(name):
+        streams = [output.get("name") for output in cell.get("outputs", ())]
+        assert not any(one is not None and one == other for one, other in pairwise(streams))
 
 
 @pytest.mark.parametrize("name", NAMES)
