@@ -116,8 +116,8 @@ def align(
     recording: Annotated[
         str,
         typer.Argument(
-            help="Responses to stimuli: a .nc file that xarray wrote, a .npy file (stimuli, units), an NWB file; or "
-            "92images, what ships for this name."
+            help="Responses to stimuli: a .csv, .npy or .npz file (stimuli, units), a .nc file that xarray wrote, an "
+            "NWB file; or 92images, which is downloaded once."
         ),
     ],
     stimuli: Annotated[

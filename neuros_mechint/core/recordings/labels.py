@@ -12,6 +12,7 @@ import xarray as xr
 
 from neuros_mechint.core.errors import InputError, near_names
 from neuros_mechint.core.numbers import as_array, refuse_masked
+from neuros_mechint.core.recordings.frames import FRAME_DIMS, is_frame, labelled_frame
 
 DEFAULT_DIMS = ("stimulus", "time", "unit")
 
@@ -28,10 +29,10 @@ def copy_labelled(
 
     Parameters
     ----------
-    data : array_like, torch.Tensor or xarray.DataArray
+    data : array_like, torch.Tensor, xarray.DataArray or pandas.DataFrame
         Real numbers.
     dims : sequence of str or None
-        Names of the axes; None: those of the DataArray, or `DEFAULT_DIMS`.
+        Names of the axes; None: those of the DataArray, of a DataFrame `FRAME_DIMS`, or `DEFAULT_DIMS`.
     coords : mapping or None
         ``{name: labels along the axis of that name}`` or ``{name: (axis, labels)}``.
     region : str or sequence of str, optional
@@ -51,6 +52,8 @@ def copy_labelled(
     >>> copy_labelled([[1, 2]], ("stimulus", "unit"), {"depth": ("unit", [0.1, 0.2])}).depth.values.tolist()
     [0.1, 0.2]
     """
+    if is_frame(data):
+        data = labelled_frame(data, dims or FRAME_DIMS)
     own = tuple(str(name) for name in data.dims) if isinstance(data, xr.DataArray) else None
     values = _copy_values(data.values if isinstance(data, xr.DataArray) else data)
     names = _check_dims(dims, own, values.shape)

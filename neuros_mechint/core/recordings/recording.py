@@ -28,11 +28,12 @@ class Recording(RecordingVerbs):
 
     Parameters
     ----------
-    data : array_like, torch.Tensor or xarray.DataArray
-        Real numbers. A DataArray brings its own dims, coordinates and attributes.
+    data : array_like, torch.Tensor, xarray.DataArray or pandas.DataFrame
+        Real numbers. A DataArray brings its own dims, coordinates and attributes; the index and columns of a DataFrame
+        are the labels of its rows and columns.
     dims : sequence of str, optional
         Names of the axes, one of them ``"unit"`` (neurons, channels, voxels). Default: ``("stimulus", "time",
-        "unit")``.
+        "unit")``, of a DataFrame ``("stimulus", "unit")``.
     coords : mapping, optional
         Labels: ``{"stimulus": [...]}`` along the axis of that name, ``{"depth": ("unit", [...])}`` along
         another.

@@ -79,10 +79,10 @@ def align(
     ----------
     model : str, pathlib.Path, torch.nn.Module or Adapter
         The name of an embedded model, the folder of a HuggingFace model, ``file.py:function``, or the model itself.
-    recording : Recording, xarray.DataArray, array_like, str or pathlib.Path
+    recording : Recording, xarray.DataArray, pandas.DataFrame, array_like, str or pathlib.Path
         Responses, or dissimilarities of several subjects, see
         `neuros_mechint.workflows.alignment.brain_data.open_recording`.
-    stimuli : array_like, xarray.DataArray, sequence of str, str or pathlib.Path, optional
+    stimuli : array_like, xarray.DataArray, pandas.DataFrame, sequence of str, str or pathlib.Path, optional
         One for each stimulus of the recording, see `neuros_mechint.workflows.alignment.brain_data.open_stimuli`. Real
         numbers are cast to the floating type of the model's weights, half, single or double precision. Joined by label
         where both have labels; only where neither has any, by position. By default those of ``"92images"``, if that is

@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.errors import InputError, StorageError
+from neuros_mechint.core.recordings.frames import is_frame, labelled_frame
 from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.datasets.images92 import load_92images
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
@@ -19,6 +20,7 @@ from neuros_mechint.neuro.alignment.rsa.stack import CONDITION_AXES, rdm_array, 
 from neuros_mechint.neuro.alignment.samples import samples
 from neuros_mechint.workflows.alignment.measures import other_rdm, without_means
 from neuros_mechint.workflows.alignment.order import shown_at_random
+from neuros_mechint.workflows.alignment.tables import SEPARATORS, read_archive, read_table, table_of
 from neuros_mechint.workflows.runs.identity import identity
 from neuros_mechint.workflows.runs.sources import EMBEDDED, FOLDER, OBJECT, Given, Source, open_array, opened, read_from
 
@@ -31,6 +33,13 @@ FEWEST_STIMULI = 8
 _SIDE, _MEAN, _SD = 224, 0.498, 0.502
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 _REPEATED = "repetition"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_READ = ".csv, .tsv, .npy or .npz (stimuli, units), .nc (a DataArray that xarray wrote), .nwb"
+_NAME_AXES = (
+    "say which axis holds stimuli, which repetitions (or time) and which units, by names such as ('repetition', "
+    "'stimulus', 'unit'): in Python nm.Recording(array, names); as a file xarray.DataArray(array, None, names), saved "
+    "by .to_netcdf('responses.nc', engine='h5netcdf')"
+)
 
 
 @dataclass(frozen=True)
@@ -83,10 +92,11 @@ def open_recording(given: Any) -> Given[Any]:
 
     Parameters
     ----------
-    given : Recording, xarray.DataArray, array_like, str or pathlib.Path
-        Responses ``(stimulus, unit)``, and maybe ``repetition``, ``time``; or dissimilarities ``(subject, n, n)``. Text
-        is ``"92images"``, or the path of a ``.nc`` file that xarray wrote from a DataArray, of a ``.npy`` file, or of
-        an NWB file, whose trials need a column ``stimulus``.
+    given : Recording, xarray.DataArray, pandas.DataFrame, array_like, str or pathlib.Path
+        Responses ``(stimulus, unit)``, and maybe ``repetition``, ``time``; or dissimilarities ``(subject, n, n)``. The
+        index of a DataFrame names the stimuli. Text is ``"92images"``, or the path of a ``.nc`` file that xarray wrote
+        from a DataArray, of a ``.csv``, ``.tsv``, ``.npy`` or ``.npz`` file (see
+        `neuros_mechint.workflows.alignment.tables`), or of an NWB file, whose trials need a column ``stimulus``.
 
     Returns
     -------
@@ -109,14 +119,20 @@ def open_recording(given: Any) -> Given[Any]:
         return opened(rdms, EMBEDDED, IMAGES92)
     if isinstance(given, xr.DataArray):
         return opened(given, OBJECT, "DataArray")
-    if not isinstance(given, (str, Path)) or Path(given).suffix == ".npy":
+    if is_frame(given):
+        return opened(table_of(given), OBJECT, "DataFrame")
+    if not isinstance(given, (str, Path)):
         return open_array(given)
     path = Path(given)
     if not path.is_file():
-        raise StorageError(f"there is no file {path}", expected=f"{IMAGES92!r}, or a .nc, .npy or .nwb file")
-    if path.suffix == ".nwb":
+        raise StorageError(f"there is no file {path}", expected=f"{IMAGES92!r}, or a file: {_READ}")
+    kind = path.suffix.lower()
+    if kind == ".npy":
+        return open_array(path)
+    if kind == ".nwb":
         return read_from(path, Recording.from_nwb(path))
-    return read_from(path, _labelled_file(path))
+    read = read_table if kind in SEPARATORS else read_archive if kind == ".npz" else _labelled_file
+    return read_from(path, read(path))
 
 
 def open_stimuli(given: Any) -> Given[Any]:
@@ -124,8 +140,9 @@ def open_stimuli(given: Any) -> Given[Any]:
 
     Parameters
     ----------
-    given : array_like, torch.Tensor, xarray.DataArray, sequence of str, str or pathlib.Path
-        One entry for each stimulus; labels of the first axis of a DataArray join them to a recording. Text is
+    given : array_like, torch.Tensor, xarray.DataArray, pandas.DataFrame, sequence of str, str or pathlib.Path
+        One entry for each stimulus; labels of the first axis of a DataArray, or the index of a DataFrame, join them to
+        a recording. Text is
         ``"92images"``, the path of a ``.npy`` or ``.nc`` file, or a folder of pictures, which are labelled by their
         names without ending, resized to 224 x 224, and scaled as most networks expect: ``(x - .498) / .502`` of values
         from 0 to 1, ``(stimulus, channel, height, width)``.
@@ -143,6 +160,8 @@ def open_stimuli(given: Any) -> Given[Any]:
         return given
     if isinstance(given, xr.DataArray):
         return opened(given, OBJECT, "DataArray")
+    if is_frame(given):
+        return opened(labelled_frame(given, ("stimulus", "feature")), OBJECT, "DataFrame")
     if isinstance(given, (list, tuple)) and given and all(isinstance(one, str) for one in given):
         return opened(list(given), OBJECT, f"{len(given)} texts")
     if not isinstance(given, (str, Path)):
@@ -264,8 +283,7 @@ def _as_recording(recorded: Any) -> Recording:
             "nothing says what the axes of this array are",
             expected="responses (stimulus, unit); or axes with names; or dissimilarities (subject, n, n)",
             got=f"shape {np.shape(recorded)}",
-            fix="name the axes: by an xarray.DataArray, in a .nc file or not, or by "
-            'nm.Recording(values, ("repetition", "stimulus", "unit"))',
+            fix=_NAME_AXES,
         )
     return Recording(samples(recorded, "the recording").values, ("stimulus", "unit"))
 
@@ -345,14 +363,21 @@ def _members(static: Recording, mean: Recording) -> tuple[str, dict[str, Recordi
 
 
 def _labelled_file(path: Path) -> xr.DataArray:
+    with path.open("rb") as file:
+        is_hdf5 = file.read(len(_HDF5)) == _HDF5
+    if not is_hdf5:
+        raise StorageError(
+            f"{path} is of a kind that is not read",
+            expected=_READ,
+            fix="load it in Python, and pass the array to align, or save it by numpy.save('responses.npy', array)",
+        )
     try:
         return xr.load_dataarray(path, engine="h5netcdf")
     except (OSError, ValueError, KeyError) as error:
         raise StorageError(
             f"{path} cannot be read",
-            expected="one DataArray, written by .to_netcdf(path, engine='h5netcdf'); or a .npy or .nwb file",
+            expected="one DataArray, written by .to_netcdf(path, engine='h5netcdf')",
             got=error,
-            fix="of a .npz file, save one array by numpy.save" if path.suffix == ".npz" else None,
         ) from error
 
 
