@@ -1,7 +1,7 @@
 """Run benchmarks and record what each printed, when, on which machine and with which versions.
 
-``python scripts/record_benchmarks.py energy fractals`` runs two of them, without names all; each writes
-``benchmarks/recorded/NAME.json``, of which the documentation makes its page of benchmarks.
+``python scripts/record_benchmarks.py energy fractals`` runs two of them, without names all whose libraries are
+installed; each writes ``benchmarks/recorded/NAME.json``, of which the documentation makes its page of benchmarks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import ast
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -29,13 +30,27 @@ def benchmarks() -> dict[str, Path]:
     return {path.stem.removeprefix("bench_"): path for path in sorted(BENCHMARKS.glob("bench_*.py"))}
 
 
-def versions(script: Path) -> dict[str, str]:
-    """Return the versions of the libraries that a script imports, anywhere in it."""
+def imported(script: Path) -> set[str]:
+    """Return the names of the libraries and neighbours that a script imports, anywhere in it."""
     tree = ast.parse(script.read_text(encoding="utf-8"))
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    return {module.split(".")[0] for module in modules}
+
+
+def missing(script: Path) -> list[str]:
+    """Return what a script imports and is not installed."""
+    return sorted(
+        name
+        for name in imported(script)
+        if not (BENCHMARKS / f"{name}.py").is_file() and importlib.util.find_spec(name) is None
+    )
+
+
+def versions(script: Path) -> dict[str, str]:
+    """Return the versions of the libraries that a script imports."""
     providers = importlib.metadata.packages_distributions()
-    used = {name for module in modules for name in providers.get(module.split(".")[0], [])} | {"torch", "numpy"}
+    used = {name for module in imported(script) for name in providers.get(module, [])} | {"torch", "numpy"}
     return {name: importlib.metadata.version(name) for name in sorted(used, key=str.lower)}
 
 
@@ -69,13 +84,18 @@ def main() -> int:
     known = benchmarks()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}")
-    names = parser.parse_args().names or list(known)
+    given = parser.parse_args().names
+    names = given or list(known)
     unknown = sorted(set(names) - set(known))
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
     RECORDED.mkdir(exist_ok=True)
     for name in names:
         print(f"== {name}", flush=True)
+        lacks = missing(known[name])
+        if lacks and not given:
+            print(f"left out: not installed: {', '.join(lacks)}", flush=True)
+            continue
         found = record(name, known[name])
         print(*found["output"], sep="\n", flush=True)
         (RECORDED / f"{name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -15,6 +15,7 @@ import _notebooks
 import _reference
 import markdown
 import pytest
+import record_benchmarks
 import status
 import yaml
 from record_benchmarks import benchmarks, versions
@@ -217,6 +218,21 @@ def test_versions_are_those_of_what_a_benchmark_imports() -> None:
     found = versions(benchmarks()["fractals"])
     assert {"torch", "numpy", "antropy", "nolds", "neuros-mechint"} <= set(found)
     assert "mkdocs" not in found
+
+
+def test_without_names_benchmarks_that_lack_a_library_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bench_here.py").write_text("import json\nprint('| ran |')")
+    (tmp_path / "bench_there.py").write_text("import no_such_library, bench_here")
+    monkeypatch.setattr(record_benchmarks, "BENCHMARKS", tmp_path)
+    monkeypatch.setattr(record_benchmarks, "RECORDED", tmp_path / "recorded")
+    monkeypatch.setattr("sys.argv", ["record_benchmarks.py"])
+    assert record_benchmarks.main() == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "== here", "| ran |", "== there", "left out: not installed: no_such_library",
+    ]  # fmt: skip
+    assert [path.name for path in (tmp_path / "recorded").iterdir()] == ["here.json"]
 
 
 # -- habits --------------------------------------------------------------------------------------------------------
