@@ -123,10 +123,10 @@ def test_the_last_line_of_a_command_repeats_it(here: Path, given: str, again: st
     assert PLACEHOLDER not in page
 
 
-def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+def forget() -> None:
     """Forget what was imported: the command runs in a process of its own."""
     for module in ("mine", "beside"):
-        monkeypatch.delitem(sys.modules, module)
+        del sys.modules[module]
 
 
 def filled(command: str, **functions: str) -> str:
@@ -144,7 +144,7 @@ def test_objects_have_a_placeholder_each_and_filled_in_the_command_works(
     import mine  # pyright: ignore[reportMissingImports]
 
     found = align(mine.build(), mine.recording(), mine.stimuli(), folder="out", progress=False)
-    forget(monkeypatch)
+    forget()
     page = found.path.read_text(encoding="utf-8")
     command = on_page(page)
     assert command == "neuros-mechint reproduce out " + " ".join(
@@ -168,7 +168,7 @@ def test_a_task_and_a_network_that_were_objects_are_repeated(here: Path, monkeyp
 
     settings: dict[str, Any] = {"n_steps": 1, "n_checks": 1, "folder": "out", "progress": False}
     found = biological_training(mine.network(), mine.draw, **settings).outcome
-    forget(monkeypatch)
+    forget()
     page = found.path.read_text(encoding="utf-8")
     assert "returns the same network again, or is the task itself for draw, one for each --input" in page
     assert "reproduced" in run(filled(on_page(page), network="network", draw="draw"))
@@ -183,7 +183,7 @@ def test_prompts_are_the_same_as_objects_and_from_a_file(here: Path, monkeypatch
     tokens = torch.arange(24).view(6, 4)
     other = (tokens, tokens + 2, nm.logit_difference(torch.arange(6), 0))
     assert open_prompts(other).source.fingerprint != by_name
-    forget(monkeypatch)
+    forget()
 
 
 def test_a_run_without_a_folder_names_no_command(here: Path) -> None:

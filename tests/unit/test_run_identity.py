@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from neuros_mechint.workflows.runs.identity import identity
 from neuros_mechint.workflows.runs.sources import open_model
 
 FACTOR = 2.0
+WEIGHTS = np.array([1.0, 2.0])
+LOG = logging.getLogger(__name__)
 
 
 class Scaled:
@@ -39,6 +42,16 @@ class Slotted:
 
 def product(states: Any, by: float = 1.0) -> Any:
     return states * by
+
+
+class Doubling(nn.Module):
+    def forward(self, states: Any) -> Any:
+        LOG.debug("asked")
+        return self.weighted(product(states, FACTOR))
+
+    @staticmethod
+    def weighted(states: Any) -> Any:
+        return states @ WEIGHTS
 
 
 def with_default(by: float) -> Callable[..., Any]:
@@ -116,6 +129,34 @@ def test_circles_end() -> None:
     first, second = Scaled(None), Scaled(None)
     first.by, second.by = second, first
     assert identity(first) == identity(second)
+
+
+def test_a_long_way_from_one_object_to_the_next_is_no_matter() -> None:
+    chains = []
+    for last in (1, 1, 2):
+        held: Any = last
+        for _ in range(5000):
+            held = [held]
+        chains.append(identity(held))
+    assert chains[0] == chains[1] != chains[2]
+
+
+def test_a_class_counts_with_what_its_methods_use_and_not_with_what_changes_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = identity(Doubling)
+    LOG.info("a logger is no part of a model")
+    logging.getLogger(f"{__name__}.another")
+    assert identity(Doubling) == before
+    for name, value in (
+        ("FACTOR", 3.0),
+        ("WEIGHTS", np.array([1.0, 2.5])),
+        ("product", lambda states, by: states - by),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setitem(globals(), name, value)
+            assert identity(Doubling) != before, name
+    assert identity(Doubling) == before
 
 
 def test_another_process_agrees() -> None:

@@ -66,6 +66,12 @@ def traces() -> tuple[list[str], dict[str, ModuleType]]:
     return [*sys.path], {name: sys.modules[name] for name in ("layers", "sizes", "mine") if name in sys.modules}
 
 
+def forget(*names: str) -> None:
+    """Take out what a test has imported by itself."""
+    for name in names:
+        del sys.modules[name]
+
+
 def test_a_file_imports_what_lies_beside_it_and_leaves_no_trace(tmp_path: Path) -> None:
     before = traces()
     model = open_model(project(tmp_path / "one"))
@@ -104,8 +110,7 @@ def test_modules_of_the_caller_stay_as_they_are(tmp_path: Path, monkeypatch: pyt
 
     assert type(open_model(code).value.module) is layers.Block
     assert sys.modules["layers"] is layers
-    for name in ("layers", "sizes"):
-        monkeypatch.delitem(sys.modules, name)
+    forget("layers", "sizes")
 
 
 def test_a_package_and_a_plain_folder_can_be_imported(tmp_path: Path) -> None:
@@ -122,13 +127,12 @@ def test_a_package_and_a_plain_folder_can_be_imported(tmp_path: Path) -> None:
 
 
 def test_a_library_that_the_file_imports_first_stays_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "this_library", raising=False)
     monkeypatch.syspath_prepend(written(tmp_path / "libraries", this_library="x = 1"))
     text = "import this_library, torch\ndef build(): return torch.nn.Identity()"
     name = f"{written(tmp_path / 'one', mine=text) / 'mine.py'}:build"
     open_model(name)
     assert "this_library" in sys.modules
-    monkeypatch.delitem(sys.modules, "this_library")
+    forget("this_library")
 
 
 @pytest.mark.parametrize("stem", ["random", "torch", "neuros_mechint"])
@@ -255,8 +259,7 @@ if __name__ == "__main__":
     import mine  # pyright: ignore[reportMissingImports]
 
     assert open_model(mine.build()).source.fingerprint == open_model(name).source.fingerprint
-    for module in ("mine", "layers", "sizes"):
-        monkeypatch.delitem(sys.modules, module)
+    forget("mine", "layers", "sizes")
 
 
 # -- whole runs --------------------------------------------------------------------------------------------------------

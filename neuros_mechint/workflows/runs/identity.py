@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,9 @@ def identity(value: Any) -> str:
     """Return a hash of all that an input holds, the same in every process.
 
     Arrays and weights count whole, with their labels. A function is its source text, its defaults, what it encloses
-    and the globals that it names; a class is its source text and that of its bases, and the code, numbers and arrays
-    that its methods name; a module is its source text and that of the modules which it imports; an object is its class
-    and its attributes. Code that is installed counts by name.
+    and the globals that it names; a class is its source text and that of its bases, and of what its methods name the
+    numbers and arrays, and code in its own file and beside it; a module is its source text and that of the modules
+    which it imports; an object is its class and its attributes. Code that is installed counts by name.
 
     Parameters
     ----------
@@ -61,15 +62,20 @@ def identity(value: Any) -> str:
 
 def _parts(value: Any, seen: dict[int, Any]) -> Iterable[bytes]:
     """Yield all that a value holds as bytes; what was seen before counts by its place, so that circles end."""
-    if isinstance(value, _PLAIN):
-        yield f"{type(value).__name__} {value!r}".encode()
-        return
-    if id(value) in seen:
-        yield f"as number {list(seen).index(id(value))}".encode()
-        return
-    seen[id(value)] = value  # held, so that no other object gets its address
-    for part in _held(value):
-        yield from [part] if isinstance(part, bytes) else _parts(part, seen)
+    within = [iter((value,))]  # and no recursion: code may lead from one to the next a thousand times
+    while within:
+        part = next(within[-1], within)
+        if part is within:
+            within.pop()
+        elif isinstance(part, bytes) and len(within) > 1:  # told by what holds it
+            yield part
+        elif isinstance(part, _PLAIN):
+            yield f"{type(part).__name__} {part!r}".encode()
+        elif id(part) in seen:
+            yield f"as number {list(seen).index(id(part))}".encode()
+        else:
+            seen[id(part)] = part  # held, so that no other object gets its address
+            within.append(iter(_held(part)))
 
 
 def _held(value: Any) -> Iterable[Any]:
@@ -140,7 +146,17 @@ def _of_type(kind: type) -> Iterable[Any]:
     for part in vars(kind).values():
         function = getattr(part, "__func__", getattr(part, "fget", part))  # of class methods and properties
         if isinstance(function, types.FunctionType):
-            yield from (one for one in _looked_up(function) if isinstance(one, _COUNTED))
+            yield from (one for one in _looked_up(function) if isinstance(one, _COUNTED) and _is_near(one, kind))
+
+
+def _is_near(value: Any, kind: type) -> bool:
+    """Return whether a value is data, or code of the file of a class or beside it: else whole libraries would count."""
+    if not isinstance(value, _CODE) or getattr(value, "__module__", None) == kind.__module__:
+        return True
+    try:
+        return Path(inspect.getfile(kind)).parent in Path(inspect.getfile(value)).parents
+    except (OSError, TypeError):  # typed at a prompt, or built in
+        return False
 
 
 def _looked_up(function: types.FunctionType) -> Iterable[Any]:
@@ -226,6 +242,8 @@ _HELD: dict[Any, Callable[[Any], Iterable[Any]]] = {
     types.BuiltinFunctionType | logging.Logger: lambda _: (),
 }
 """What makes up a value of a kind, in the order in which kinds are asked for."""
+
+_CODE = (types.FunctionType, type, types.ModuleType)
 
 _COUNTED = (*_PLAIN, *_HELD)
 """Kinds that count where a method names them: others may change while a program runs, and the class does not."""

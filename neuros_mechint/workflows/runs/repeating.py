@@ -77,5 +77,5 @@ def _from_here(name: str) -> str:
     """Return a path as it is from the working folder, where it lies in it."""
     try:
         return str(Path(name).relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):  # elsewhere; or the working folder is gone
         return name

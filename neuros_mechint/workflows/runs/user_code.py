@@ -182,4 +182,5 @@ def _top(name: str) -> str:
 def _is_taken(name: str) -> bool:
     """Return whether a name is that of an installed module, which the user's file must not stand in for."""
     places = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    return name in _KEPT or importlib.machinery.PathFinder.find_spec(name, places) is not None
+    found = importlib.machinery.PathFinder.find_spec(name, places)
+    return name in _KEPT or (found is not None and found.origin is not None)  # a mere folder stands for nothing
