@@ -159,6 +159,7 @@ def test_a_file_that_is_called_as_a_library_does_not_stand_in_for_it(tmp_path: P
             ["mine.py, line 1, imports 'no_such_library', which is not there", "python -m pip install no_such_library"],
         ),
         ("import uses", MissingDependencyError, ["uses.py, line 2, imports 'nowhere'", "nowhere.py in"]),
+        ("import herr", MissingDependencyError, ["did you mean here? Or python -m pip install herr"]),
         ("import here.nothing", MissingDependencyError, ["imports 'here.nothing'", "correct the name"]),
         ("import torch.nothing", MissingDependencyError, ["a module torch.nothing", "the version of torch"]),
         (

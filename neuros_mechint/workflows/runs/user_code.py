@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from neuros_mechint.core.errors import InputError, MissingDependencyError, NeurosMechintError
+from neuros_mechint.core.errors import InputError, MissingDependencyError, NeurosMechintError, near_names
 from neuros_mechint.workflows.runs.identity import INSTALLED
 
 _OWN = __name__.partition(".")[0]
@@ -166,9 +166,11 @@ class UserCode:
                 "expected": f"a module {name}",
                 "fix": f"correct the name, or look for the version of {top} that has it",
             }
+        near = near_names(top, self._packages)
         return {
             "expected": f"an installed library, or {top}.py in {self._folder}",
-            "fix": f"python -m pip install {top}, or whatever the library that brings {top} is called there",
+            "fix": (f"did you mean {near[0]}? Or " if near else "")
+            + f"python -m pip install {top}, or the library that brings it, if that is called otherwise",
         }
 
     def _shadowed(self) -> set[str]:
