@@ -236,6 +236,26 @@ def test_encoding_takes_part_and_one_layer_or_dissimilarities_leave_the_step_out
     assert "dissimilarities only" in only.left_out["measures"]
 
 
+def test_one_layer_is_called_neither_best_nor_chosen(tmp_path: Path) -> None:
+    """Of one layer nothing is said that compares it with others; of several, each best is by a named measure."""
+    recorded = recording(0, as_they_are)
+    one = align(transformer(0), recorded, tokens_of(0), sites=TRUTH, n_resamples=99, progress=False)
+    told = " ".join([*(one.captions[name] for name in one.shown), one.summary()])
+    assert f"Layer {TRUTH}, the one layer compared, is like the recording by RSA (correlation distance)" in told
+    assert one.results["rsa"].title == "Similarity of one layer to the recording, by correlation distance"
+    assert one.results["choice"].title == "The layer in each part of the stimuli"
+    for word in ("most like", "best", "chosen", "Chosen", "highest", "shares most", "model to the data", "layers"):
+        kept = told.replace("How like a brain the layers of a model are", "").replace("number of layers", "")
+        assert word not in kept.replace("layers: 1", ""), word
+    assert list(one.results["in_short"].data["measure"].values) == ["the layer", "shuffled (95%)"]
+    several = run(0, recorded)
+    assert several.results["rsa"].title == "Similarity of 5 layers to the recording, by correlation distance"
+    assert several.results["rsa"].data["model"].attrs["long_name"] == "layer"
+    lines = several.results["in_short"].findings
+    for word in ("most", "best", "Chosen"):
+        assert all("by RSA" in text or "By canonical" in text or "shuffled" in text for text in lines if word in text)
+
+
 # -- the option --------------------------------------------------------------------------------------------------------
 
 

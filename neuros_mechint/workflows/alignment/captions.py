@@ -8,10 +8,6 @@ _P_OF_RSA = (
     "The p of a layer asks whether its score would differ from zero with other stimuli than these (and, of several "
     "subjects, in others than these), adjusted for the number of layers; it is not the p of shuffled stimuli."
 )
-_P_OF_CHANCE = (
-    "Its p asks whether these stimuli are matched at all: how often the best of all layers is as good when each "
-    "stimulus is taken for another."
-)
 _BAND = "The band is the noise ceiling: what a perfect model would reach at least (lower) and at most (upper)."
 _RING = "A ring marks layers that were chosen, without the part they are judged on."
 _ONE_MEASUREMENT = "There is one measurement, so that it is not known what a perfect model would reach."
@@ -31,14 +27,14 @@ def captions(layers: LayerGeometry, n_rdms: int) -> dict[str, str]:
     n_rdms : int
         How many matrices the recording has: of one there is no noise ceiling.
     """
-    by, ceilings = layers.distance, n_rdms > 1
-    in_parts = "the layers chosen without what they are judged on"
+    by, ceilings, alone = layers.distance, n_rdms > 1, len(layers.rdms) == 1
+    each, best = ("the", "it") if alone else ("each", "the best of all layers")
     return {
-        "layers": f"Dissimilarities ({by}) of all pairs of stimuli in each layer, by their rank.",
+        "layers": f"Dissimilarities ({by}) of all pairs of stimuli in {each} layer, by their rank.",
         "choice": _joined(
-            f"How like the recording each layer is, by RSA ({by}).",
+            f"How like the recording {each} layer is, by RSA ({by}).",
             _BAND if ceilings else "",
-            _RING,
+            "" if alone else _RING,
             "" if ceilings else _ONE_MEASUREMENT,
         ),
         "rsa": _joined(
@@ -46,16 +42,24 @@ def captions(layers: LayerGeometry, n_rdms: int) -> dict[str, str]:
             _AGAINST_CEILINGS if ceilings else "",
             _P_OF_RSA,
         ),
-        "chance": f"What the same layers score ({by}) when the stimuli of the recording are shuffled: a negative "
-        f"control. {_P_OF_CHANCE}",
+        "chance": f"Scores ({by}) when the stimuli of the recording are shuffled: a negative control. Its p asks "
+        f"whether these stimuli are matched at all: how often {best} is as good when each stimulus is taken for "
+        "another.",
         "correlations": "Held-out correlation of the directions that layer and recording share.",
-        "encoding": "How well each layer predicts the responses to stimuli that were left out.",
+        "encoding": f"How well {each} layer predicts the responses to stimuli that were left out.",
         "measures": "The score of every layer by every measure; a star marks the best layer of each. Measures have "
         "different scales: compare where they are highest, not how high.",
         "complexity": "Whether signals of the model are as complex in time as those of the recording.",
-        "in_short": f"By RSA ({by}): the best layer, what 95% of shuffled stimuli stay below there, "
-        + (f"{in_parts}, and the noise ceiling." if ceilings else f"and {in_parts}."),
+        "in_short": _in_short(by, ceilings, alone),
     }
+
+
+def _in_short(by: str, ceilings: bool, alone: bool) -> str:
+    shown = [f"the {'' if alone else 'best '}layer", "what 95% of shuffled stimuli stay below there"]
+    shown += [] if alone else ["the layers chosen without what they are judged on"]
+    shown += ["the noise ceiling"] if ceilings else []
+    *first, last = shown
+    return f"By RSA ({by}): {', '.join(first)}, and {last}."
 
 
 def _joined(*sentences: str) -> str:

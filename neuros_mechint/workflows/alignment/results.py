@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _DRAWN_RDMS = 12
 _PER_ROW = 4
+_LABEL_WIDTH = 3  # in matrices
 _GAP = 0.16  # of the side of a matrix
 
 
@@ -77,7 +78,8 @@ class LayerGeometry(Result):
             image = ax.imshow(matrix, cmap=SEQUENTIAL, vmin=0, vmax=1, extent=(left, left + 1, top + 1, top))
             ax.text(left, top - 0.03, names[place].partition("[")[0], fontsize=8, va="bottom")
         n_rows, n_columns = -(-len(chosen) // _PER_ROW), min(len(chosen), _PER_ROW)
-        ax.set_xlim(-0.02, n_columns * (1 + _GAP) - _GAP + 0.02)
+        beside = max(0, _LABEL_WIDTH - n_columns) / 2 * (1 + _GAP) + 0.02  # room for the label below one or two
+        ax.set_xlim(-beside, n_columns * (1 + _GAP) - _GAP + beside)
         ax.set_ylim(n_rows * (1 + 2 * _GAP) - 2 * _GAP + 0.02, -0.2)
         ax.set_xticks([])
         ax.set_yticks([])
@@ -144,10 +146,11 @@ class ChanceLevel(Result):
 
     def _summary_lines(self) -> Iterator[str]:
         yield f"measure: {_measure(self)}"
-        told = "more" if self.is_more_than_chance else "no more"
+        told, n_layers = "more" if self.is_more_than_chance else "no more", self.data.sizes["site"]
+        best = "" if n_layers == 1 else f"the best of {n_layers} layers "
         yield (
-            f"layer {self.best} scores {float(self.data['score'].max()):.3f}: {told} than the best of "
-            f"{self.data.sizes['site']} layers with shuffled stimuli (p = {self.attributes['best_p']:.2g})"
+            f"layer {self.best} scores {float(self.data['score'].max()):.3f}: {told} than {best}with shuffled stimuli "
+            f"(p = {self.attributes['best_p']:.2g})"
         )
 
 
@@ -163,6 +166,11 @@ class LayerChoice(Result):
     def best(self) -> str:
         """The layer with the highest mean score."""
         return _best(self.data["score"].mean("left_out"))
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one layer, so that none is chosen."""
+        return self.data.sizes["site"] == 1
 
     @property
     def held_out(self) -> float:
@@ -187,6 +195,16 @@ class LayerChoice(Result):
         ax.plot(places, scores, ".", color=PALETTE[5], markersize=6, label=None)
         ax.plot([], [], ".", color=PALETTE[5], label=f"each {self.attributes['counted']}")
         ax.plot(places, scores.mean(1), "-o", color=PALETTE[0], markersize=4, label="mean")
+        if not self.alone:
+            self._mark_chosen(ax)
+        _label_sites(ax, self.data["site"].values)
+        ax.axhline(0, color=MUTED_INK, linewidth=0.8)
+        ax.set_ylabel(str(self.data["score"].attrs["long_name"]))
+        ax.grid(axis="y")
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+
+    def _mark_chosen(self, ax: Axes) -> None:
+        scores = self.data["score"].values
         names, counts = np.unique(self.data["chosen"].values, return_counts=True)
         at = [list(self.data["site"].values).index(name) for name in names]
         ax.plot(at, scores.mean(1)[at], "o", color=INK, markerfacecolor="none", markersize=11, label="chosen")
@@ -195,23 +213,26 @@ class LayerChoice(Result):
             ax.annotate(
                 text, (place, scores.mean(1)[place]), (0, 9), textcoords="offset points", ha="center", fontsize=9
             )
-        _label_sites(ax, self.data["site"].values)
-        ax.axhline(0, color=MUTED_INK, linewidth=0.8)
-        ax.set_ylabel(str(self.data["score"].attrs["long_name"]))
-        ax.grid(axis="y")
-        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 
     def _summary_lines(self) -> Iterator[str]:
         yield f"measure: {_measure(self)}"
-        names, counts = np.unique(self.data["chosen"].values, return_counts=True)
-        order = np.argsort(-counts, kind="stable")
-        told = ", ".join(f"{names[one]} {counts[one]} of {counts.sum()}" for one in order)
-        yield f"chosen, leaving out each {self.attributes['counted']}: {told}"
-        yield f"score where it had no say in the choice: {self.held_out:.3f}"
-        yield f"highest mean score: {self.best}, {float(self.data['score'].mean('left_out').max()):.3f}"
+        yield from self._on_choice()
         lower, upper = self.ceilings
         if np.isfinite(lower):
             yield f"noise ceiling: {lower:.3f} (lower) to {upper:.3f} (upper)"
+
+    def _on_choice(self) -> Iterator[str]:
+        counted = self.attributes["counted"]
+        if self.alone:
+            yield f"mean score over each {counted}: {self.held_out:.3f}"
+            return
+        names, counts = np.unique(self.data["chosen"].values, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        told = ", ".join(f"{names[one]} {counts[one]} of {counts.sum()}" for one in order)
+        yield f"chosen, leaving out each {counted}: {told}"
+        yield f"score where it had no say in the choice: {self.held_out:.3f}"
+        mean = float(self.data["score"].mean("left_out").max())
+        yield f"highest mean score over each {counted}: {self.best}, {mean:.3f}"
 
 
 class LayerCorrelations(Result):

@@ -192,7 +192,10 @@ def evaluate_layers(
         seed=seed,
     )
     count = f"{len(layers.rdms)} layers" if len(layers.rdms) > 1 else "one layer"
-    return replace(found, title=f"Similarity of {count} to the recording, by {layers.distance}")
+    called = {"model": "layer", "other_model": "other layer"}
+    named = {axis: found.data[axis].assign_attrs(long_name=name) for axis, name in called.items()}
+    title = f"Similarity of {count} to the recording, by {layers.distance}"
+    return replace(found, data=found.data.assign_coords(named), title=title)
 
 
 def chance_level(
@@ -260,7 +263,7 @@ def choose_layer(layers: LayerGeometry, rdms: Any, counted: str, compare: str, s
     )
     return LayerChoice(
         data,
-        "Layer by layer, and which one is chosen",
+        "Layer by layer, and which one is chosen" if len(names) > 1 else f"The layer in each {counted}",
         attributes={"counted": counted, "compare": compare, "distance": layers.distance},
         provenance=Provenance.record(seed, arguments={"recorded": recorded, "compare": compare}),
         citations=("nili2014", "varma2006"),

@@ -38,8 +38,8 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
     """
     chance, choice = results["chance"], results.get("choice")
     assert isinstance(chance, ChanceLevel)
-    best = chance.data.sel(site=chance.best)
-    scores = {"best layer": float(best["score"]), "shuffled (95%)": float(best["high"])}
+    best, alone = chance.data.sel(site=chance.best), chance.data.sizes["site"] == 1
+    scores = {"the layer" if alone else "best layer": float(best["score"]), "shuffled (95%)": float(best["high"])}
     sentences = list(_on_match(chance, choice))
     measures = results.get("measures")
     if isinstance(measures, MeasureAgreement):
@@ -50,7 +50,7 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
     if layers.attributes["centred"]:
         sentences.append(_ON_CENTRED)
     if isinstance(choice, LayerChoice):
-        scores |= {"held out": choice.held_out}
+        scores |= {} if alone else {"held out": choice.held_out}
         sentences.append(_on_choice(choice, chance))
         lower, upper = choice.ceilings
         scores |= {"lower ceiling": lower, "upper ceiling": upper} if np.isfinite(lower) else {}
@@ -63,24 +63,27 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
 
 def _on_match(chance: ChanceLevel, choice: Result | None) -> Iterator[str]:
     """Yield whether the best layer is like the recording, what is doubted before all else."""
-    n_layers = chance.data.sizes["site"]
-    layers = "its one layer" if n_layers == 1 else f"the best of {n_layers} layers"
+    best, alone = chance.best, chance.data.sizes["site"] == 1
+    layers = "the one layer compared" if alone else f"the best of {chance.data.sizes['site']} layers"
     measure = f"RSA ({chance.attributes['distance']})"
     p = f"p = {chance.attributes['best_p']:.2g}"
-    score = f"{float(chance.data['score'].sel(site=chance.best)):.3f}"
-    of_ceilings = _of_ceilings(float(chance.data["score"].sel(site=chance.best)), choice)
+    score = f"{float(chance.data['score'].sel(site=best)):.3f}"
+    of_ceilings = _of_ceilings(float(chance.data["score"].sel(site=best)), choice)
     if not chance.is_more_than_chance:
+        others = "it is" if alone else "layers are"
         yield (
-            f"Nothing was found by {measure}: {layers}, {chance.best} ({score}), is no more like the recording than "
-            f"layers are with shuffled stimuli ({p})."
+            f"Nothing was found by {measure}: {layers}, {best} ({score}), is no more like the recording than "
+            f"{others} with shuffled stimuli ({p})."
         )
     elif chance.may_be_order:
         yield f"Not to be told from drift: {OF_ORDER}."
-        yield f"Whether drift or a match, layer {chance.best} has most of it by {measure}: {score}{of_ceilings}."
+        has = "has it" if alone else "has most of it"
+        yield f"Whether drift or a match, layer {best} {has} by {measure}: {score}{of_ceilings}."
         yield f"Shuffled stimuli are as good in {layers} with {p} only, and this does not speak against drift."
     else:
-        yield f"Layer {chance.best} is most like the recording by {measure}: {score}{of_ceilings}."
-        yield f"With shuffled stimuli {layers} is as good with {p}."
+        told = f"{best}, the one layer compared, is like" if alone else f"{best} is most like"
+        yield f"Layer {told} the recording by {measure}: {score}{of_ceilings}."
+        yield f"With shuffled stimuli {'it' if alone else layers} is as good with {p}."
 
 
 def _of_ceilings(score: float, choice: Result | None) -> str:
@@ -107,8 +110,10 @@ def _on_choice(choice: LayerChoice, chance: ChanceLevel) -> str:
     names, counts = np.unique(choice.data["chosen"].values, return_counts=True)
     told = ", ".join(f"layer {name} {count} of {counts.sum()}" for name, count in zip(names, counts, strict=True))
     doubt = ", which drift can give too" if any(map(chance.doubted, names)) else ""
+    if choice.alone:
+        return f"In one {choice.attributes['counted']} at a time it scores {choice.held_out:.3f} on average{doubt}."
     return (
-        f"Chosen without the {choice.attributes['counted']} it is judged on: {told} times; there it scores "
+        f"Chosen by RSA without the {choice.attributes['counted']} it is judged on: {told} times; there it scores "
         f"{choice.held_out:.3f}{doubt}."
     )
 
@@ -117,15 +122,16 @@ def _on_responses(found: Result | None, left_out: Mapping[str, str], chance: Cha
     if not isinstance(found, LayerCorrelations):
         yield f"No canonical correlations: {short_reason(left_out.get('correlations', 'not asked for'))}."
         return
-    best = found.data.sel(site=found.best)
+    best, alone = found.data.sel(site=found.best), found.data.sizes["site"] == 1
     p, score = float(best["p_adjusted"]), f"{float(best['score']):.3f} held out"
     against = f"adjusted p = {p:.2g} with shuffled stimuli"
+    first = "" if alone else "is best, "
     if p > SIGNIFICANT:
-        told = f"is best, and no better than with shuffled stimuli: {score} (adjusted p = {p:.2g})"
+        told = f"is {'' if alone else 'best, and '}no better than with shuffled stimuli: {score} (adjusted p = {p:.2g})"
     elif chance.doubted(found.best):
-        told = f"is best, {score} ({against}), which drift can give too"
+        told = f"{first or 'has '}{score} ({against}), which drift can give too"
     else:
-        told = f"shares most with the responses: {score} ({against})"
+        told = f"shares {'directions' if alone else 'most'} with the responses: {score} ({against})"
     yield f"By canonical correlation layer {found.best} {told}."
 
 
@@ -134,7 +140,8 @@ def _on_complexity(found: Result | None, left_out: Mapping[str, str]) -> Iterato
         yield f"No comparison of complexity in time: {short_reason(left_out['complexity'])}."
         return
     nearest = found.data.isel(site=int(np.abs(found.data["hedges_g"].values).argmin()))
+    told = "differs from" if found.data.sizes["site"] == 1 else "is nearest to"
     yield (
-        f"In complexity in time layer {nearest['site'].item()} is nearest to the recording: Hedges' g "
+        f"In complexity in time layer {nearest['site'].item()} {told} the recording: Hedges' g "
         f"{float(nearest['hedges_g']):.2f} (adjusted p = {float(nearest['p_adjusted']):.2g})."
     )

@@ -151,16 +151,22 @@ class RSAEvaluation(Result):
             return f"{text}, not told apart from the lower one (p {_p(p)})"
         return f"{text}, {'below' if score < lower else 'above'} the lower one (p {_p(p)})"
 
+    @property
+    def _noun(self) -> str:
+        """What the models are: layers of one, say."""
+        return self.data["model"].attrs.get("long_name", "model")
+
     def _comparison_lines(self) -> Iterator[str]:
         table = self.comparisons
         if table.empty:
             return
         if np.isnan(table["p"].to_numpy()).all():
-            yield "models were not compared with each other: for these conditions ask over='subjects', else 'dual'"
+            ask = "for these conditions ask over='subjects', else 'dual'"
+            yield f"{self._noun}s were not compared with each other: {ask}"
             return
         surely = table[table["p_adjusted"] <= SIGNIFICANT]
         if surely.empty:
-            yield "no two models are told apart"
+            yield f"no two {self._noun}s are told apart"
         for name, group in surely.groupby("model", sort=False):
             beaten = group["other_model"].tolist()
             more = f" and {len(beaten) - _MOST_BEATEN} more" if len(beaten) > _MOST_BEATEN else ""
