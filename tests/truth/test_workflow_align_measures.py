@@ -138,6 +138,15 @@ def test_means_count_as_taken_out_of_stimuli_that_were_selected_afterwards() -> 
         assert not brain_data(nm.Recording(values, dims), None, "euclidean").centred  # where it makes no difference
 
 
+@pytest.mark.parametrize("dims", [("condition", "unit"), ("unit", "stimulus"), ("unit", "sample")])
+def test_axes_may_have_other_names_and_another_order(dims: tuple[str, str]) -> None:
+    recorded = recording(0, centred)
+    given = nm.Recording(recorded if dims[1] == "unit" else recorded.T, dims)
+    found, expected = run(0, given), run(0, recorded)
+    for name in ("chance", "correlations", "measures"):
+        np.testing.assert_allclose(found.results[name].main, expected.results[name].main, atol=1e-9)
+
+
 # -- measures that disagree --------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from neuros_mechint.core.recordings.recording import Recording
 from neuros_mechint.datasets.images92 import load_92images
 from neuros_mechint.neuro.alignment.rsa.rdm import compute_rdm
 from neuros_mechint.neuro.alignment.rsa.stack import CONDITION_AXES, rdm_array, rdm_stack
-from neuros_mechint.neuro.alignment.samples import samples
+from neuros_mechint.neuro.alignment.samples import SAMPLE_AXES, samples
 from neuros_mechint.workflows.alignment.measures import other_rdm, without_means
 from neuros_mechint.workflows.alignment.order import shown_at_random
 from neuros_mechint.workflows.alignment.tables import SEPARATORS, read_archive, read_table, table_of
@@ -304,10 +304,11 @@ def _of_responses(recording: Recording, region: str | None, rdm: str) -> BrainDa
     if "trial" in static.data.dims:
         static = static.repetitions() if _evenly_repeated(static) else static.average(by="stimulus")
     mean = static.average(_REPEATED) if _REPEATED in static.data.dims else static
-    responses = mean.data.drop_vars("time", errors="ignore").transpose("stimulus", "unit")
+    axis = next((name for name in SAMPLE_AXES if name in mean.dims), mean.dims[0])
+    responses = mean.data.drop_vars("time", errors="ignore").transpose(axis, ...)
     centred = rdm == "correlation" and without_means(responses)
     if centred:  # of selected stimuli a little may be left of means that were taken out
-        static, mean = (_without(one, responses.mean("stimulus")) for one in (static, mean))
+        static, mean = (_without(one, responses.mean(axis)) for one in (static, mean))
     counted, members = _members(static, mean)
     rdms = [compute_rdm(one.data.drop_vars("time", errors="ignore"), method=rdm) for one in members.values()]
     if isinstance(rdms[0], xr.DataArray):
