@@ -240,6 +240,11 @@ def test_encoding_takes_part_and_one_layer_or_dissimilarities_leave_the_step_out
     np.testing.assert_array_equal(measures.data["score"][3], found.results["encoding"].data["score"][:, 0])
     one = align(transformer(0), recorded, tokens_of(0), sites=TRUTH, n_resamples=19, progress=False)
     assert "one layer" in one.left_out["measures"]
+    alone = align(
+        transformer(0), recorded[:12, :1], tokens_of(0, 60)[:12], sites=LAYERS, rdm="euclidean", n_resamples=19,
+        progress=False,
+    )  # fmt: skip
+    assert "one measure only" in alone.left_out["measures"]  # one unit has no correlation distance
     rdms = nm.compute_rdm(recorded)
     only = align(transformer(0), rdms, tokens_of(0), sites=LAYERS, n_resamples=19, progress=False)
     assert "dissimilarities only" in only.left_out["measures"]

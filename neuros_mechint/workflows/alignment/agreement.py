@@ -78,8 +78,15 @@ def compare_measures(
     Returns
     -------
     MeasureAgreement
+
+    Raises
+    ------
+    InputError
+        One measure only.
     """
     measures = _measures(layers, brain, found, compare)
+    if len(measures) < 2:
+        raise InputError("there is one measure only, which agrees with itself", expected="two", got=", ".join(measures))
     names, sites = list(measures), layers.data["site"].values
     best = [one.best for one in measures.values()]
     parts = _scores_of_halves(measures, sorted(set(best)), brain.n_stimuli, seed, progress)
