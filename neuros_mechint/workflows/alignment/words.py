@@ -14,8 +14,8 @@ from neuros_mechint.workflows.alignment.results import ChanceLevel, LayerChoice,
 from neuros_mechint.workflows.runs.in_short import InShort, short_reason, told_in_short
 
 _ON_CENTRED = (
-    "The units of the recording have no mean over stimuli, as after z-scoring or when it was subtracted, and those of "
-    "the model were centred likewise: correlation distance depends on these means."
+    "The units of the recording have no mean over stimuli beyond what chance gives, as after z-scoring or when it was "
+    "subtracted, and those of the model were centred likewise: correlation distance depends on these means."
 )
 _CITATIONS = ("kriegeskorte2008", "nili2014", "varma2006")
 
