@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -135,16 +136,14 @@ def test_a_library_that_the_file_imports_first_stays_imported(tmp_path: Path, mo
     forget("this_library")
 
 
-@pytest.mark.parametrize("stem", ["random", "torch", "neuros_mechint"])
+@pytest.mark.parametrize("stem", ["random", "seaborn", "neuros_mechint"])
 def test_a_file_that_is_called_as_a_library_does_not_stand_in_for_it(tmp_path: Path, stem: str) -> None:
-    known = sys.modules[stem]
+    known = sys.modules.get(stem)
     text = "import torch, random\nfrom neuros_mechint.core.errors import InputError\n"
-    if stem == "torch":  # as where Python runs it, the file hides the library from itself
-        text = "import random\nfrom sys import modules\n"
     folder = written(tmp_path, **{stem: text + "def build():\n    import random\n    return random.random"})
     with UserCode(f"{folder / stem}.py:build") as code:
         code()
-    assert sys.modules[stem] is known
+    assert sys.modules.get(stem) is known
 
 
 # -- imports that fail -------------------------------------------------------------------------------------------------
@@ -280,3 +279,110 @@ def test_a_network_and_a_task_with_neighbours_of_the_same_name_are_trained(tmp_p
     )
     assert isinstance(found.model, nm.EIRecurrentNetwork)
     assert found.model.cell.weight_ih.shape == (10, 1)
+
+
+# -- code that cannot be used ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import sys\nsys.exit(0)", ["ended the program: sys.exit(0) in", "line 2", "__name__ == '__main__'"]),
+        ("def build():\n    raise SystemExit", ["ended the program: raise SystemExit", "line 2"]),
+        ("import beside", ["ended the program: raise SystemExit(3) in", "beside.py, line 1"]),
+        ("import argparse\nargparse.ArgumentParser().parse_args(['--x'])", ["ended the program", "line 2"]),
+        ("def build(:\n    pass", ["mine.py, line 1, is not Python", "invalid syntax"]),
+        ("def build():\n\tif 1:\n        pass", ["mine.py, line 3, is not Python"]),
+        ("import broken", ["broken.py, line 2, is not Python"]),
+        ("NAME = 'caf\udce9'", ["mine.py, line", "is not Python", "save the file as UTF-8"]),
+        (
+            "def build(width, depth=2): pass",
+            ["build in", "'width'", "a function that takes no arguments", "build(width, depth=2)"],
+        ),
+        ("import torch\nbuild = torch.nn.Linear(2, 1)", ["'build' of", "is a model, not a function", "mine.py:build"]),
+        ("import torch\nbuild = torch.nn.Linear", ["Linear in", "takes no arguments"]),
+        ("build = 3", ["has no function 'build'"]),
+    ],
+)
+def test_code_that_cannot_be_used_is_refused_in_words(tmp_path: Path, text: str, told: list[str]) -> None:
+    folder = written(tmp_path, beside="raise SystemExit(3)", broken="x = 1\nx = (")
+    (folder / "mine.py").write_text(text, encoding="utf-8", errors="surrogateescape")
+    before = traces()
+    with pytest.raises(InputError) as refused:
+        open_model(f"{folder / 'mine.py'}:build")
+    for part in told:
+        assert part in str(refused.value)
+    assert traces() == before
+
+
+def test_a_task_that_cannot_be_drawn_is_refused_in_words(tmp_path: Path) -> None:
+    folder = written(
+        tmp_path, mine="def bare(): pass\ndef ends(random): raise SystemExit\ndef fails(random): return eval('1 +')"
+    )
+    bare, ends, fails = (open_task(f"{folder / 'mine.py'}:{name}").value for name in ("bare", "ends", "fails"))
+    with pytest.raises(InputError, match=r"bare in .* is called with 1 argument: too many(.|\n)*takes 1 argument"):
+        bare(np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"ended the program: .*raise SystemExit in .*line 2"):
+        ends(np.random.default_rng(0))
+    with pytest.raises(SyntaxError):  # of text that it reads itself
+        fails(np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "zarr"])
+def test_a_neighbour_with_the_name_of_a_library_is_refused(tmp_path: Path, name: str) -> None:
+    folder = written(tmp_path, mine="import torch\ndef build(): return torch.nn.Identity()", **{name: "x = 1"})
+    with pytest.raises(InputError, match=rf"{name}\.py has the name of the library {name}(.|\n)*rename {name}\.py"):
+        open_model(f"{folder / 'mine.py'}:build")
+    (folder / f"{name}.py").unlink()
+    written(folder / name, __init__="")
+    with pytest.raises(InputError, match=rf"to fix: +rename {name}$"):
+        open_model(f"{folder / 'mine.py'}:build")
+    (folder / name / "__init__.py").unlink()  # a plain folder, which comes last
+    open_model(f"{folder / 'mine.py'}:build")
+
+
+# -- what is the caller's ----------------------------------------------------------------------------------------------
+
+CHANGES = """
+import os, pathlib, random, numpy, torch
+os.chdir(os.path.dirname(__file__))
+torch.set_default_dtype(torch.float64)
+torch.set_grad_enabled(False)
+torch.manual_seed(1); numpy.random.seed(1); random.seed(1)
+
+def build():
+    layer = torch.nn.Linear(2, 1)
+    layer.weight.fill_(float(pathlib.Path("value.txt").read_text()))
+    return layer
+
+def draw(given):
+    return random.random(), numpy.random.rand(), torch.rand(1).item(), torch.is_grad_enabled(), os.getcwd()
+"""
+
+
+def test_what_the_code_changes_for_the_whole_process_is_put_back(tmp_path: Path) -> None:
+    name = f"{written(tmp_path / 'one', mine=CHANGES) / 'mine.py'}"
+    (tmp_path / "one" / "value.txt").write_text("0.5")
+
+    def settings() -> list[Any]:
+        generators = random.getstate(), str(np.random.get_state()), torch.random.get_rng_state().tolist()  # noqa: NPY002
+        return [*generators, torch.get_default_dtype(), torch.is_grad_enabled(), Path.cwd()]
+
+    before = settings()
+    module = open_model(f"{name}:build").value.module
+    assert module.weight.dtype == torch.float64
+    assert module.weight.tolist() == [[0.5, 0.5]]
+    task = open_task(f"{name}:draw").value
+    drawn: list[Any] = [task(np.random.default_rng(0)) for _ in range(3)]
+    assert settings() == before
+    # and the code goes on where it was
+    own = random.Random(1), np.random.RandomState(1), torch.Generator().manual_seed(1)
+    for first, second, third, gradients, folder in drawn:
+        assert first == own[0].random()
+        assert second == own[1].rand()
+        assert third == torch.rand(1, generator=own[2], dtype=torch.float64).item()
+        assert not gradients
+        assert folder == str(tmp_path / "one")
+    with pytest.raises(InputError, match="ended the program"):
+        open_model(f"{written(tmp_path / 'one', other=CHANGES + 'raise SystemExit') / 'other.py'}:build")
+    assert settings() == before
