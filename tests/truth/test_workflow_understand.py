@@ -406,7 +406,7 @@ def test_what_cannot_be_understood_is_refused_with_a_reason(tmp_path):
         (InputError, "are no pairs", ("induction", (tokens, other[:7], metric))),
         (InputError, "nothing to measure by", ("induction", (tokens, other, 3))),
         (InputError, "no pairs of prompts", ("induction", [tokens])),
-        (StorageError, "holds no prompts", ("induction", tmp_path / "none.json")),
+        (StorageError, "there is no file", ("induction", tmp_path / "none.json")),
     ]
     for kind, message, arguments in cases:
         with pytest.raises(kind, match=message):
@@ -422,7 +422,7 @@ def test_what_cannot_be_understood_is_refused_with_a_reason(tmp_path):
         {"site": "blocks.*.resid_post"},
         {"site": "nope"},
     ):
-        with pytest.raises((InputError, SiteError), match=r"could not run on these inputs|is several sites|no site"):
+        with pytest.raises((InputError, SiteError), match=r"ids that the model does not know|is several sites|no site"):
             understand("induction", folder=tmp_path / "none", progress=False, **choice)
     assert not (tmp_path / "none").exists()
     with pytest.raises(InputError, match="not a seed"):
@@ -440,6 +440,8 @@ def test_what_cannot_be_understood_is_refused_with_a_reason(tmp_path):
         "{",
         '{"clean": [[1]], "corrupted": [[2]]}',
         '{"clean": [[1]], "corrupted": [[2], [3]], "correct": [1]}',
+        '{"clean": [], "corrupted": [], "correct": []}',
+        '{"clean": [[1]], "corrupted": [[2]], "correct": [1], "wrong": 0}',
         "3",
     ],
 )
@@ -448,6 +450,61 @@ def test_damaged_files_of_prompts_are_refused(tmp_path, content):
     path.write_text(content)
     with pytest.raises(StorageError, match="holds no prompts"):
         open_prompts(path)
+
+
+PAIRS: dict[str, Any] = {"clean": [[1, 2]] * 4, "corrupted": [[1, 3]] * 4, "correct": [4] * 4, "wrong": [5] * 4}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"worng": [5] * 4}, r"unknown entry in p\.json 'worng'[\s\S]*did you mean 'wrong'"),
+        ({"answers": [4] * 4}, "unknown entry"),
+        *(({"clean": [[1, 2], [1, one], [1, 2], [1, 2]]}, r"clean\[1\] in p\.json is no prompt") for one in
+          (3.5, True, 10**30, float("nan"), -1, [2], None)),
+        ({"corrupted": [[1, 3]] * 3 + [[]]}, r"corrupted\[3\] in p\.json is no prompt"),
+        ({"clean": [1, 2, 3, 4]}, r"clean\[0\] in p\.json is no prompt"),
+        ({"clean": ["words"] * 4}, "some prompts are texts"),
+        ({"correct": [4, 4, 4, 3.5]}, r"correct\[3\] in p\.json is no token[\s\S]*got: +3\.5"),
+        ({"correct": [[4]] * 4}, r"correct\[0\] in p\.json is no token"),
+        ({"wrong": [False] * 4}, r"wrong\[0\] in p\.json is no token"),
+        ({"corrupted": [[1, 2], [1, 64], [1, 2], [1, 2]]}, r"corrupted prompts hold[\s\S]*between 0 and 63\s+got: +64"),
+        ({"clean": [[1, 2]] * 3 + [[99, 2]]}, r"clean prompts hold[\s\S]*between 0 and 63\s+got: +99"),
+        ({"corrupted": [[1, 2, 3]] * 4}, "are not partners"),
+    ],
+)  # fmt: skip
+def test_what_stands_in_a_file_of_prompts_is_taken_as_it_is_or_refused(tmp_path, change, message):
+    """Nothing is cut off or passed over, and what is refused leaves no folder, though other entries are in order."""
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(PAIRS | change))
+    with pytest.raises(InputError, match=message):
+        understand("induction", path, folder=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_token_ids_below_0_are_refused_of_arrays_too():
+    tokens = torch.arange(40).view(8, 5)
+    for first, second, where in ((tokens - 1, tokens, "clean"), (tokens, tokens - 1, "corrupted")):
+        with pytest.raises(InputError, match=rf"{where} prompts hold[\s\S]*between 0 and 63\s+got: +-1"):
+            understand("induction", (first, second, nm.log_probability(3)), progress=False)
+
+
+def test_prompts_that_are_no_partners_leave_no_folder(tmp_path):
+    tokens = torch.arange(60).view(6, 10)
+    with pytest.raises(InputError, match="are not partners"):
+        understand("induction", (tokens, tokens[:, :5], nm.log_probability(3)), folder=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_no_numbers_are_told_by_name(tmp_path):
+    model = nm.load_model("induction")
+    with torch.no_grad():
+        model.blocks[1].attention.output.weight[0, 0] = float("nan")
+    with pytest.raises(
+        InputError, match=r"weights blocks\.1\.attention\.output\.weight of the model: some values are not"
+    ):
+        understand(model, folder=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_words_without_a_tokenizer_are_refused(tmp_path):

@@ -1,19 +1,33 @@
-"""Weights of networks in the folder of a run, as safetensors."""
+"""Weights of networks: whether they are numbers, and in the folder of a run, as safetensors."""
 
 from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from neuros_mechint.core.errors import StorageError
+from neuros_mechint.core.numbers import refuse_not_finite
 
 _WEIGHTS = "weights.safetensors"
 Module = TypeVar("Module", bound=nn.Module)
+
+
+def check_weights(module: Any) -> None:
+    """Raise `InputError` where a weight of a module is NaN or infinite: all that is computed with it would be.
+
+    What is no module has no weights to look at.
+
+    Examples
+    --------
+    >>> check_weights(nn.Linear(2, 3))
+    """
+    for name, one in module.named_parameters() if isinstance(module, nn.Module) else ():
+        refuse_not_finite(one.detach(), f"the weights {name} of the model")
 
 
 def save_weights(module: nn.Module, folder: Path) -> None:

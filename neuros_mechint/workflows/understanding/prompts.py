@@ -12,26 +12,20 @@ import torch
 
 from neuros_mechint.causal.metrics import PositionMetric, log_probability, logit_difference
 from neuros_mechint.core.adapter import Metric
-from neuros_mechint.core.errors import CapabilityError, InputError, NeurosMechintError, StorageError
-from neuros_mechint.core.json_text import parse_json
+from neuros_mechint.core.errors import CapabilityError, InputError, NeurosMechintError
 from neuros_mechint.core.outputs import logits_of
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.workflows.quickstart import PERIOD, induction_prompts
 from neuros_mechint.workflows.runs.identity import identity
 from neuros_mechint.workflows.runs.sources import CODE, OBJECT, Given, Source, absolute_code, is_code, read_from
 from neuros_mechint.workflows.runs.user_code import UserCode
+from neuros_mechint.workflows.understanding.prompt_file import FORM, read_lists
 
 DRAWN_TOKENS = 64
 """Different tokens in sequences that are drawn at random, the opening one included."""
 
 _FEWEST = 4
-_LARGEST_FILE = 64 * 2**20  # bytes
-_ENTRIES = ("clean", "corrupted", "correct", "wrong")
-_FORM = (
-    '{"clean": [...], "corrupted": [...], "correct": [...], "wrong": [...]}: prompts as text or as lists of token ids; '
-    "of each the token that should come next, and, if you like, another to compare it with"
-)
-_OF_YOUR_OWN = f"give prompts=FILE, pairs of prompts of your own in JSON: {_FORM}"
+_OF_YOUR_OWN = f"give prompts=FILE, pairs of prompts of your own in JSON: {FORM}"
 
 
 @dataclass(frozen=True)
@@ -254,8 +248,8 @@ def open_prompts(given: Any) -> Given[PromptPairs | WrittenPrompts]:
     ------
     InputError
         No pairs of prompts.
-    StorageError
-        No such file, or none of this form.
+    OptionError, StorageError
+        An entry of the file that is unknown; no such file, or none of this form.
 
     Examples
     --------
@@ -291,18 +285,9 @@ def _as_pairs(given: Any) -> PromptPairs:
 
 
 def _read(path: Path) -> WrittenPrompts:
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise ValueError("it is too large for prompts")
-        content = parse_json(path.read_text(encoding="utf-8"))
-        lists = [content[name] for name in ("clean", "corrupted", "correct")] + [content.get("wrong") or []]
-        sizes = {name: len(one) for name, one in zip(_ENTRIES, lists, strict=True) if isinstance(one, list)}
-        if len(sizes) < len(lists) or len({size for name, size in sizes.items() if size or name != "wrong"}) != 1:
-            raise ValueError(f"lists of {sizes or 'nothing'}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(f"{path} holds no prompts", expected=_FORM, got=repr(error)[:200]) from error
-    clean, corrupted, correct, wrong = lists
-    return WrittenPrompts(clean, corrupted, correct, wrong, f"{len(clean)} pairs of prompts from {path.name}")
+    lists = read_lists(path)
+    told = f"{len(lists['clean'])} pairs of prompts from {path.name}"
+    return WrittenPrompts(lists["clean"], lists["corrupted"], lists["correct"], lists.get("wrong", []), told)
 
 
 def _tokens(prompts: list[Any], model: Any) -> tuple[Any, Any]:
@@ -345,6 +330,52 @@ def _one_token(answer: Any, tokenizer: Any) -> int:
             got=f"{len(ids)} tokens",
         )
     return int(ids[0])
+
+
+def run_extremes(model: Any, inputs: Any, what: str) -> Any:
+    """Return the output for two of the inputs: of token ids, those with the smallest and with the largest one.
+
+    Parameters
+    ----------
+    model : Adapter
+    inputs : inputs of the model
+    what : str
+        What to call them in the error.
+
+    Raises
+    ------
+    InputError
+        The model cannot run on them; of token ids that it does not know the error says so.
+
+    Examples
+    --------
+    >>> import neuros_mechint as nm
+    >>> run_extremes(nm.adapt(nm.load_model("induction")), torch.tensor([[0, 1], [99, 3]]), "the prompts")
+    Traceback (most recent call last):
+    ...
+    neuros_mechint.core.errors.InputError: the prompts hold token ids that the model does not know
+      expected: whole numbers between 0 and 63
+      got:      99
+    """
+    is_array = isinstance(inputs, (torch.Tensor, np.ndarray))
+    tokens = torch.as_tensor(inputs) if is_array else torch.empty(0)
+    if tokens.ndim != 2 or tokens.is_floating_point() or not tokens.numel():
+        return model.run(_cut(inputs, 0, 2)).output
+    rows = tokens[[int(tokens.amin(1).argmin()), int(tokens.amax(1).argmax())]]
+    least, most = int(rows.min()), int(rows.max())
+    try:
+        if least < 0:  # which some models take from the end of the vocabulary
+            raise InputError(f"{what} hold token ids below 0")
+        return model.run(rows).output
+    except InputError as error:
+        n_tokens = logits_of(model.run(torch.zeros_like(rows)).output).shape[-1]
+        if least >= 0 and most < n_tokens:
+            raise
+        raise InputError(
+            f"{what} hold token ids that the model does not know",
+            expected=f"whole numbers between 0 and {n_tokens - 1}",
+            got=least if least < 0 else most,
+        ) from error
 
 
 def _opening_token(model: Any) -> int:

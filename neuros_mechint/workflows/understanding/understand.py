@@ -11,6 +11,7 @@ import torch
 from neuros_mechint.causal.circuits.discovery import discover_circuit
 from neuros_mechint.causal.circuits.judging import faithfulness
 from neuros_mechint.causal.circuits.results import Circuit
+from neuros_mechint.causal.partners import check_partners
 from neuros_mechint.core.errors import InputError, SiteError, whole
 from neuros_mechint.core.random import SeedLike
 from neuros_mechint.datasets.tasks import repeated_tokens
@@ -19,12 +20,14 @@ from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
 from neuros_mechint.workflows.induction import InductionCheck, induction_check
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.runs.sources import Given, open_array, open_model
+from neuros_mechint.workflows.runs.weights import check_weights
 from neuros_mechint.workflows.understanding.prompts import (
     PromptPairs,
     WrittenPrompts,
     drawn_tokens,
     open_prompts,
     repeated_token_pairs,
+    run_extremes,
 )
 from neuros_mechint.workflows.understanding.steps import (
     DrawnVocabulary,
@@ -106,7 +109,8 @@ def understand(
     CapabilityError, SiteError
         The model is no transformer, or what makes it one could not be proven.
     InputError
-        Prompts that are no pairs, too few, or a metric that is the same for all.
+        Prompts that are no pairs, too few, or with tokens that the model does not know; a metric that is the same for
+        all; weights that are not finite.
     OptionError
         Numbers out of range.
 
@@ -132,9 +136,7 @@ def understand(
     adapter, source = open_model(model)
     given = None if prompts is None else open_prompts(prompts)
     texts = None if corpus is None else _tokens_of(open_array(corpus))
-    _run_once(adapter, given)
-    if texts is not None:
-        adapter.run(_extremes(texts.value))
+    _run_once(adapter, given, texts)
     site = middle_site(adapter) if site is None else _one_site(adapter, site)
     arguments = {"site": site, "n_features": n_features, **numbers, "batch_size": batch_size}
     inputs = {"model": source} | {
@@ -166,11 +168,6 @@ def _tokens_of(corpus: Given[Any]) -> Given[torch.Tensor]:
     return Given(torch.from_numpy(values.astype(np.int64)), corpus.source)
 
 
-def _extremes(corpus: torch.Tensor) -> torch.Tensor:
-    """Return two sequences of a corpus, that with the smallest token id and that with the largest."""
-    return corpus[[int(corpus.amin(1).argmin()), int(corpus.amax(1).argmax())]]
-
-
 def _one_site(model: Any, site: str) -> str:
     """Return the name of a site; a pattern must leave no choice."""
     names = [str(one) for one in model.sites(site)]
@@ -183,12 +180,18 @@ def _one_site(model: Any, site: str) -> str:
     return names[0]
 
 
-def _run_once(model: Any, given: Given[PromptPairs | WrittenPrompts] | None) -> None:
+def _run_once(model: Any, given: Given[PromptPairs | WrittenPrompts] | None, texts: Given[torch.Tensor] | None) -> None:
     """Run the model, which says what is wrong with its inputs before a folder is made; sites are proven by it too."""
+    check_weights(getattr(model, "module", None))
     if given is None:
         drawn_tokens(model)
     else:
-        model.run(_as_taken(given, model).rows(0, 2).clean)
+        pairs = _as_taken(given, model)
+        check_partners(model, pairs.clean, pairs.corrupted)
+        for name, prompts in (("clean", pairs.clean), ("corrupted", pairs.corrupted)):
+            run_extremes(model, prompts, f"the {name} prompts")
+    if texts is not None:
+        run_extremes(model, texts.value, "the sequences of the corpus")
 
 
 def _as_taken(given: Given[PromptPairs | WrittenPrompts], model: Any) -> PromptPairs:
