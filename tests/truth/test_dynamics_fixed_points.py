@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 
 import numpy as np
@@ -459,3 +460,46 @@ def test_directions_that_stand_still_are_a_continuum_of_points():
 )
 def test_what_rests_somewhere_or_forgets_somewhere_does_not_do_so_everywhere(step, states):
     assert nm.FixedPointFinder(step).find(states).warnings == ()
+
+
+TANH_POINTS = 27  # of tanh(2 x) in three units: 0 or one of two in each
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e6, 1e12])
+def test_states_far_larger_than_the_points_find_them_all_and_are_told(scale):
+    states = np.random.default_rng(0).normal(size=(400, 3))
+    near, far = (nm.FixedPointFinder(lambda x: torch.tanh(2 * x)).find(one) for one in (states, scale * states))
+    assert len(near.states) == len(far.states) == TANH_POINTS
+    assert near.warnings == ()
+    np.testing.assert_allclose(far.states, near.states, atol=1e-8)
+    assert "times as large as the fixed points" in far.warnings[0]
+
+
+@pytest.mark.parametrize("far", [1e3, 1e5, 1e8])
+def test_a_state_far_out_does_not_make_points_one(far):
+    states = np.random.default_rng(0).normal(size=(400, 3))
+    found = nm.FixedPointFinder(lambda x: torch.tanh(2 * x)).find(np.vstack([states, [[far] * 3]]))
+    assert len(found.states) == TANH_POINTS
+
+
+def test_a_network_that_explodes_still_has_its_sixteen_points():
+    step = lambda x: torch.relu(3 * x - 0.5)  # noqa: E731  # each unit rests at 0 or 1/4, or explodes
+    seen = nm.simulate(step, np.random.default_rng(0).uniform(0, 0.6, (60, 4)), 30)
+    found = nm.FixedPointFinder(step).find(seen)
+    assert {tuple(row) for row in found.states.round(6) + 0.0} == set(itertools.product((0.0, 0.25), repeat=4))
+
+
+def test_one_point_at_the_origin_is_found_without_a_word():
+    found = nm.FixedPointFinder(lambda x: 0.5 * x).find(1e6 * np.random.default_rng(0).normal(size=(50, 3)))
+    assert (len(found.states), found.warnings) == (1, ())
+
+
+def test_states_too_large_to_be_squared_are_refused():
+    with pytest.raises(InputError, match="too large to be told apart"):
+        nm.FixedPointFinder(lambda x: torch.tanh(2 * x)).find(1e200 * np.random.default_rng(0).normal(size=(50, 3)))
+
+
+def test_a_permutation_repels_nothing():
+    found = nm.FixedPointFinder(lambda x: torch.roll(x, 1, 1)).find(np.random.default_rng(0).normal(size=(60, 3)))
+    assert "no attractor" in found.summary()
+    assert "repel" not in found.summary()

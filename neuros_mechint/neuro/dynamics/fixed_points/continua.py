@@ -59,12 +59,13 @@ class Continuum(NamedTuple):
                 f"two slow directions at {points} (a surface is told from {_FEWEST_OF_SURFACE} on), along which the "
                 f"system {along}, while other directions settle in {self.settling:.2g}"
             )
-        settling = f"while other directions settle in {self.settling:.2g}"
+        others = "settle" if self.attracting else "grow, turn or settle"
+        settling = f"while other directions {others} in {self.settling:.2g}"
         return f"{self._name()}: {points}, along which the system {along}, {settling}"
 
     def _name(self) -> str:
         if not self.attracting:
-            return f"a {self.kind} of points that repel"
+            return f"a {self.kind} of points that is no attractor"
         # one slow mode of one point makes a line of slow points too, which ends where speed exceeds what is called slow
         if self.kind != "ring" and self.steps < _FOREVER and self.n_fixed < 2:
             through = (

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from neuros_mechint.core.arrays import Floats
-from neuros_mechint.core.errors import check_option, number, whole
+from neuros_mechint.core.errors import InputError, check_option, number, whole
 from neuros_mechint.core.numbers import as_array
 from neuros_mechint.core.parameters import Parameterised
 from neuros_mechint.core.provenance import Provenance
@@ -27,7 +27,7 @@ from neuros_mechint.neuro.dynamics.fixed_points.gather import (
     taken,
 )
 from neuros_mechint.neuro.dynamics.fixed_points.linearisation import index, n_unstable, stability, time_constants
-from neuros_mechint.neuro.dynamics.fixed_points.newton import displacement, precision, typical_size
+from neuros_mechint.neuro.dynamics.fixed_points.newton import Search, displacement, precision, typical_size
 from neuros_mechint.neuro.dynamics.fixed_points.results import FIXED, MINIMUM, SLOW, FixedPoints
 from neuros_mechint.neuro.dynamics.fixed_points.starts import as_states, draw_starts
 from neuros_mechint.neuro.dynamics.systems import System, as_system
@@ -35,6 +35,7 @@ from neuros_mechint.neuro.dynamics.systems import System, as_system
 _SLOW = 0.01  # of the speed of a typical direction
 _PROBES = 8
 _FEW_ARRIVED = 0.5
+_FAR_SMALLER = 1e-2  # of the size of states: there, different points begin to count as the same
 
 
 class FixedPointFinder(Parameterised):
@@ -145,8 +146,7 @@ class FixedPointFinder(Parameterised):
         system, rows = as_system(self.step, states, given)
         dt = self.dt or system.dt or 1.0
         starts, conditions = self._starts(system, rows)
-        found = search(system, starts, self.progress)
-        fixed, found = fixed_points(system, starts, found)
+        starts, found, fixed, shrunk = _at_own_scale(system, starts, self.progress)
         fixed, minima, slow = (_ordered(part, starts) for part in slow_points(system, starts, found, fixed))
         continua, member = _continua(system, starts, [fixed, minima, slow])
         n_others = len(fixed.rows) + len(minima.rows)
@@ -178,7 +178,7 @@ class FixedPointFinder(Parameterised):
             },
             provenance=Provenance.record(self.seed, arguments=self._arguments(states, given)),
             citations=("sussillo2013", "golub2018", "khona2022"),
-            warnings=_warnings(everywhere, n_converged, len(starts.states), starts.states.dtype),
+            warnings=_warnings([everywhere, shrunk], n_converged, len(starts.states), starts.states.dtype),
         )
 
     def _check(self) -> None:
@@ -199,6 +199,13 @@ class FixedPointFinder(Parameterised):
             values, conditions = system.inputs.unique(dim=0, return_inverse=True)
         states, drawn = draw_starts(rows, conditions, self.n_starts, self.noise, generator(self.seed))
         size = typical_size(rows)
+        if not np.isfinite(size) or size > torch.finfo(rows.dtype).max ** 0.25:
+            raise InputError(
+                "states are too large to be told apart",
+                expected=f"lengths below {torch.finfo(rows.dtype).max ** 0.25:.1g}, as of states that a system visits",
+                got=f"a typical length of {size:.2g}",
+                fix="leave out the times at which the system has exploded, or change its units",
+            )
         tolerance = precision(rows.dtype).speed * size if self.tolerance is None else self.tolerance
         slow_speed = _SLOW * _typical_speed(system, rows) if self.slow_speed is None else self.slow_speed
         return Starts(states, system.rows(drawn), conditions[drawn], size, tolerance, slow_speed), values
@@ -206,6 +213,30 @@ class FixedPointFinder(Parameterised):
     def _arguments(self, states: Any, inputs: Any) -> dict[str, Any]:
         own = {name: value for name, value in self.get_params().items() if name not in ("step", "seed", "progress")}
         return {"step": repr(self.step), **own, "initial_states": as_array(states, "initial_states"), "inputs": inputs}
+
+
+def _at_own_scale(system: System, starts: Starts, progress: bool) -> tuple[Starts, Search, Points, str | None]:
+    """Search, and search again from states of the size of fixed points where these are far smaller than the states.
+
+    What counts as the same point, and as standing still, is relative to the size of states: of states that are
+    thousands of times as large as the points, as where a system explodes, all points would count as one.
+    """
+    fixed, found = fixed_points(system, starts, search(system, starts, progress))
+    reach = float(fixed.states.norm(dim=1).max()) if len(fixed.rows) else starts.size
+    if reach > _FAR_SMALLER * starts.size:
+        return starts, found, fixed, None
+    least = precision(starts.states.dtype).rounding
+    factor = reach / starts.size if reach > least * starts.size else _FAR_SMALLER
+    scaled = {name: getattr(starts, name) * factor for name in ("states", "size", "tolerance", "slow_speed")}
+    nearer = starts._replace(**scaled)
+    fixed_there, found_there = fixed_points(system, nearer, search(system, nearer, progress))
+    if len(fixed_there.rows) <= len(fixed.rows):
+        return starts, found, fixed, None
+    told = (
+        f"the states to begin with are {1 / factor:.2g} times as large as the fixed points, which cannot be told apart "
+        "from there: these are what the same states lead to after they were made that much smaller"
+    )
+    return nearer, found_there, fixed_there, told
 
 
 def _ordered(points: Points, starts: Starts) -> Points:
@@ -308,8 +339,8 @@ def _labelled(data: dict[str, Any]) -> xr.Dataset:
     return xr.Dataset(variables, {"unit": units, "from_unit": units, "mode": units})
 
 
-def _warnings(everywhere: str | None, n_converged: int, n_starts: int, dtype: torch.dtype) -> tuple[str, ...]:
-    found = [] if everywhere is None else [everywhere]
+def _warnings(told: list[str | None], n_converged: int, n_starts: int, dtype: torch.dtype) -> tuple[str, ...]:
+    found = [text for text in told if text is not None]
     if n_converged < _FEW_ARRIVED * n_starts:
         found.append(
             f"{n_starts - n_converged:,} of {n_starts:,} initial states led to no fixed point: there may be none near, "

@@ -10,6 +10,7 @@ from neuros_mechint.neuro.dynamics.systems import System
 
 _ELEMENTS_AT_ONCE = 2**19  # of Jacobians: more do not stay in the cache
 _FEWEST_ROWS = 8
+_FAR_OUT = 10.0  # times the median length of states
 _LONGEST_STEP = 3.0  # in sizes of a state
 _FIRST_DAMPING, _LEAST_DAMPING = 1e-3, 1e-6
 _DAMPINGS_AT_ONCE = 5
@@ -78,15 +79,19 @@ def precision(dtype: torch.dtype) -> Precision:
 
 
 def typical_size(states: torch.Tensor) -> float:
-    """Return the root mean square length of states, or 1 where all are zero.
+    """Return the root mean square length of states, or 1 where all are zero; a few that lie far out do not count.
 
     Examples
     --------
     >>> import torch
     >>> typical_size(torch.tensor([[3.0, 4.0], [-3.0, 4.0]]))
     5.0
+    >>> typical_size(torch.tensor([[3.0, 4.0], [-3.0, 4.0], [4.0, 3.0], [1e6, 0.0]]))
+    50.0
     """
-    return float(states.square().sum(1).mean().sqrt()) or 1.0
+    lengths = states.norm(dim=1)
+    size, middle = float(lengths.square().mean().sqrt()), float(lengths.median())
+    return min(size, _FAR_OUT * middle or size) or 1.0
 
 
 def displacement(system: System, states: torch.Tensor, inputs: torch.Tensor | None) -> torch.Tensor:

@@ -15,6 +15,7 @@ _ALIKE = 1e-2  # distance of slow points that need not be told apart, in sizes o
 _MOST_STEPS = 200
 _WORTH_IT = 10.0
 _FLAT = 1e-2  # of its square: how much speed may change over the size of a state
+_ASIDE, _ROUNDING = 1e-2, 1e-6  # sizes of a state to either side of a minimum, and what counts as no slower there
 _MANIFOLD_STARTS, _MANIFOLD_STEPS = 256, 8
 
 
@@ -95,9 +96,24 @@ def slowest_points(
     matrices = unit - system.jacobians(states, given) if len(rows) else states[..., None] * unit
     slope = (matrices.mT @ moved[..., None])[..., 0].norm(dim=1)
     lowest = slope * size <= _FLAT * moved.square().sum(1)
+    if len(rows):
+        lowest &= _is_lowest(system, states, given, matrices, _ASIDE * size)
     rows = rows[lowest]
     chosen, _ = distinct(found.states[rows], found.speeds[rows], conditions[rows], _ALIKE * size)
     return rows[chosen]
+
+
+def _is_lowest(
+    system: System, states: torch.Tensor, inputs: torch.Tensor | None, matrices: torch.Tensor, aside: float
+) -> torch.Tensor:
+    """Return which states are no faster than those on either side of them, along the direction of slowest change.
+
+    Between two fixed points that are about to merge, speed has a maximum in this direction where its slope is zero too.
+    """
+    direction = torch.linalg.svd(matrices).Vh[:, -1]
+    speeds = displacement(system, states, inputs).norm(dim=1)
+    beside = [displacement(system, states + side * direction, inputs).norm(dim=1) for side in (aside, -aside)]
+    return torch.minimum(*beside) >= (1 - _ROUNDING) * speeds
 
 
 def slow_manifold(
