@@ -31,7 +31,8 @@ class InductionCheck(Result):
     """Whether a model does induction.
 
     ``data`` holds ``accuracy`` over ``(lag,)`` and, over ``(head,)``, ``previous_token`` and ``induction``: the mean
-    attention each head pays to the token before, and to what followed the present token when it came first.
+    attention each head pays to the token before, and to what followed the present token when it came first. Over
+    ``(head, position)`` it holds ``previous_token_at``, the first of these at each position but the opening one.
     """
 
     @property
@@ -54,10 +55,18 @@ class InductionCheck(Result):
         yield from (f"  because {reason}" for reason in self.reasons)
         accuracies = zip(self.data["lag"].values, self.data["accuracy"].values, strict=True)
         yield "accuracy by lag: " + ", ".join(f"{lag}: {accuracy:.2f}" for lag, accuracy in accuracies)
+        n_tokens = int(self.data["position"][-1]) + 1
         for name in ("previous_token", "induction"):
             best = self.data[name].values.argmax()
             head, score = self.data["head"].values[best], self.data[name].values[best]
-            yield f"{name.replace('_', '-')} attention: at most {score:.2f}, by head {head}"
+            told = f"{name.replace('_', '-')} attention, mean over sequences of {n_tokens} tokens: at most {score:.2f}"
+            yield f"{told}, by head {head}{self._along(int(best), n_tokens) if name == 'previous_token' else ''}"
+
+    def _along(self, head: int, n_tokens: int) -> str:
+        """Return whether attention to the token before is the same from the first positions to the last."""
+        part, at = max(1, n_tokens // 4), self.data["previous_token_at"].isel(head=head).values
+        first, last = float(at[:part].mean()), float(at[-part:].mean())
+        return f" ({first:.2f} at the first {part} of these positions, {last:.2f} at the last {part})"
 
 
 def induction_check(
@@ -76,7 +85,7 @@ def induction_check(
     lags : sequence of int
         Periods of the test sequences; take care that some of them were not trained on.
     n_tokens, vocabulary : int
-        Of the test sequences, see `neuros_mechint.datasets.tasks.repeated_tokens`.
+        Of the test sequences, on which attention is measured too, see `neuros_mechint.datasets.tasks.repeated_tokens`.
     seed : int or numpy.random.Generator
 
     Returns
@@ -117,10 +126,16 @@ def induction_check(
             "accuracy": ("lag", list(accuracy.values()), {"long_name": "accuracy", "units": "fraction correct"}),
             "previous_token": ("head", previous.numpy(), {"long_name": "attention to the token before"}),
             "induction": ("head", induction.numpy(), {"long_name": "attention to what followed"}),
+            "previous_token_at": (
+                ("head", "position"),
+                torch.cat([_previous_token_at(pattern) for pattern in patterns]).numpy(),
+                {"long_name": "attention to the token before"},
+            ),
         },
         coords={
             "lag": ("lag", list(accuracy), {"long_name": "distance of the repetition", "units": "tokens"}),
             "head": [head_name(layer, head) for layer, one in enumerate(patterns) for head in range(one.shape[1])],
+            "position": ("position", range(1, n_tokens), {"long_name": "position", "units": "tokens"}),
         },
     )
     return InductionCheck(
@@ -141,6 +156,11 @@ def _patterns(model: Any, tokens: torch.Tensor) -> list[torch.Tensor]:
     if not len(captured):
         raise CapabilityError("the model offers no attention patterns", expected="blocks.*.pattern among its sites")
     return [captured[name].float().cpu() for name in captured]
+
+
+def _previous_token_at(pattern: torch.Tensor) -> torch.Tensor:
+    """Return the mean attention to the token before, ``(head, position)``, of all positions but the first."""
+    return pattern.diagonal(offset=-1, dim1=-2, dim2=-1).mean(dim=0)
 
 
 def _reasons(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
@@ -81,6 +84,34 @@ def test_a_model_trained_on_a_fixed_period_is_reported_as_not_induction():
     assert float(check.data["accuracy"].sel(lag=PERIOD)) > 0.9  # it has learned what it was trained on
     assert not check.is_induction
     assert any("wrong at" in reason for reason in check.reasons)
+
+
+class LooksBackAtFirst:
+    """Every head looks one token back at positions below 16, and nowhere but at itself after them."""
+
+    def run(self, tokens):
+        return SimpleNamespace(output=torch.zeros(*tokens.shape, 64))
+
+    def capture(self, tokens, sites):
+        n = tokens.shape[1]
+        looks_at = torch.arange(n) - (torch.arange(n) < 16).long()
+        pattern = torch.eye(n)[looks_at.clamp(min=0)].expand(len(tokens), 2, n, n)
+        return {"blocks.0.pattern": pattern}
+
+    def fingerprint(self):
+        return "made by hand"
+
+
+def test_attention_that_stops_along_the_sequence_is_told_with_where_it_was_measured():
+    model: Any = LooksBackAtFirst()
+    check = nm.induction_check(model, lags=(8,))
+    at = check.data["previous_token_at"]
+    assert at.dims == ("head", "position")
+    assert at["position"].values.tolist() == list(range(1, 64))
+    assert (at == (at["position"] < 16)).all()
+    assert check.data["previous_token"].values == pytest.approx(at.mean("position").values)
+    assert "over sequences of 64 tokens: at most 0.24" in check.summary()
+    assert "(0.94 at the first 16 of these positions, 0.00 at the last 16)" in check.summary()
 
 
 def test_bad_input_is_refused():

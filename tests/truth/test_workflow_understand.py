@@ -14,6 +14,7 @@ import torch
 import neuros_mechint as nm
 from neuros_mechint import cli
 from neuros_mechint.core.errors import CapabilityError, InputError, OptionError, SiteError, StorageError
+from neuros_mechint.datasets.measures import previous_token_score
 from neuros_mechint.datasets.networks import InductionTransformer
 from neuros_mechint.datasets.tasks import repeated_tokens
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
@@ -102,6 +103,62 @@ def test_the_induction_heads_are_named(found):
         f"L{layer}H{head}" for layer, head in re.findall(r"a(\d)\.h(\d)", " ".join(found.results["circuit"].nodes))
     }
     assert set(re.findall(r"L\dH\d", circuit)) == heads
+
+
+def test_attention_is_told_at_as_many_positions_as_the_prompts_have(found):
+    """By the model's own attention on the prompts: that over longer sequences is another number, and says so."""
+    model = nm.adapt(nm.load_model("induction"))
+    prompts = repeated_token_pairs(model, 64).clean
+    pattern = model.capture(prompts, "blocks.0.pattern")["blocks.0.pattern"]
+    own = previous_token_score(pattern)
+    sentence = found.results["in_short"].findings[1]
+    told, over_all = (
+        [float(one) for one in found_numbers.split(", ")]
+        for found_numbers in re.findall(r"((?:[01]\.\d\d(?:, )?){4})", sentence)
+    )
+    assert "at the first 22 positions, as many as the prompts here have" in sentence
+    assert "over all 64 positions" in sentence
+    assert prompts.shape[1] == 22
+    assert told == pytest.approx(own.tolist(), abs=0.03)
+    assert over_all == pytest.approx(found.results["induction"].data["previous_token"].values[:4], abs=0.005)
+    assert told[0] > 0.9 > 0.6 > over_all[0]
+
+
+def test_each_p_of_a_circuit_is_told_and_the_least_that_there_could_be(found):
+    verdict = found.results["faithfulness"]
+    for p_of, ending in (
+        ({"p_sufficiency": 0.025, "p_necessity": 0.075}, ": necessity alone does not tell it from random ones."),
+        ({"p_sufficiency": 0.025, "p_necessity": 0.05}, "."),
+        ({"p_sufficiency": 0.2, "p_necessity": 0.1}, ": sufficiency and necessity alone do not tell it from random "
+         "ones."),
+    ):  # fmt: skip
+        results = {**found.results, "faithfulness": replace(verdict, attributes={**verdict.attributes, **p_of})}
+        sentence = next(one for one in in_short(results, {}, "none").findings if one.startswith("A circuit"))
+        assert "39 circuits can give no p below 0.025" in sentence
+        p = [f"{value:.2g}" for value in p_of.values()]
+        assert sentence.endswith(f"By sufficiency alone p = {p[0]}, by necessity alone p = {p[1]}{ending}")
+
+
+@pytest.mark.parametrize(
+    ("sure", "told"),
+    [
+        (0, "None of the {} features that were tested changes the metric by more than chance when it alone"),
+        (1, "Of {} features that were tested 1 changes the metric by more than chance"),
+        (2, "Of {} features that were tested 2 change the metric by more than chance"),
+    ],
+)
+def test_features_that_explain_variance_and_do_nothing_alone_are_told(found, sure, told):
+    effects = found.results["features"]
+    data = effects.data.copy(deep=True)
+    data["p_adjusted"][:] = 1.0
+    data["p_adjusted"][..., :sure] = 0.01
+    results = {**found.results, "features": replace(effects, data=data)}
+    findings = in_short(results, {}, "none").findings
+    at = next(number for number, one in enumerate(findings) if "of the variance of" in one)
+    assert findings[at + 1].startswith(told.format(data.sizes["feature"]))
+    assert ("smallest p after correction for all: 1)" in findings[at + 1]) == (not sure)
+    left = {name: one for name, one in found.results.items() if name != "features"}
+    assert "not known: silent." in in_short(left, {"features": "silent"}, "none").findings[at + 1]
 
 
 def test_more_than_all_is_told_as_a_metric_beyond_the_corrupted_prompts(found):

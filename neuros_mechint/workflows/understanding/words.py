@@ -12,6 +12,7 @@ from neuros_mechint.causal.circuits.results import Circuit
 from neuros_mechint.causal.circuits.verdict import Faithfulness
 from neuros_mechint.causal.patching.patcher import PatchingEffects
 from neuros_mechint.core.result import Result
+from neuros_mechint.core.statistics.p_values import SIGNIFICANT
 from neuros_mechint.features.effects import FeatureEffects
 from neuros_mechint.features.evaluation.evaluate import SAEEvaluation
 from neuros_mechint.workflows.heads import head_name, layer_of
@@ -36,7 +37,8 @@ _CAPTIONS = {
     "pairs. They are halved, because what is found on some prompts has to be judged on others; the means of the halves "
     "differ a little, and each section below says of which half its numbers are.",
     "induction": "Whether the model continues random tokens that repeat, at distances seen and not seen in training; "
-    f"the dashed line is what the verdict asks for. {_NAMES}.",
+    "the dashed line is what the verdict asks for. Attention is that over these sequences, which are longer than the "
+    f"prompts of the other sections; that to the token before may fall with the position. {_NAMES}.",
     "positions": "Denoising: one position of the residual stream at a time is put from the clean run into the "
     f"corrupted one, on the {FIRST} of the pairs. 1 means that this place holds all that the answer needs: read from "
     "top to bottom, how it travels.",
@@ -105,7 +107,7 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
     behaviour, together = results["behaviour"], results["together"]
     assert isinstance(behaviour, Behaviour)
     assert isinstance(together, TogetherAndAlone)
-    sentences = [_on_behaviour(behaviour), *_on_induction(results.get("induction"))]
+    sentences = [_on_behaviour(behaviour), *_on_induction(results)]
     fractions: dict[str, float] = {}
     if behaviour.is_there and together.attributes["normalized"]:
         one, other = _effects(results, "heads"), _effects(results, "heads_denoising")
@@ -135,7 +137,7 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
     fractions["variance explained"] = evaluation["explained_variance"]
     if "loss_recovered" in evaluation.data:
         fractions["loss recovered"] = float(evaluation.data["loss_recovered"].sel(ablation="mean"))
-    sentences.append(_on_features(evaluation))
+    sentences += [_on_features(evaluation), *_on_effects_of_features(results.get("features"), left_out)]
     _explain_names(sentences)
     return told_in_short(
         "fraction", fractions, {"long_name": "fraction", "units": ""}, sentences, fingerprint, _CITATIONS
@@ -167,20 +169,25 @@ def _on_halves(behaviour: Behaviour) -> str:
     )
 
 
-def _on_induction(check: Result | None) -> Iterator[str]:
+def _on_induction(results: Mapping[str, Result]) -> Iterator[str]:
+    check = results.get("induction")
     if not isinstance(check, InductionCheck):
         return
     if not check.is_induction:
         yield f"There is no induction here: {'; '.join(check.reasons)}."
         return
-    looks = {name: check.data[name].values for name in ("previous_token", "induction")}
-    named = {
-        name: ", ".join(str(head) for head in check.data["head"].values[values > _ENOUGH_ATTENTION])
-        for name, values in looks.items()
-    }
+    n_tokens, n_here = int(check.data["position"][-1]) + 1, _effects(results, "positions").values.sizes["position"]
+    # of a causal model the attention at the first positions is what it would be if the sequence ended there
+    here = check.data["previous_token_at"].sel(position=slice(None, n_here - 1)).mean("position")
+    overall = check.data["previous_token"]
+    before = here["head"].values[np.maximum(here.values, overall.values) > _ENOUGH_ATTENTION]
+    after = check.data["head"].values[check.data["induction"].values > _ENOUGH_ATTENTION]
+    told, whole = (", ".join(f"{float(one.sel(head=head)):.2f}" for head in before) for one in (here, overall))
     yield (
-        f"It does induction: heads {named['previous_token']} look at the token before, and heads {named['induction']} "
-        "at what followed the present token when it came first."
+        f"It does induction: heads {', '.join(map(str, before))} look at the token before (mean attention "
+        f"{told} at the first {n_here} positions, as many as the prompts here have; {whole} over all {n_tokens} "
+        f"positions of the random sequences that this was tested with), and heads {', '.join(map(str, after))} at what "
+        "followed the present token when it came first."
     )
 
 
@@ -273,8 +280,19 @@ def _on_circuit(verdict: Faithfulness, circuit: Result) -> str:
     return (
         f"A circuit of {size} restores {restored}, and without it {lost} is lost, on prompts that it was not found on. "
         f"It is better than chance: of {found['n_null']} random circuits of its size {verdict.n_as_good or 'none'} did "
-        f"as well in both (p = {verdict.p:.2g})."
+        f"as well in both (p = {verdict.p:.2g}; {found['n_null']} circuits can give no p below "
+        f"{1 / (found['n_null'] + 1):.2g}). {_on_each(found)}"
     )
+
+
+def _on_each(found: Mapping[str, float]) -> str:
+    """Return how sure each of the two measures of a circuit is by itself."""
+    p = {name: found[f"p_{name}"] for name in ("sufficiency", "necessity")}
+    weak = [name for name, value in p.items() if value > SIGNIFICANT]
+    told = f"By sufficiency alone p = {p['sufficiency']:.2g}, by necessity alone p = {p['necessity']:.2g}"
+    if not weak:
+        return f"{told}."
+    return f"{told}: {' and '.join(weak)} alone {'do' if weak[1:] else 'does'} not tell it from random ones."
 
 
 def _through(circuit: Result) -> str:
@@ -294,4 +312,23 @@ def _on_features(evaluation: SAEEvaluation) -> str:
     return (
         f"{evaluation['l0']:.3g} of {evaluation.data.sizes['feature']} features at a time explain {how_much} of the "
         f"variance of {site} on inputs that they were not trained on."
+    )
+
+
+def _on_effects_of_features(effects: Result | None, left_out: Mapping[str, str]) -> Iterator[str]:
+    """Yield how many features matter by themselves: variance that they explain need not be used."""
+    if not isinstance(effects, FeatureEffects):
+        yield f"What single features do is not known: {short_reason(left_out.get('features', 'not measured'))}."
+        return
+    p = effects.data["p_adjusted"].values
+    sure, n_tested = int((p <= SIGNIFICANT).sum()), int(np.isfinite(p).sum())
+    if sure:
+        yield (
+            f"Of {n_tested} features that were tested {sure} {'changes' if sure == 1 else 'change'} the metric by more "
+            f"than chance when set to zero alone (p <= {SIGNIFICANT:g} after correction for all)."
+        )
+        return
+    yield (
+        f"None of the {n_tested} features that were tested changes the metric by more than chance when it alone is "
+        f"set to zero (smallest p after correction for all: {np.nanmin(p):.2g}): which of them matter is not shown."
     )
