@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import quote
 
@@ -13,7 +13,13 @@ from markupsafe import Markup
 from neuros_mechint.report.explorer import Explorer
 from neuros_mechint.report.figures import Drawing
 from neuros_mechint.report.tables import table_markup, table_to_json, table_to_markdown
-from neuros_mechint.report.text import plain_to_markdown, render_text, text_to_markdown
+from neuros_mechint.report.text import (
+    inline_to_markdown,
+    plain_to_markdown,
+    render_inline,
+    render_text,
+    text_to_markdown,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,15 +249,20 @@ class SideBySide:
     ----------
     bodies : mapping of str to Body
         By name of the run.
+    own : mapping of str to str
+        By name of the run, what only that run says; stands above its body.
     """
 
     bodies: Mapping[str, Body]
+    own: Mapping[str, str] = field(default_factory=dict)
     kind: ClassVar[str] = "figure"
 
     def html(self, title: str) -> Markup:
         """Return columns, which stand one below the other where the page is narrow."""
         columns = (
-            Markup('<div class="run"><p class="run-name">{}</p>{}</div>').format(run, body.html(f"{title}, {run}"))
+            Markup('<div class="run"><p class="run-name">{}</p>{}{}</div>').format(
+                run, self._said(run), body.html(f"{title}, {run}")
+            )
             for run, body in self.bodies.items()
         )
         return Markup('<div class="runs">{}</div>').format(Markup("\n").join(columns))
@@ -259,10 +270,26 @@ class SideBySide:
     def markdown(self, name: str, files: Files | None) -> str:
         """Return one below the other."""
         return "\n\n".join(
-            f"**{plain_to_markdown(run)}**\n\n{body.markdown(f'{name}-{number}', files)}"
+            "\n\n".join(
+                filter(
+                    None,
+                    (
+                        f"**{plain_to_markdown(run)}**",
+                        inline_to_markdown(self.own.get(run, "")),
+                        body.markdown(f"{name}-{number}", files),
+                    ),
+                )
+            )
             for number, (run, body) in enumerate(self.bodies.items(), start=1)
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the bodies by run."""
         return {"runs": {run: body.to_json() for run, body in self.bodies.items()}}
+
+    def _said(self, run: str) -> Markup:
+        return (
+            Markup('<p class="note" dir="auto">{}</p>').format(render_inline(self.own[run]))
+            if run in self.own
+            else Markup()
+        )

@@ -13,11 +13,30 @@ from matplotlib.figure import Figure
 
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.result import Result
+from neuros_mechint.report.about_runs import AboutRun, about_run, differing, in_common
 from neuros_mechint.report.results import origin_of
 from neuros_mechint.report.saved import read_run, unused_name
 
 _MOST_ENTRIES = 12
 _SUMMARIES = {"mean": np.mean, "smallest": np.min, "largest": np.max}
+
+
+class Shown(NamedTuple):
+    """A result that several runs have.
+
+    Parameters
+    ----------
+    title : str
+        What the titles in all runs share.
+    results : mapping of str to Result
+        By name of the run.
+    own : mapping of str to str
+        By name of the run, its own title and caption; empty where all are the same.
+    """
+
+    title: str
+    results: Mapping[str, Result]
+    own: Mapping[str, str]
 
 
 class Runs(NamedTuple):
@@ -29,22 +48,46 @@ class Runs(NamedTuple):
         By name of the run.
     left_out : mapping of str to mapping of str to str
         By name of the run, what it left out and why.
+    about : mapping of str to AboutRun
+        By name of the run, what it says of itself.
     """
 
     results: Mapping[str, Mapping[str, Result]]
     left_out: Mapping[str, Mapping[str, str]]
+    about: Mapping[str, AboutRun]
 
-    def shared(self) -> Iterator[tuple[str, dict[str, Result]]]:
-        """Yield the title of each result that at least two runs have, and it by run."""
+    def shared(self) -> Iterator[Shown]:
+        """Yield each result that at least two runs have."""
         for name in self._names():
             found = {run: results[name] for run, results in self.results.items() if name in results}
             if len(found) > 1:
-                yield next(iter(found.values())).title, found
+                yield self._shown(name, found)
 
     def overview(self) -> pd.DataFrame:
         """Return which run has which result, and why one has it not where the run says so."""
         columns = {run: [self._told(run, name) for name in self._names()] for run in self.results}
         return pd.DataFrame({"result": list(self._names()), **columns})
+
+    def differences(self) -> pd.DataFrame | None:
+        """Return the inputs and arguments of the runs that differ, or None where none does or none is known."""
+        return differing(self.about)
+
+    def made_alike(self) -> str:
+        """Return what to say of a result whose origins are the same in all runs."""
+        differences = self.differences()
+        if differences is not None:
+            names = ", ".join(differences["what differs"])
+            return f"The results record the same seed, arguments and versions; between the runs these differ: {names}."
+        if all(about.made_of for about in self.about.values()):
+            return "Made with the same inputs, seed, arguments and versions."
+        return "The results record the same seed, arguments and versions; the inputs of the runs are not known."
+
+    def _shown(self, name: str, found: Mapping[str, Result]) -> Shown:
+        titles = {run: result.title for run, result in found.items()}
+        captions = {run: self.about[run].captions.get(name, "") for run in found}
+        parts = [told for told in (titles, captions) if len(set(told.values())) > 1]
+        own = {run: ". ".join(filter(None, (told[run].rstrip(".") for told in parts))) + "." for run in found if parts}
+        return Shown(in_common(titles.values()), found, own)
 
     def _names(self) -> dict[str, None]:
         return dict.fromkeys(name for results in self.results.values() for name in results)
@@ -85,7 +128,8 @@ def runs_of(runs: Mapping[str, Any]) -> Runs:
         got = f"{len(runs)} run(s)" if isinstance(runs, Mapping) else type(runs).__name__
         raise InputError("a comparison needs several runs", expected='{"run A": results, "run B": results}', got=got)
     results = {str(run): _with_parts(_named(str(run), one)) for run, one in runs.items()}
-    return Runs(results, {str(run): dict(getattr(one, "left_out", {})) for run, one in runs.items()})
+    left_out = {str(run): dict(getattr(one, "left_out", {})) for run, one in runs.items()}
+    return Runs(results, left_out, {str(run): about_run(one) for run, one in runs.items()})
 
 
 def key_numbers(result: Result) -> dict[str, tuple[float, str]]:

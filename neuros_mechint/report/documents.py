@@ -125,7 +125,7 @@ def _section_parts(section: Section, numbers: dict[str, int], files: Files | Non
 
 
 def _result_parts(result: Result, findings: list[tuple[str, str]], numbers: dict[str, int]) -> Iterator[str]:
-    for text in result.warnings:
+    for text in dict.fromkeys(result.warnings):
         yield f"**Warning.** {plain_to_markdown(text)}"
     yield "\n".join(_item(name, value) for name, value in findings)
     if result.citations:

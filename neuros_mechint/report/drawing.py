@@ -47,7 +47,7 @@ def body_of(result: Result, identifier: str, *, interactive: bool) -> tuple[Body
     return (body, problem) if body is not None else (Words("No figure."), problem)
 
 
-def side_by_side(results: Mapping[str, Result], identifier: str) -> tuple[Body, str]:
+def side_by_side(results: Mapping[str, Result], identifier: str, own: Mapping[str, str]) -> tuple[Body, str]:
     """Return what is shown of the same result of several runs, on the same scales where they fit.
 
     Parameters
@@ -56,6 +56,8 @@ def side_by_side(results: Mapping[str, Result], identifier: str) -> tuple[Body, 
         By name of the run.
     identifier : str
         Unique in the page.
+    own : mapping of str to str
+        By name of the run, what only that run says of it.
 
     Returns
     -------
@@ -82,9 +84,9 @@ def side_by_side(results: Mapping[str, Result], identifier: str) -> tuple[Body, 
             bodies[run] = body or Words("No figure.")
             problems += [f"{run}: {problem}"] if problem else []
     told = "; ".join(problems)
-    if all(body.kind == "text" for body in bodies.values()):
+    if not own and all(body.kind == "text" for body in bodies.values()):
         return bodies[next(iter(results))], told
-    return SideBySide({run: bodies[run] for run in results}), told
+    return SideBySide({run: bodies[run] for run in results}, own), told
 
 
 def _whole(result: Result, identifier: str) -> tuple[Body, str]:

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -20,13 +20,15 @@ from neuros_mechint.core.result import Result
 from neuros_mechint.core.result_files import write_atomically
 from neuros_mechint.report import documents
 from neuros_mechint.report.bodies import Body, Chart, Files, Grid, Picture, Words
-from neuros_mechint.report.comparison import how_many_differ, number_table, origin_table, runs_of
+from neuros_mechint.report.comparison import Shown, how_many_differ, number_table, origin_table, runs_of
 from neuros_mechint.report.drawing import body_of, side_by_side
 from neuros_mechint.report.figures import figure_drawing
 from neuros_mechint.report.sections import Document, Section, document
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MAYBE_NOT_THE_SAME = "Titles or captions of the runs differ: these may not be the same quantity in each."
 
 
 class Report:
@@ -101,18 +103,15 @@ class Report:
         ['What is compared', 'Effect']
         """
         told = runs_of(runs)
+        shared = list(told.shared())
         report = cls(title, subtitle)
-        report.add_table(told.overview(), "What is compared", "Which run has which results.")
-        for heading, results in told.shared():
-            body, problem = side_by_side(results, report._next_anchor())
-            report._append(heading, body, results=results, problem=problem)
-            numbers = number_table(results)
-            report.add_table(numbers, caption=f"{heading}: key numbers of each run; {how_many_differ(numbers)}.")
-            origins = origin_table(results)
-            if origins is None:
-                report.add_text("Made with the same seed, arguments and versions.")
-            else:
-                report.add_table(origins, caption=f"{heading}: what differs in how the runs were made.")
+        heading, differences = "What is compared", told.differences()
+        if differences is not None:
+            report.add_table(differences, heading, "Inputs and arguments of the runs that differ.")
+            heading = ""
+        report.add_table(told.overview(), heading, f"Which run has which results.{_not_alike(shared)}")
+        for shown in shared:
+            report._compared(shown, told.made_alike())
         return report
 
     @property
@@ -329,6 +328,19 @@ class Report:
     def _next_anchor(self) -> str:
         return f"section-{len(self._sections) + 1}"
 
+    def _compared(self, shown: Shown, made_alike: str) -> None:
+        """Add a result that several runs have."""
+        body, problem = side_by_side(shown.results, self._next_anchor(), shown.own)
+        caption = f"{shown.title}. {_MAYBE_NOT_THE_SAME}" if shown.own else ""
+        self._append(shown.title, body, caption, shown.results, problem)
+        numbers = number_table(shown.results)
+        self.add_table(numbers, caption=f"{shown.title}: key numbers of each run; {how_many_differ(numbers)}.")
+        origins = origin_table(shown.results)
+        if origins is None:
+            self.add_text(made_alike)
+        else:
+            self.add_table(origins, caption=f"{shown.title}: what differs in how the runs were made.")
+
     def _append(
         self,
         title: str,
@@ -341,6 +353,12 @@ class Report:
         self._sections.append(Section(title, self._next_anchor(), body, caption, number, results or {}, problem))
         self._path = None  # what was saved before is no longer the whole report
         return self
+
+
+def _not_alike(shared: Sequence[Shown]) -> str:
+    """Return which results the runs call by other titles or captions."""
+    titles = [f"*{shown.title}*" for shown in shared if shown.own]
+    return f" Titles or captions differ between the runs, see there: {', '.join(titles)}." if titles else ""
 
 
 def _write_bytes(content: bytes, path: Path) -> None:

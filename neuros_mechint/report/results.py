@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -14,6 +16,7 @@ from neuros_mechint.core.result import Result
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_NAME = 48
+_MOST_ARRAYS = 3
 # A comma, or a number that is no part of a name such as blocks.0.z[head=3]: then the words found something already.
 _FINDING = re.compile(r"[,;]|(?<![\w.=-])[-+−]?\d")
 Told = TypeVar("Told")
@@ -87,6 +90,10 @@ def argument_text(value: Any) -> str:
     if isinstance(value, Mapping) and "shape" in value and "dtype" in value:
         shape = " × ".join(map(str, value["shape"])) or "scalar"
         return f"{value['dtype']} array, {shape}" + (f", hash {value['hash']}" if "hash" in value else "")
+    items = list(value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ())
+    if len(items) > _MOST_ARRAYS and all(isinstance(one, Mapping) and {"shape", "hash"} <= set(one) for one in items):
+        digest = hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()[:16]
+        return f"{len(items)} arrays, hash of all {digest}"
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {argument_text(item)}" for name, item in value.items())
     return format_value(value)

@@ -109,12 +109,26 @@ def read_run(path: str | Path) -> dict[str, Result]:
     return results
 
 
+def manifest_in(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a run of a workflow as it stands in its folder, unchecked; of any other folder nothing.
+
+    Examples
+    --------
+    >>> manifest_in(Path("no such folder"))
+    {}
+    """
+    try:
+        found = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _steps_in_order(folder: Path) -> list[str]:
     """Return the names of the steps of a workflow as its manifest lists them; of any other folder none."""
     try:
-        steps = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))["steps"]
-        return [str(step["name"]) for step in steps]
-    except (OSError, ValueError, TypeError, KeyError):
+        return [str(step["name"]) for step in manifest_in(folder)["steps"]]
+    except (TypeError, KeyError):
         return []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,9 @@ from neuros_mechint.core.provenance import Provenance
 from neuros_mechint.core.result import Result
 from neuros_mechint.report import Report
 from neuros_mechint.report.comparison import key_numbers, number_table, origin_table, runs_of, share_scales
-from neuros_mechint.report.results import origin_of
+from neuros_mechint.report.results import argument_text, origin_of
+from neuros_mechint.workflows.runs.manifest import Manifest, Page
+from neuros_mechint.workflows.runs.sources import Source
 
 EFFECT = xr.DataArray(np.arange(20.0).reshape(4, 5), dims=("site", "position"), name="effect", attrs={"units": "nats"})
 
@@ -178,3 +181,62 @@ def test_a_warning_of_both_runs_is_said_once_at_the_top():
     other = Result(xr.Dataset({"x": 2.0}), "X", warnings=("too few",))
     text = Report.compare({"a": [one], "b": [other]}).to_markdown()
     assert "- **X (a, b):** too few\n- **X (a):** only here\n" in text
+
+
+def made_of(title: str, caption: str, score: float = 0.5, **inputs: tuple[str, str]) -> SimpleNamespace:
+    """What a workflow returns."""
+    sources = {name: Source("file", *source) for name, source in inputs.items()}
+    manifest = Manifest.begin("align", {"rdm": "correlation"}, sources, 0)
+    result = Result(xr.Dataset({"score": ("layer", [score, 1.0])}), title)
+    page = Page(captions={"rsa": caption})
+    return SimpleNamespace(results={"rsa": result}, manifest=replace(manifest, page=page))
+
+
+def test_runs_on_other_data_are_told_apart_at_the_top_and_their_quantities_are_not_taken_for_the_same():
+    centred = made_of("Similarity, by distance of centred units", "Centred ones.", recording=("/a/rec.npy", "1"))
+    raw = made_of("Similarity, by distance", "As they are.", recording=("/a/rec_raw.npy", "2"))
+    report = Report.compare({"al": centred, "al_raw": raw})
+    assert rows(report.sections[0].body.table) == {"recording": ["rec.npy", "rec_raw.npy"]}  # type: ignore[attr-defined]
+    assert [one.title for one in report.sections if one.title] == ["What is compared", "Similarity, by distance …"]
+    text = report.to_markdown()
+    assert "Similarity, by distance of centred units. Centred ones." in text
+    assert "Similarity, by distance. As they are." in text
+    assert "these may not be the same quantity" in text
+    assert "Made with the same" not in text
+    assert "between the runs these differ: recording" in text
+    assert "Similarity, by distance of centred units. Centred ones." in report.to_html()
+
+
+def test_runs_that_were_made_alike_are_said_to_be_and_files_of_one_name_are_told_apart():
+    one, copied = (made_of("Similarity", "Same.", recording=(path, "1")) for path in ("/a/rec.npy", "/b/copy.npy"))
+    text = Report.compare({"one": one, "again": copied}).to_markdown()
+    assert "Made with the same inputs, seed, arguments and versions." in text
+    assert "may not be the same" not in text
+    assert "what differs" not in text
+    other = made_of("Similarity", "Same.", recording=("/b/rec.npy", "2"))
+    told = Report.compare({"one": one, "other": other}).sections[0].body.table  # type: ignore[attr-defined]
+    assert rows(told) == {"recording": ["rec.npy, hash 1", "rec.npy, hash 2"]}
+    assert "the inputs of the runs are not known" in Report.compare({"a": one.results, "b": one.results}).to_markdown()
+
+
+def test_what_a_folder_says_of_its_run_is_read_and_a_damaged_manifest_says_nothing(tmp_path):
+    for name, digest in (("a", "1"), ("b", "2"), ("c", "3")):
+        run = made_of("Similarity", "Same.", recording=(f"/x/{name}.npy", digest))
+        run.results["rsa"].save(tmp_path / name / "steps" / "rsa.nc")
+        run.manifest.write(tmp_path / name)
+    both = Report.compare({name: tmp_path / name for name in "ab"})
+    assert rows(both.sections[0].body.table) == {"recording": ["a.npy", "b.npy"]}  # type: ignore[attr-defined]
+    (tmp_path / "b" / "manifest.json").write_text('{"inputs": 3, "steps": []}', encoding="utf-8")
+    rest = Report.compare({name: tmp_path / name for name in "abc"})
+    assert rows(rest.sections[0].body.table) == {"recording": ["a.npy", "not known", "c.npy"]}  # type: ignore[attr-defined]
+
+
+def test_many_arrays_are_told_in_short_and_a_warning_once():
+    def about(last: str) -> str:
+        return argument_text([{"shape": [2], "dtype": "float64", "hash": one} for one in ("a", "b", "c", last)])
+
+    assert about("d").startswith("4 arrays, hash of all ")
+    assert about("d") != about("e")
+    assert argument_text({"one": {"shape": [2], "dtype": "float64", "hash": "a"}}) == "one: float64 array, 2, hash a"
+    twice = Result(xr.Dataset({"x": 1.0}), "Twice", warnings=("too few trials", "too few trials"))
+    assert Report("Page").add(twice).to_html().count("too few trials") == 2  # at the top and there

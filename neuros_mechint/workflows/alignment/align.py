@@ -19,6 +19,7 @@ from neuros_mechint.neuro.alignment.rsa.compare import METHODS
 from neuros_mechint.neuro.alignment.samples import label_order
 from neuros_mechint.neuro.fractals.comparison.compare import compare_complexity
 from neuros_mechint.neuro.fractals.dimensions.higuchi import HiguchiFractalDimension
+from neuros_mechint.report.about_runs import own_name
 from neuros_mechint.workflows.alignment.agreement import compare_measures
 from neuros_mechint.workflows.alignment.brain_data import (
     IMAGES92,
@@ -177,7 +178,7 @@ def align(
     _compare_measures(run, layers, brain, compare)
     _compare_complexity(run, adapter, inputs, chosen, brain, sampling_rate, batch_size)
     short = run.step("in_short", lambda: in_short(run.results, run.left_out, adapter.fingerprint()))
-    subtitle = f"{source.name} and {brain.told}. " + " ".join(short.attributes["sentences"][:2])
+    subtitle = f"{own_name(source.name)} and {brain.told}. " + " ".join(short.attributes["sentences"][:2])
     told = captions(layers, len(brain.rdms))
     return run.finish("How like a brain the layers of a model are", subtitle, told)
 

@@ -20,6 +20,7 @@ from neuros_mechint.neuro.dynamics.fixed_points.finder import FixedPointFinder
 from neuros_mechint.neuro.dynamics.fixed_points.results import FixedPoints
 from neuros_mechint.neuro.dynamics.systems import as_system
 from neuros_mechint.neuro.information.energy.landscape import EnergyLandscape
+from neuros_mechint.report.about_runs import own_name
 from neuros_mechint.workflows.dynamics.driven import DrivenSystem, drive, open_system
 from neuros_mechint.workflows.dynamics.network_circuit import NetworkCircuit, network_circuit
 from neuros_mechint.workflows.dynamics.words import in_short
@@ -137,7 +138,7 @@ def analyze_dynamics(
     portrait = run.results.get("phase_portrait")
     seen = {"phase_portrait": portrait.caption} if isinstance(portrait, PhasePortrait) else {}
     return run.finish(
-        f"Dynamics of {given.source.name}",
+        f"Dynamics of {own_name(given.source.name)}",
         f"{len(system.states.trials)} trajectories of {system.states.n_units} units, from {system.driven_by}.",
         _CAPTIONS | seen,
     )

@@ -17,6 +17,7 @@ from neuros_mechint.core.random import SeedLike
 from neuros_mechint.datasets.tasks import repeated_tokens
 from neuros_mechint.features.evaluation.evaluate import SAEEvaluation
 from neuros_mechint.features.sparse_autoencoder import SparseAutoencoder
+from neuros_mechint.report.about_runs import own_name
 from neuros_mechint.workflows.induction import InductionCheck, induction_check
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.runs.sources import Given, open_array, open_model
@@ -152,7 +153,7 @@ def understand(
     _learn_features(run, adapter, site, texts, (found_on, judged_on), n_features, batch_size)
     _find_circuit(run, adapter, behaviour, (found_on, judged_on), n_null)
     short = run.step("in_short", lambda: in_short(run.results, run.left_out, adapter.fingerprint()))
-    subtitle = f"{source.name}, on {pairs.told}. " + " ".join(short.attributes["sentences"][:2])
+    subtitle = f"{own_name(source.name)}, on {pairs.told}. " + " ".join(short.attributes["sentences"][:2])
     return run.finish("What a transformer does, and how", subtitle, captions(run.results))
 
 
