@@ -6,7 +6,10 @@ said of options, see `_spoken`.
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,7 +44,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with _steps_told():
+                return super().invoke(ctx)
         except NeurosMechintError as error:
             error.args = (_spoken(str(error), str(ctx.invoked_subcommand)),)
             raise
@@ -313,6 +317,20 @@ def report(
     else:
         page = collected(results, title)
     typer.echo(f"report: {page.save(output).resolve()}")
+
+
+@contextmanager
+def _steps_told() -> Iterator[None]:
+    """Tell the steps of a workflow where stderr is no terminal too, such as in a log file."""
+    log, handler = logging.getLogger("neuros_mechint.workflows.runs.run"), logging.StreamHandler()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def _say_loading() -> None:

@@ -66,6 +66,7 @@ def test_dynamics_of_a_network_of_ones_own_and_its_repetition(run, code, tmp_pat
     arguments = ("--inputs", tmp_path / "inputs.npy", "--output", tmp_path / "out")
     told = run("dynamics", f"{code}:build", *arguments)
     assert told.exit_code == 0, told.output
+    assert "dynamics: step 1, fixed points ...\ndynamics: step 2, phase portrait ...\n" in told.stderr  # no terminal
     assert "1 fixed point of 4 units: 1 stable" in told.output
     assert "index sum 1" in told.output
     assert "left out: latent circuit: the network has no outputs" in told.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import sys
 import warnings
@@ -38,6 +39,7 @@ REPORT = "report.html"
 """Name of the page in the folder of a run."""
 
 Kept = TypeVar("Kept")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,7 +179,7 @@ class WorkflowRun:
     folder : str or pathlib.Path, optional
         Of this run: empty, new, or that of the same run, cut off or not.
     progress : bool
-        Tell which step is at work, on a terminal or in a notebook.
+        Tell which step is at work, on a terminal or in a notebook; elsewhere in the log of this module (``INFO``).
 
     Raises
     ------
@@ -264,14 +266,14 @@ class WorkflowRun:
         self._begin()
         found = self._restored(name, load)
         if found is None:
-            self._tell(f"{name.replace('_', ' ')} ...")
+            self._tell(name, " ...")
             try:
                 found = self._computed(name, compute, save)
             except BaseException as error:  # Ctrl-C too
                 self._stop(name, error)
                 raise
         else:
-            self._tell(f"{name.replace('_', ' ')}: done before")
+            self._tell(name, ": done before")
             self._record(self._earlier[name])
         self.results[name] = found[0]
         return found
@@ -415,9 +417,15 @@ class WorkflowRun:
         if self._place is not None:
             self._place.goes_on()
 
-    def _tell(self, text: str) -> None:
-        if self.progress and (sys.stderr.isatty() or "ipykernel" in sys.modules):
-            sys.stderr.write(f"{self.manifest.workflow.replace('_', ' ')}: {text}\n")
+    def _tell(self, name: str, how: str) -> None:
+        if not self.progress:
+            return
+        number = len(self.results) + len(self.left_out) + 1
+        text = f"{self.manifest.workflow.replace('_', ' ')}: step {number}, {name.replace('_', ' ')}{how}"
+        if sys.stderr.isatty() or "ipykernel" in sys.modules:
+            sys.stderr.write(f"{text}\n")
+        else:
+            _LOG.info(text)
 
 
 def _with_warnings(result: Result, caught: list[warnings.WarningMessage]) -> Result:
