@@ -39,7 +39,14 @@ def test_commands_exist_and_take_what_the_page_gives_them(command: str, argument
 
 
 def test_all_four_are_there_as_command_and_as_function() -> None:
-    assert {command for command, _ in COMMANDS} == {"understand", "align", "train-bio", "dynamics", "reproduce"}
+    assert {command for command, _ in COMMANDS} == {
+        "understand",
+        "align",
+        "train-bio",
+        "dynamics",
+        "reproduce",
+        "report",
+    }
     called = {ast.unparse(call.func) for call in calls()}
     assert {"nm.understand", "nm.align", "nm.biological_training", "nm.analyze_dynamics"} <= called
 
