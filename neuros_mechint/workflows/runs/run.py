@@ -39,7 +39,6 @@ REPORT = "report.html"
 """Name of the page in the folder of a run."""
 
 Kept = TypeVar("Kept")
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -421,11 +420,11 @@ class WorkflowRun:
         if not self.progress:
             return
         number = len(self.results) + len(self.left_out) + 1
-        text = f"{self.manifest.workflow.replace('_', ' ')}: step {number}, {name.replace('_', ' ')}{how}"
+        text = f"{self.manifest.workflow}: step {number}, {name}{how}".replace("_", " ")
         if sys.stderr.isatty() or "ipykernel" in sys.modules:
             sys.stderr.write(f"{text}\n")
         else:
-            _LOG.info(text)
+            logging.getLogger(__name__).info(text)
 
 
 def _with_warnings(result: Result, caught: list[warnings.WarningMessage]) -> Result:
