@@ -177,7 +177,7 @@ def test_dynamics_are_those_of_the_rates_on_trials_of_their_own() -> None:
     result = biological_training(network, draw, 2, n_checks=1, progress=False).result
     at_first = result.parts["dynamics"].data.isel(step=0, network=0)
     dimensions, slopes = [], []
-    for trials in drawn[1:9]:  # those that judge, not drawn[0], on which weights are chosen
+    for trials in drawn[1:9]:  # those that judge, not drawn[0], on which weights are chosen, and drawn[9], the same
         with torch.no_grad():
             rates = network.run(trials.inputs).rates.double()
         variances = torch.linalg.eigvalsh(rates.flatten(0, 1).T.cov())
@@ -188,8 +188,8 @@ def test_dynamics_are_those_of_the_rates_on_trials_of_their_own() -> None:
     assert float(at_first["dimension"]) == pytest.approx(np.mean(dimensions), rel=1e-6)
     assert float(at_first["slope"]) == pytest.approx(np.mean(slopes), rel=1e-4)
     inputs = [one.inputs.numpy().tobytes() for one in drawn]
-    assert len(inputs) == 1 + 8 + 3 * 2  # followed, judged, and two steps of three networks
-    assert inputs[9:11] == inputs[11:13] == inputs[13:15]  # all three are trained on the same trials
+    assert len(inputs) == 1 + 8 + 1 + 3 * 2  # followed, judged, whether it repeats, and two steps of three networks
+    assert inputs[10:12] == inputs[12:14] == inputs[14:16]  # all three are trained on the same trials
     assert len(set(inputs)) == 11
 
 
@@ -260,6 +260,58 @@ def test_a_run_that_was_cut_off_trains_no_network_again(tmp_path: Any, monkeypat
     assert reproduce(tmp_path, network=_network(0), progress=False).reproduced
     with pytest.raises(InputError, match="another one"):
         reproduce(tmp_path, network=_network(1), progress=False)
+
+
+def test_trials_that_are_always_the_same_are_told_and_give_no_error(tmp_path: Any) -> None:
+    """Of one set of trials numbers are those of the training, however often it is drawn; of new trials they are not."""
+    trials = _draw(np.random.default_rng(0))
+    found = biological_training(_network(0), lambda random: trials, 2, n_checks=1, progress=False)
+    result, short = found.result, found.outcome.results["in_short"].findings
+    assert result.attributes["new_trials"] is False
+    assert np.isnan(result.data["final_slope_error"].values).all()
+    assert "±" not in result.summary() + " ".join(short)
+    assert "the answers on the trials of the training" in short[2]
+    assert "on the trials of the training" in result.summary()
+    assert any(one.startswith("But draw returns the same trials") for one in short)
+    result.save(tmp_path / "training")
+    assert load_result(tmp_path / "training").summary() == result.summary()
+    found = biological_training(_network(0), _draw, 2, n_checks=1, progress=False)
+    result, short = found.result, found.outcome.results["in_short"].findings
+    assert result.attributes["new_trials"] is True
+    assert (result.data["final_slope_error"].values > 0).all()
+    assert "the answers on new trials" in short[2]
+    assert not any("same trials" in one for one in (*short, *result.warnings))
+
+
+def test_a_draw_that_does_not_keep_to_its_generator_is_refused(tmp_path: Any) -> None:
+    own = np.random.default_rng(0)
+    for draw in (lambda random: _draw(own), lambda random: _with(_draw(random), targets=own.normal(size=(8, 128, 2)))):
+        with pytest.raises(InputError, match="other trials for a generator of the same seed"):
+            biological_training(_network(0), draw, 2, folder=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def _short(random: np.random.Generator) -> Any:
+    return flip_flop(8, 20, 2, 0.4, seed=random)
+
+
+@pytest.mark.parametrize("part", ["inputs", "targets"])
+def test_trials_that_are_too_large_or_too_short_are_said_to_be(part: str) -> None:
+    def large(random: np.random.Generator) -> Any:
+        trials = _draw(random)
+        return _with(trials, **{part: getattr(trials, part) * 1e30})
+
+    for draw, told in ((large, f"{part} of the trials are too large"), (_short, "at least 32 time steps")):
+        with pytest.raises(InputError, match=told):
+            biological_training(_network(0), draw, 2, progress=False)
+
+
+def test_weights_that_are_not_finite_are_told_by_name() -> None:
+    network = _network(0)
+    with torch.no_grad():
+        network.readout.weight[0, 0] = float("nan")
+    with pytest.raises(InputError, match=r"weights readout\.weight of the model: some values are not finite"):
+        biological_training(network, _draw, 2, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import xarray as xr
 
 from neuros_mechint.core.composite import CompositeResult
 from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
@@ -20,12 +19,13 @@ FULL, WITHOUT_PRIOR, WITHOUT_LAW = "law and prior", "without prior", "without la
 
 CAPTIONS = {
     "dynamics": "Slope of the spectrum of the rates, with all constraints and with one less, measured again and again "
-    "on trials that none of the networks is trained on. Ring: the weights that are kept, those that did best on yet "
-    "other trials; what is told of a network after training is measured there, on the same trials. The slope is that "
-    "of the line that fits the logarithms of power and frequency best, which any spectrum has, a power law or not.",
+    "on trials that are drawn apart from those of the training. Ring: the weights that are kept, those that did best "
+    "on yet other trials; what is told of a network after training is measured there, on the same trials. The slope is "
+    "that of the line that fits the logarithms of power and frequency best, which any spectrum has, whether it is a "
+    "power law or not.",
     "training": "Losses and costs of the network with all constraints. The fractal loss is the squared distance of "
     "each unit's slope from the target, which is more than that of the mean slope; the lowest validation loss, on "
-    "trials that are not trained on, says which weights are kept.",
+    "trials that are drawn apart, says which weights are kept.",
     "signs": "Weights of the network with all constraints keep the signs of their sources.",
     "signs without law": "Weights of the same network, trained without the law, as a control.",
 }
@@ -45,24 +45,34 @@ class BiologicalTraining(CompositeResult):
     ``final_explained`` (of the variance of each output about its mean over trials at the same time),
     ``final_least_explained`` (of the output that does worst) and ``compliance``, the share of weights with the sign of
     their source; over ``part`` what each found first; and the data of all parts, their names preceded by that of the
-    part. `parts` gives these as results of their own.
+    part. `parts` gives these as results of their own. ``attributes["new_trials"]`` says whether these are values on
+    trials that no network was trained on; where ``draw`` always returns the same trials they are not, and the
+    error of the slope is NaN.
     """
 
     drawn = "dynamics"
     captions = CAPTIONS
+
+    @property
+    def trials_told(self) -> str:
+        """What the trials are that values after training are measured on, in words."""
+        return "new trials" if self.attributes.get("new_trials", True) else "the trials of the training"
+
+    def slope_of(self, network: str) -> str:
+        """Return the slope of a network after training, with its standard error where there is one."""
+        one = self.data.sel(network=network)
+        error = float(one["final_slope_error"])
+        return f"{float(one['final_slope']):.2f}" + (f" ± {error:.2f}" if math.isfinite(error) else "")
 
     def _summary_lines(self) -> Iterator[str]:
         for name in self.data["network"].values:
             one = self.data.sel(network=name)
             yield (
                 f"{name}: {100 * float(one['compliance']):.4g}% of weights keep their source's sign, slope after "
-                f"training {_slope(one)} (target {self.attributes['target_slope']:g}), explained variance of answers "
-                f"{float(one['final_explained']):.0%}, mean rate {float(one['final_rate']):.3g}"
+                f"training {self.slope_of(str(name))} (target {self.attributes['target_slope']:g}), explained variance "
+                f"of answers {float(one['final_explained']):.0%} on {self.trials_told}, "
+                f"mean rate {float(one['final_rate']):.3g}"
             )
-
-
-def _slope(ends: xr.Dataset) -> str:
-    return f"{float(ends['final_slope']):.2f} ± {float(ends['final_slope_error']):.2f}"
 
 
 def in_short(result: BiologicalTraining, fingerprint: str) -> InShort:
@@ -72,14 +82,15 @@ def in_short(result: BiologicalTraining, fingerprint: str) -> InShort:
     def of(name: str, network: str) -> float:
         return float(ends[name].sel(network=network))
 
+    measured = f"mean over {result.trials_told}" + (", and standard error" if result.attributes["new_trials"] else "")
     sentences = [
         f"With all constraints {100 * of('compliance', FULL):.4g}% of the weights keep the sign of their source, "
         f"trained without the law {100 * of('compliance', WITHOUT_LAW):.4g}%.",
-        f"After training the spectral slope of its rates is {_slope(ends.sel(network=FULL))} (mean over trials that it "
-        f"was not trained on, and standard error) where {target:g} was asked for, and "
-        f"{_slope(ends.sel(network=WITHOUT_PRIOR))} without the prior.",
-        f"It explains {of('final_explained', FULL):.0%} of the variance of the answers; without the prior "
-        f"{of('final_explained', WITHOUT_PRIOR):.0%}, without the law {of('final_explained', WITHOUT_LAW):.0%}.",
+        f"After training the spectral slope of its rates is {result.slope_of(FULL)} ({measured}) where {target:g} was "
+        f"asked for, and {result.slope_of(WITHOUT_PRIOR)} without the prior.",
+        f"It explains {of('final_explained', FULL):.0%} of the variance of the answers on {result.trials_told}; "
+        f"without the prior {of('final_explained', WITHOUT_PRIOR):.0%}, "
+        f"without the law {of('final_explained', WITHOUT_LAW):.0%}.",
         *(f"But {text}." for text in result.warnings),
     ]
     fractions = {

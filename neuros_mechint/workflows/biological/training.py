@@ -16,7 +16,7 @@ from neuros_mechint.core.composite import pack
 from neuros_mechint.core.errors import InputError, number, whole
 from neuros_mechint.core.fingerprint import fingerprint_module
 from neuros_mechint.core.provenance import Provenance
-from neuros_mechint.core.random import SeedLike, generator
+from neuros_mechint.core.random import SeedLike
 from neuros_mechint.core.result import Result, load_result
 from neuros_mechint.datasets.tasks import flip_flop
 from neuros_mechint.neuro.biophysics.dale.compliance import sign_compliance
@@ -35,13 +35,13 @@ from neuros_mechint.workflows.biological.results import (
     TrackedDynamics,
     in_short,
 )
-from neuros_mechint.workflows.biological.trials import Draw, checked, variance_of_answers
+from neuros_mechint.workflows.biological.trials import Draw, checked, drawn_apart, variance_of_answers
 from neuros_mechint.workflows.runs.identity import identity
 from neuros_mechint.workflows.runs.in_short import IN_SHORT
 from neuros_mechint.workflows.runs.run import WorkflowOutcome, WorkflowRun
 from neuros_mechint.workflows.runs.sources import CODE, EMBEDDED, OBJECT, Given, Source, absolute_code, is_code, opened
 from neuros_mechint.workflows.runs.user_code import UserCode
-from neuros_mechint.workflows.runs.weights import load_weights, save_weights
+from neuros_mechint.workflows.runs.weights import check_weights, load_weights, save_weights
 
 FLIP_FLOP = "flip_flop"
 """The task that is known by name."""
@@ -100,7 +100,7 @@ def biological_training(
         remember, is ``lambda random: flip_flop(8, 128, 2, 0.4, seed=random)`` with
         `neuros_mechint.datasets.tasks.flip_flop`; other text is ``file.py:function``, which is such a function. They
         are tensors or arrays, of at least 32 time steps, so that there is a spectrum; of 128 and more it is a
-        better one.
+        better one. All that is random in them comes from ``random``.
     n_steps : int
         Steps of training.
     target_slope : float
@@ -129,7 +129,8 @@ def biological_training(
     Raises
     ------
     InputError
-        Another network, trials too short for a spectrum or whose answers are all alike, or as for `train_biological`.
+        Another network, or weights that are not finite; trials too short for a spectrum, whose answers are all alike,
+        or that are others for the same generator; or as for `train_biological`.
     OptionError
         Numbers out of range.
     StorageError
@@ -159,8 +160,9 @@ def biological_training(
     sources = {"draw": task.source} | ({} if given is None else {"network": given.source})
     run = WorkflowRun("biological_training", settings, sources, seed, folder, progress)
     drawn = checked(task.value)
-    watched, *judged = (drawn(generator(run.entropy + more)) for more in range(1, 2 + _N_JUDGED))
+    (watched, *judged), new = drawn_apart(drawn, [run.entropy + more for more in range(1, 2 + _N_JUDGED)])
     lawful = _network_for(judged[0], run.seed("network")) if given is None else given.value
+    check_weights(lawful)
     _check(judged)
     training = _Training(drawn, watched, judged, SpectralPrior(target_slope, axis=1, average=(0,)), settings, run)
     begin = {FULL: lawful, WITHOUT_PRIOR: lawful, WITHOUT_LAW: without_law(lawful)}
@@ -173,7 +175,7 @@ def biological_training(
             save=_save_network,
             load=partial(_load_network, start),
         )
-    result = run.step("constraints", lambda: _told(tracked, trained, judged, training.prior, settings, seed))
+    result = run.step("constraints", lambda: _told(tracked, trained, judged, new, training.prior, settings, seed))
     assert isinstance(result, BiologicalTraining)
     run.step(IN_SHORT, lambda: in_short(result, fingerprint_module(trained[FULL].model)))
     outcome = run.finish(
@@ -345,11 +347,14 @@ def _told(
     tracked: Mapping[str, Result],
     trained: Mapping[str, TrainedNetwork[EIRecurrentNetwork]],
     judged: Sequence[TaskTrials],
+    new_trials: bool,
     prior: SpectralPrior,
     settings: Mapping[str, Any],
     seed: SeedLike,
 ) -> BiologicalTraining:
     found = {name: at_the_end(one.model, judged, prior) for name, one in trained.items()}
+    if not new_trials:  # the same trials again differ by nothing, which is no error of 0
+        found = {name: one | {"slope_error": math.nan} for name, one in found.items()}
     first, target_slope = next(iter(tracked.values())), settings["target_slope"]
     together = xr.concat([one.data for one in tracked.values()], "network")
     signs, free = (sign_compliance(trained[name].model) for name in (FULL, WITHOUT_LAW))
@@ -377,11 +382,15 @@ def _told(
     return BiologicalTraining(
         ends.merge(data),
         "Training under the constraints of a brain",
-        attributes={"parts": about, "target_slope": target_slope},
+        attributes={"parts": about, "target_slope": target_slope, "new_trials": new_trials},
         provenance=Provenance.record(seed, model=trained[FULL].model, arguments=settings),
         citations=tuple(citations),
         warnings=_doubts(
-            found, target_slope, variance_of_answers(judged).between_trials, min(one.inputs.shape[1] for one in judged)
+            found,
+            target_slope,
+            variance_of_answers(judged).between_trials,
+            min(one.inputs.shape[1] for one in judged),
+            new_trials,
         ),
     )
 
@@ -391,10 +400,16 @@ def _doubts(
     target_slope: float,
     between_trials: bool = True,
     n_times: int = _FEW_TIMES,
+    new_trials: bool = True,
 ) -> tuple[str, ...]:
     """Return what speaks against constraints that work and matter."""
     full, plain, free = (found[name] for name in (FULL, WITHOUT_PRIOR, WITHOUT_LAW))
     told = []
+    if not new_trials:
+        told.append(
+            "draw returns the same trials whatever generator it is passed: all numbers are of the trials that the "
+            "networks were trained on, and say nothing of others; a slope has no error, as draws do not differ"
+        )
     if not full["explained"] > _SOLVED:
         told.append(
             f"the task is not solved: {full['explained']:.0%} of the variance of answers is explained; slopes are "

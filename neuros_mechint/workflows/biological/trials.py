@@ -11,12 +11,15 @@ import torch
 from neuros_mechint.core.arrays import Floats
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.numbers import real_tensor
+from neuros_mechint.core.random import generator
 from neuros_mechint.neuro.biophysics.dale.training import TaskTrials
 
 Draw: TypeAlias = Callable[[np.random.Generator], TaskTrials]
 
 _PARTS = ("inputs", "targets", "mask")
 _ROUNDING = 1e-12  # of the mean square of answers
+_LEAST_TIMES = 32  # for a spectrum
+_LARGEST = 1e12  # sums of squares of as large numbers are finite in single precision
 
 
 class Trials(NamedTuple):
@@ -68,6 +71,41 @@ def checked(draw: Draw) -> Draw:
     return lambda random: as_trials(draw(random))
 
 
+def drawn_apart(draw: Draw, seeds: Sequence[int]) -> tuple[list[TaskTrials], bool]:
+    """Return trials that are drawn with several seeds, and whether not all of them are the same.
+
+    Raises
+    ------
+    InputError
+        The same seed gives other trials when it is used again: nothing that is found on them could be repeated.
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> def draw(own):
+    ...     values = torch.from_numpy(random.normal(size=(2, 40, 1)))
+    ...     return Trials(values, values, torch.ones(2, 40, 1, dtype=torch.bool))
+    >>> drawn_apart(draw, [1, 2])
+    Traceback (most recent call last):
+    ...
+    neuros_mechint.core.errors.InputError: draw returns other trials for a generator of the same seed
+      expected: trials in which all that is random comes from the generator that draw(random) is passed
+      to fix:   use random.normal(...) or seed=random instead of np.random, torch.rand or a generator of your own
+    """
+    trials = [draw(generator(seed)) for seed in seeds]
+    if not _same(trials[0], draw(generator(seeds[0]))):
+        raise InputError(
+            "draw returns other trials for a generator of the same seed",
+            expected="trials in which all that is random comes from the generator that draw(random) is passed",
+            fix="use random.normal(...) or seed=random instead of np.random, torch.rand or a generator of your own",
+        )
+    return trials, not all(_same(trials[0], one) for one in trials[1:])
+
+
+def _same(one: TaskTrials, other: TaskTrials) -> bool:
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in _PARTS)
+
+
 def as_trials(drawn: Any) -> Trials:
     """Return trials as tensors of single precision, from tensors or arrays of any real numbers.
 
@@ -75,7 +113,8 @@ def as_trials(drawn: Any) -> Trials:
     ------
     InputError
         No inputs, targets or mask; values that are no numbers or not finite; not three axes; other trials or
-        times in the targets than in the inputs; a mask of another shape, or of more than True and False.
+        times in the targets than in the inputs, or too few times for a spectrum; a mask of another shape, or of more
+        than True and False; numbers so large that their squares are not finite.
     """
     lacking = [name for name in _PARTS if getattr(drawn, name, None) is None]
     if lacking:
@@ -93,6 +132,18 @@ def as_trials(drawn: Any) -> Trials:
             expected="inputs (trial, time, input); targets and mask (trial, time, output) of the same trials and times",
             got=", ".join(f"{name} {shape}" for name, shape in zip(_PARTS, shapes, strict=True)),
         )
+    if inputs.shape[1] < _LEAST_TIMES:
+        raise InputError(
+            f"trials of {inputs.shape[1]} time steps are too short for a spectrum of the rates",
+            expected=f"at least {_LEAST_TIMES} time steps in each trial, better 128 and more",
+        )
+    for name, values in (("inputs", inputs), ("targets", targets)):
+        if values.numel() and float(values.abs().max()) > _LARGEST:
+            raise InputError(
+                f"{name} of the trials are too large to train on",
+                expected=f"numbers of about 1, at most {_LARGEST:g}: of larger ones the squared error may be infinite",
+                got=f"{float(values.abs().max()):.3g}",
+            )
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise InputError("the mask of the trials is no mask", expected="True where the answer counts, False elsewhere")
     return Trials(inputs.float(), targets.float(), mask.bool())
