@@ -180,6 +180,29 @@ def test_manifests_that_do_not_fit_are_refused(folder, change, problem):
         reproduce(folder)
 
 
+def test_words_that_were_changed_in_the_manifest_are_told(folder):
+    def change(one: Any) -> None:
+        one["steps"][0]["findings"][-1] = "the mean is 1000"
+
+    assert not reproduce(folder).warnings
+    (folder / MANIFEST).write_bytes(forged((folder / MANIFEST).read_bytes(), change))
+    found = reproduce(folder)
+    assert found.reproduced  # which is of numbers
+    (told,) = found.warnings
+    assert "the words of noisy are others than in the manifest" in told
+    assert "'the mean is 1000' there, 'kind: plain' now" in told
+    assert told in found.summary()
+
+
+def test_a_step_counts_once(folder):
+    def change(one: Any) -> None:
+        one["steps"].append(one["steps"][0])
+
+    (folder / MANIFEST).write_bytes(forged((folder / MANIFEST).read_bytes(), change))
+    with pytest.raises(StorageError, match=r"damaged[\s\S]*the step 'noisy' twice"):
+        reproduce(folder)
+
+
 def test_the_run_itself_is_not_overwritten(folder):
     before = (folder / MANIFEST).read_bytes()
     with pytest.raises(InputError, match="overwrite"):

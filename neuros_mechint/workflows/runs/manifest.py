@@ -282,6 +282,9 @@ def _manifest(content: Any) -> Manifest:
     _table(values["versions"], "versions", lambda value: _typed(value, "a version", str))
     values["inputs"] = _table(values["inputs"], "inputs", _source)
     values["steps"] = tuple(_step(one) for one in _typed(values["steps"], "steps", list))
+    names = [step.name for step in values["steps"]]
+    if len(set(names)) < len(names):
+        raise ValueError(f"it has the step {max(names, key=names.count)!r} twice")
     values["page"] = _page(values["page"], {step.name for step in values["steps"] if not step.left_out})
     return Manifest(**values)
 

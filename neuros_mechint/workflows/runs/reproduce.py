@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 EQUAL, CLOSE, DIFFERENT, MISSING = "equal", "close", "different", "missing"
 _MOST_TOLD = 8
+_LONGEST_TOLD = 200  # characters
 _TAKE_CODE = ("model", "network", "draw", "prompts")  # what opens these knows file.py:function
 
 
@@ -92,7 +94,8 @@ class Reproduction(Result):
     ``data`` holds over ``variable``, named ``step.variable``: the ``verdict`` (equal, to the last bit; close, within
     the tolerance; different; missing, in either run) and the ``difference``: the largest one, relative to the largest
     value; NaN where it is not known. What only the manifest tells of, because the results of the run are not beside it,
-    is compared by its least, mean and most, as a warning says.
+    is compared by its least, mean and most, as a warning says. Words are no variable: where a step says something else
+    than in the manifest, a warning gives both.
     """
 
     @property
@@ -289,8 +292,30 @@ def _compared(told: Manifest, folder: Path, outcome: WorkflowOutcome, tolerance:
         "Reproduction of a run",
         attributes={"workflow": told.workflow, "started": told.started, "tolerance": tolerance},
         provenance=Provenance.record(arguments={"tolerance": tolerance, "seed": told.seed}),
-        warnings=(*_compared_by_summary(by_summary, folder / STEPS), *_other_versions(told)),
+        warnings=(
+            *_compared_by_summary(by_summary, folder / STEPS),
+            *_other_words(told, outcome),
+            *_other_versions(told),
+        ),
     )
+
+
+def _other_words(told: Manifest, outcome: WorkflowOutcome) -> tuple[str, ...]:
+    """Return where a step says something else in words: no verdict, as other roundings and versions do that too."""
+    differing = []
+    for step in told.steps:
+        now = outcome.results[step.name].findings if step.name in outcome.results else step.findings
+        pairs = zip_longest(step.findings, now, fillvalue="nothing")
+        differing += [(step.name, *pair) for pair in pairs if pair[0] != pair[1]][:1]
+    return tuple(
+        f"the words of {name} are others than in the manifest, and words do not count for what is reproduced: "
+        f"{_cut(before)!r} there, {_cut(now)!r} now"
+        for name, before, now in differing
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TOLD else f"{text[:_LONGEST_TOLD]}..."
 
 
 def _compared_by_summary(n_variables: int, steps: Path) -> tuple[str, ...]:
