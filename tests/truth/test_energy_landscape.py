@@ -211,7 +211,7 @@ def test_one_well_has_one_minimum(method):
 
 def test_independent_samples_have_no_passage_times():
     random = np.random.default_rng(0)
-    with pytest.warns(UserWarning, match="hardly depend on the ones before"):
+    with pytest.warns(UserWarning, match="hardly further over two samples than over one"):
         fitted = EnergyLandscape().fit(random.choice([-3, 3], size=4000) + random.normal(size=4000))
     assert np.isnan(fitted.passage_times_[0, 1])
     assert len(fitted.minima_) == 2

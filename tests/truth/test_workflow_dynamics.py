@@ -132,11 +132,23 @@ def test_what_is_found_is_told_in_short_and_first_with_its_doubts(memory):
 
 def test_stable_points_are_looked_for_in_the_valleys_of_the_landscape(memory):
     points, landscape = memory.results["fixed_points"], memory.results["energy_landscape"]
-    n_minima, n_points = stable_in_minima(points, landscape)
-    assert n_points == 8  # each memory is where trajectories go
-    assert n_minima < landscape.n_minima
+    inside = stable_in_minima(points, landscape)
+    assert inside.sum() == 8  # each memory is where trajectories go
+    n_minima = int((inside > 0).sum())
+    assert 0 < n_minima < landscape.n_minima
+    short = memory.results["in_short"].findings
     told = f"{landscape.n_minima} minima, {n_minima} with 8 of the 8 stable fixed points; in others states dwell"
-    assert any(told in text for text in memory.results["in_short"].findings)
+    assert any(told in text for text in short)
+    first = int(landscape.occupancy.argmax())
+    assert any(
+        f"minimum {first} {landscape.occupancy[first]:.0%} ({inside[first] or 'none'})" in text for text in short
+    )
+
+
+def test_figures_of_one_plane_have_the_same_axes(memory):
+    portrait, landscape = memory.results["phase_portrait"], memory.results["energy_landscape"]
+    ours, theirs = (one.data["direction"].values for one in (portrait, landscape))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 class SignMemory(nn.Module):
@@ -161,6 +173,8 @@ def test_exponents_of_two_memories_are_told_for_each_in_short():
     assert len(truth) == 2
     (told,) = [text for text in found.results["in_short"].findings if text.startswith("Lyapunov exponents")]
     assert set(re.findall(r"(-[\d.]+) \(\d+\)", told)) == truth
+    assert "input held: 0" in points.summary()
+    assert "inputs held at [0.0]" in found.results["lyapunov_and_cycles"].summary()
     assert "without the first 20 of 60 times" in drive(open_system(SignMemory()), inputs, None, 0).driven_by
 
 

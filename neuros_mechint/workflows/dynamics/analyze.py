@@ -129,6 +129,7 @@ def analyze_dynamics(
     )
     values = {name: one.value for name, one in data.items()}
     system = drive(given, values.get("inputs"), values.get("trajectories"), run.seed("inputs"))
+    held = system.input_at_rest if held is None else held
     points = run.step("fixed_points", lambda: _fixed_points(system, held, run))
     run.attempt("phase_portrait", lambda: _portrait(system, held, points))
     run.attempt("lyapunov_and_cycles", lambda: _settling(system, held, run))

@@ -75,8 +75,17 @@ class DrivenSystem:
     @property
     def alpha(self) -> float | None:
         """Time step divided by the time constant of a unit: 1 in simple recurrent layers, else to be estimated."""
-        parts = [] if self.module is None else [part for part in self.module.modules() if _is_recurrent(part)]
+        parts = self._layers()
         return 1.0 if parts and all(isinstance(part, (nn.RNN, nn.RNNCell)) for part in parts) else None
+
+    @property
+    def input_at_rest(self) -> Floats | None:
+        """Zeros for the inputs of the recurrent layer; None where it is not known that there are any."""
+        sizes = {int(part.input_size) for part in self._layers()[:1]}  # type: ignore[arg-type]
+        return np.zeros(sizes.pop()) if sizes and "step" in getattr(self.step, "capabilities", ()) else None
+
+    def _layers(self) -> list[nn.Module]:
+        return [] if self.module is None else [part for part in self.module.modules() if _is_recurrent(part)]
 
 
 def open_system(given: Any) -> Given[Any]:

@@ -23,7 +23,8 @@ MOST_NODES = 16
 
 _STARTS = 2
 _CAPTIONS = {
-    "circuit": "Connections between the nodes, named after the input they receive or the output they are read as.",
+    "circuit": "Connections between the nodes, named after the input they receive or the output they are read as; "
+    "what has both signs is one node for each.",
     "perturbation": "What the circuit says a change of the network's recurrent weights does to its outputs, and "
     "what it does. A circuit that stands lies on the line; beside it, changes along other directions, which it "
     "should not predict.",

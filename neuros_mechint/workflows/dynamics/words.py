@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from neuros_mechint.core.arrays import Ints
 from neuros_mechint.core.composite import CompositeResult
 from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.circuits.latent.validation import PCAComparison
@@ -15,7 +16,7 @@ from neuros_mechint.neuro.information.energy.results import DensityLandscape
 from neuros_mechint.workflows.dynamics.network_circuit import NetworkCircuit
 from neuros_mechint.workflows.runs.in_short import InShort, short_reason, told_in_short
 
-_MOST_CONTINUA_TOLD, _MOST_DOUBTS_TOLD = 2, 2
+_MOST_CONTINUA_TOLD, _MOST_DOUBTS_TOLD, _MOST_MINIMA_TOLD = 2, 2, 4
 
 
 def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerprint: str) -> InShort:
@@ -53,19 +54,14 @@ def in_short(results: Mapping[str, Result], left_out: Mapping[str, str], fingerp
     return told_in_short("number", counts, about, sentences, fingerprint, ("sussillo2013",))
 
 
-def stable_in_minima(points: FixedPoints, landscape: DensityLandscape) -> tuple[int, int]:
-    """Return in how many valleys of a landscape stable fixed points lie, and how many of these points lie in any.
+def stable_in_minima(points: FixedPoints, landscape: DensityLandscape) -> Ints:
+    """Return how many stable fixed points lie in the valley of each minimum of a landscape, ``(n_minima,)``.
 
     Parameters
     ----------
     points : FixedPoints
     landscape : DensityLandscape
         Of states of the same system.
-
-    Returns
-    -------
-    n_minima : int
-    n_points : int
     """
     data = landscape.data
     stable = points.states[np.array(points.stability) == "stable"]
@@ -74,8 +70,7 @@ def stable_in_minima(points: FixedPoints, landscape: DensityLandscape) -> tuple[
     cells = [np.abs(axis[:, None] - places[:, one]).argmin(0) for one, axis in enumerate(axes)]
     within = np.all([(axis[0] <= places[:, one]) & (places[:, one] <= axis[-1]) for one, axis in enumerate(axes)], 0)
     basins = data["basin"].values[tuple(cells)][within]
-    basins = basins[basins >= 0]
-    return len(np.unique(basins)), len(basins)
+    return np.bincount(basins[basins >= 0], minlength=landscape.n_minima)
 
 
 def _on_points(points: FixedPoints) -> Iterator[str]:
@@ -90,7 +85,7 @@ def _on_points(points: FixedPoints) -> Iterator[str]:
 def _on_settling(found: Result | None) -> Iterator[str]:
     parts = found.parts if isinstance(found, CompositeResult) else {}
     if "limit_cycle" in parts:
-        yield f"With the inputs held: {parts['limit_cycle'].findings[0]}"
+        yield f"From the last state of the first trajectory, with the inputs held: {parts['limit_cycle'].findings[0]}"
     if "lyapunov_spectrum" in parts:
         yield f"Lyapunov exponents: {'; '.join(parts['lyapunov_spectrum'].findings[:2])}"
 
@@ -118,12 +113,17 @@ def _on_landscape(found: Result | None, points: FixedPoints, left_out: Mapping[s
     n_stable = points.stability.count("stable")
     minima = f"{found.n_minima} {'minima' if found.n_minima > 1 else 'minimum'}"
     told = f"Landscape of the states that were visited: {minima}"
+    inside = stable_in_minima(points, found)
     if n_stable:
-        n_minima, n_points = stable_in_minima(points, found)
-        told += f", {n_minima} with {n_points} of the {n_stable} stable fixed point{'s' if n_stable > 1 else ''}"
-        if found.n_minima > n_minima:
+        told += f", {(inside > 0).sum()} with {inside.sum()} of the {n_stable} stable fixed point{'s' * (n_stable > 1)}"
+        if not inside.all():
             told += "; in others states dwell or pass while they are driven, and the model would not rest"
     yield told
+    most = np.argsort(-found.occupancy, kind="stable")[:_MOST_MINIMA_TOLD]
+    if n_stable and len(most) > 1:
+        yield "Share of the time in minima, and stable fixed points there: " + ", ".join(
+            f"minimum {one} {found.occupancy[one]:.0%} ({inside[one] or 'none'})" for one in most
+        )
     yield from (text for text in found.findings if text.startswith("detailed balance"))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.arrays import Floats, with_one_sign
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.figures.plotting import INK, MUTED_INK, PALETTE
 from neuros_mechint.core.provenance import Provenance
@@ -171,8 +171,7 @@ def plane_of(states: Floats) -> Plane:
         return Plane("units", np.zeros(2), np.eye(2), variances / (variances.sum() or 1))
     centre = states.mean(0)
     _, sizes, directions = np.linalg.svd(states - centre, full_matrices=False)
-    directions = directions[:2] * np.where(directions[:2].sum(1, keepdims=True) < 0, -1, 1)
-    return Plane("components", centre, directions, (sizes**2 / (sizes**2).sum())[:2])
+    return Plane("components", centre, with_one_sign(directions[:2]), (sizes**2 / (sizes**2).sum())[:2])
 
 
 def phase_portrait(

@@ -56,8 +56,8 @@ class Continuum(NamedTuple):
         along = f"takes {self.steps:.3g} steps or more" if self.steps < _FOREVER else "does not move"
         if self.kind == "sheet":
             return (
-                f"two slow directions at {points} (a surface is told from {_FEWEST_OF_SURFACE} on), along which the "
-                f"system {along}, while other directions settle in {self.settling:.2g}"
+                f"two slow directions at {points}, fewer than the {_FEWEST_OF_SURFACE} from which a surface is told; "
+                f"other directions settle in {self.settling:.2g}"
             )
         others = "settle" if self.attracting else "grow, turn or settle"
         settling = f"while other directions {others} in {self.settling:.2g}"

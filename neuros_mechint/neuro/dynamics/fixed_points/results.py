@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from neuros_mechint.core.arrays import Complexes, Floats
+from neuros_mechint.core.arrays import Complexes, Floats, with_one_sign
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.result import Result
 from neuros_mechint.neuro.dynamics.fixed_points.continua import Continuum
@@ -242,7 +242,6 @@ def _plane(states: Floats, units: npt.NDArray[Any]) -> tuple[Floats, tuple[str, 
     _, size, axes = np.linalg.svd(centred, full_matrices=False)
     share = float((size[:2] ** 2).sum() / (size**2).sum()) if size.any() else 1.0
     flat = np.zeros((len(states), 2))
-    # signs of components are arbitrary: each points where its largest loading does
-    axes = axes[:2] * np.sign(axes[:2][np.arange(len(axes[:2])), np.abs(axes[:2]).argmax(1)])[:, None]
+    axes = with_one_sign(axes[:2])
     flat[:, : len(axes)] = centred @ axes.T
     return flat, ("first principal component", "second principal component"), share

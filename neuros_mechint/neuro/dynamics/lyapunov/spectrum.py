@@ -294,12 +294,12 @@ def _why_apart(n_points: int | None, which: str) -> str:
     if n_points is None:
         return (
             f"trajectories differ by more than their segments explain in {which}: "
-            "they are on several attractors or not settled; see by_trajectory"
+            "they are on several attractors or not settled; data['by_trajectory'] has them"
         )
     if n_points > 1:
         return (
             f"trajectories rest at {n_points} fixed points and differ in {which}: each point has exponents of its own, "
-            "of which these are means; see by_trajectory"
+            "of which these are means; data['by_trajectory'] has them"
         )
     return (
         f"all trajectories rest at one fixed point, and still differ in {which}: directions that shrink almost alike "

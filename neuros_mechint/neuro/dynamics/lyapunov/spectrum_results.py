@@ -164,7 +164,7 @@ class LyapunovSpectrum(Result):
             WORDS[self.verdict],
             *apart,
             f"{'means over these: ' if apart else ''}exponents {', '.join(shown)}{more} ({units}; ± standard error)",
-            f"largest: {100 * about['level']:g}% interval {low[0]:.4g} to {high[0]:.4g}",
+            *([] if apart else [f"largest: {100 * about['level']:g}% interval {low[0]:.4g} to {high[0]:.4g}"]),
             f"{about['n_positive']} above 0, {about['n_zero']} not told from 0, {about['n_negative']} below 0",
         ]
         if np.isfinite(self.kaplan_yorke_dimension) and self.verdict not in ("at_rest", "unbounded"):

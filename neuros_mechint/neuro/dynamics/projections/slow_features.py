@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.arrays import Floats, with_one_sign
 from neuros_mechint.core.errors import InputError, whole
 from neuros_mechint.core.figures.plotting import MUTED_INK, PALETTE
 from neuros_mechint.core.parameters import Parameterised
@@ -140,8 +140,7 @@ class SlowFeatureAnalysis(Parameterised):
         white, self._whitening = self._whitened(found)
         self.delta_, turned = _slowest(white, found.dt)
         count = _count(self.n_components, len(self.delta_))
-        weights = (self._whitening @ turned[:, :count]).T
-        weights *= np.sign(weights[np.arange(count), np.abs(weights).argmax(1)])[:, None]
+        weights = with_one_sign((self._whitening @ turned[:, :count]).T)
         self.components_, self.delta_ = weights, self.delta_[:count]
         self.frequencies_ = equivalent_frequency(self.delta_, found.dt)
         return self

@@ -50,6 +50,7 @@ def unseen(surface: Surface) -> str | None:
     if not len(unseen):
         return None
     pairs = ", ".join(f"{a} and {b}" for a, b in unseen[:3])
+    pairs += f", and {len(unseen) - 3} more pairs" if len(unseen) > 3 else ""
     return (
         f"no sample lies between minima {pairs}: their barrier is at least what is given, and times over it are not "
         "known (record longer, or smooth wider)"

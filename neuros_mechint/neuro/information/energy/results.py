@@ -73,7 +73,8 @@ class Landscape(Result):
             to = int(others[np.argmin(self.barriers[one, others])])
             error = float(self.data["barrier_error"][one, to])
             more = "" if np.isnan(error) else f" +- {error:.2g}"
-            yield f"minimum {one}: barrier {self.barriers[one, to]:.3g}{more} {units} to minimum {to}"
+            least = "at least " if "is_bound" in self.data and self.data["is_bound"].values[one, to] else ""
+            yield f"minimum {one}: barrier {least}{self.barriers[one, to]:.3g}{more} {units} to minimum {to}"
         if self.n_minima > _MOST_TOLD:
             yield f"and {self.n_minima - _MOST_TOLD} more minima"
 
@@ -209,8 +210,13 @@ class DensityLandscape(Landscape):
             names = ("passage_time", "observed_time", "kramers_time")
             predicted, seen, formula = (float(data[name][a, b]) for name in names)
             error = float(data["observed_error"][a, b])
+            if not data["n_passages"][a, b] and not np.isfinite([predicted, formula]).any():
+                continue
             told = [f"predicted {predicted:.3g}"] if np.isfinite(predicted) else []
-            told.append(f"seen {seen:.3g} ± {error:.2g} (n = {int(data['n_passages'][a, b])})")
+            passages = int(data["n_passages"][a, b])
+            told.append(
+                f"seen {seen:.3g} ± {error:.2g} between their cores (n = {passages})" if passages else "never seen"
+            )
             told += [f"Kramers {formula:.3g}"] if np.isfinite(formula) else []
             yield f"from {a} to {b}: {', '.join(told)}"
         production = about["entropy_production"]

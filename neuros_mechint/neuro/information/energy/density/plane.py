@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from neuros_mechint.core.arrays import Floats
+from neuros_mechint.core.arrays import Floats, with_one_sign
 from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.numbers import real_array
 from neuros_mechint.neuro.information.energy.density.densities import ON_A_LINE
@@ -70,6 +70,7 @@ def plane_of(states: Floats, projection: Any = None, units: Sequence[Any] | None
         return Plane(np.zeros(n_units), np.eye(n_units), "coordinates as they came", names)
     centre = states.mean(0)
     values, vectors = np.linalg.eigh(np.cov(states.T))
+    vectors = with_one_sign(vectors.T).T
     if values[-2] < ON_A_LINE * values[-1]:
         words = f"first principal component of {n_units} units, all of their variance"
         return Plane(centre, vectors[:, -1:], words, ("principal component 1 (all of the variance)",))

@@ -36,8 +36,8 @@ class Diffusion(NamedTuple):
             )
         if self.growth.min() < _SEPARATE:
             return (
-                "samples hardly depend on the ones before: no passage times are predicted (sample faster, or smooth "
-                "noise of the measurement away)"
+                "states spread hardly further over two samples than over one, as where they jump or where noise of the "
+                "measurement covers them: no passage times are predicted (sample faster, or smooth, where that can be)"
             )
         return None
 
