@@ -176,6 +176,15 @@ class TestPlanted:
         assert float(below.sel(model="other")) < 0.01
         assert "not told apart from zero" in result.summary()
 
+    def test_models_that_another_is_better_than_are_listed_in_the_order_they_were_given(self):
+        """Not by how much it is better: layers are looked for in the order of the model."""
+        models, data = planted(n_conditions=24, n_models=4, n_subjects=12, seed=2)
+        given = {"second": models[1], "best": models[0], "third": models[2], "fourth": models[3]}
+        result = nm.RSA(compare="corr").evaluate(given, data, "bootstrap", "subjects", n_resamples=500)
+        beaten = result.comparisons.query("model == 'best'")["other_model"].tolist()
+        assert beaten[-1] == "second"
+        assert "best is better than second, third, fourth" in result.summary()
+
     def test_joined_by_label_whatever_the_order(self):
         models, data = planted(n_conditions=12)
         labels = [f"image {number}" for number in range(12)]

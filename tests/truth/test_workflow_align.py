@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,17 @@ def test_the_layer_that_made_the_recording_is_named(layer: str, seed: int) -> No
     assert lower < upper
     assert found.results["in_short"].findings[0].startswith(f"Layer {layer} is most like the recording")
     assert found.left_out == {"complexity": "the recording has no axis of time"}
+    sentence = next(one for one in found.results["in_short"].findings if one.startswith("By canonical"))
+    scores = correlations.data["score"].to_series().sort_values()
+    assert "with shuffled stimuli, adjusted for all layers by Holm's method" in sentence
+    assert sentence.endswith(
+        f"; layer {scores.index[-2]} is next with {scores.iloc[-2]:.3f}, and whether the two differ is not tested."
+    )
+    assert "Holm" in found.captions["correlations"]
+    assert f"({found.results['rsa'].attributes['correction']}, by Benjamini and Hochberg" in found.captions["rsa"]
+    for column in ("typical", "high", "order", "order_p"):
+        assert column in found.results["chance"].data
+        assert re.search(rf"\b{column}\b", found.captions["chance"]), column
 
 
 @pytest.mark.parametrize("seed", [0, *map(slow_case, range(1, 6))])
@@ -87,6 +99,9 @@ def test_with_shuffled_stimuli_nothing_is_found(seed: int) -> None:
     assert "Nothing was found" in found.results["in_short"].findings[0]
     assert abs(found.results["choice"].held_out) < 0.1
     assert found.results["correlations"].data["score"].max() < 0.35
+    sentence = next(one for one in found.results["in_short"].findings if one.startswith("By canonical"))
+    assert "is best, and no better than with shuffled stimuli" in sentence
+    assert "is next with" not in sentence
 
 
 @pytest.mark.slow

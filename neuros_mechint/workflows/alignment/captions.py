@@ -6,7 +6,19 @@ from neuros_mechint.workflows.alignment.results import LayerGeometry
 
 _P_OF_RSA = (
     "The p of a layer asks whether its score would differ from zero with other stimuli than these (and, of several "
-    "subjects, in others than these), adjusted for the number of layers; it is not the p of shuffled stimuli."
+    "subjects, in others than these), adjusted for the number of layers (fdr, by Benjamini and Hochberg's method); it "
+    "is not the p of shuffled stimuli."
+)
+_P_OF_CORRELATIONS = (
+    "The p of a layer asks how often its first pair of directions correlates as much with shuffled stimuli, adjusted "
+    "for the number of layers by Holm's method."
+)
+_NO_INTERVAL = "Scores have no interval here: that one layer is a little higher than the next is not tested."
+_COLUMNS_OF_CHANCE = (
+    "In the table, typical is the median score with shuffled stimuli, and high the score that 95% of them stay below. "
+    "The column order is the rank correlation of a layer's dissimilarities with how far apart stimuli stand in the "
+    "order of the recording, and order_p how often it is as high in other orders: where it is small, and in the "
+    "recording too, drift alone can look like a match."
 )
 _BAND = "The band is the noise ceiling: what a perfect model would reach at least (lower) and at most (upper)."
 _RING = "A ring marks layers that were chosen, without the part they are judged on."
@@ -44,8 +56,12 @@ def captions(layers: LayerGeometry, n_rdms: int) -> dict[str, str]:
         ),
         "chance": f"Scores ({by}) when the stimuli of the recording are shuffled: a negative control. Its p asks "
         f"whether these stimuli are matched at all: how often {best} is as good when each stimulus is taken for "
-        "another.",
-        "correlations": "Held-out correlation of the directions that layer and recording share.",
+        f"another. {_COLUMNS_OF_CHANCE}",
+        "correlations": _joined(
+            "Held-out correlation of the directions that layer and recording share.",
+            _P_OF_CORRELATIONS,
+            "" if alone else _NO_INTERVAL,
+        ),
         "encoding": f"How well {each} layer predicts the responses to stimuli that were left out.",
         "measures": "The score of every layer by every measure; a star marks the best layer of each. Measures have "
         "different scales: compare where they are highest, not how high.",

@@ -17,6 +17,7 @@ _ON_CENTRED = (
     "The units of the recording have no mean over stimuli beyond what chance gives, as after z-scoring or when it was "
     "subtracted, and those of the model were centred likewise: correlation distance depends on these means."
 )
+_BY_HOLM = ", adjusted for all layers by Holm's method"
 _CITATIONS = ("kriegeskorte2008", "nili2014", "varma2006")
 
 
@@ -124,15 +125,25 @@ def _on_responses(found: Result | None, left_out: Mapping[str, str], chance: Cha
         return
     best, alone = found.data.sel(site=found.best), found.data.sizes["site"] == 1
     p, score = float(best["p_adjusted"]), f"{float(best['score']):.3f} held out"
-    against = f"adjusted p = {p:.2g} with shuffled stimuli"
+    against = f"p = {p:.2g} with shuffled stimuli{'' if alone else _BY_HOLM}"
     first = "" if alone else "is best, "
     if p > SIGNIFICANT:
-        told = f"is {'' if alone else 'best, and '}no better than with shuffled stimuli: {score} (adjusted p = {p:.2g})"
+        told = f"is {'' if alone else 'best, and '}no better than with shuffled stimuli: {score} ({against})"
     elif chance.doubted(found.best):
         told = f"{first or 'has '}{score} ({against}), which drift can give too"
     else:
         told = f"shares {'directions' if alone else 'most'} with the responses: {score} ({against})"
-    yield f"By canonical correlation layer {found.best} {told}."
+    yield f"By canonical correlation layer {found.best} {told}{'' if alone or p > SIGNIFICANT else _next(found)}."
+
+
+def _next(found: LayerCorrelations) -> str:
+    """Return the layer after the best one: the largest of several is not surely larger."""
+    others = found.data["score"].drop_sel(site=found.best)
+    following = others.isel(site=int(np.nanargmax(others.values)))
+    return (
+        f"; layer {following['site'].item()} is next with {float(following):.3f}, and whether the two differ is not "
+        "tested"
+    )
 
 
 def _on_complexity(found: Result | None, left_out: Mapping[str, str]) -> Iterator[str]:
@@ -140,8 +151,9 @@ def _on_complexity(found: Result | None, left_out: Mapping[str, str]) -> Iterato
         yield f"No comparison of complexity in time: {short_reason(left_out['complexity'])}."
         return
     nearest = found.data.isel(site=int(np.abs(found.data["hedges_g"].values).argmin()))
-    told = "differs from" if found.data.sizes["site"] == 1 else "is nearest to"
+    alone = found.data.sizes["site"] == 1
+    told = "differs from" if alone else "is nearest to"
     yield (
         f"In complexity in time layer {nearest['site'].item()} {told} the recording: Hedges' g "
-        f"{float(nearest['hedges_g']):.2f} (adjusted p = {float(nearest['p_adjusted']):.2g})."
+        f"{float(nearest['hedges_g']):.2f} (p = {float(nearest['p_adjusted']):.2g}{'' if alone else _BY_HOLM})."
     )

@@ -168,7 +168,7 @@ class RSAEvaluation(Result):
         if surely.empty:
             yield f"no two {self._noun}s are told apart"
         for name, group in surely.groupby("model", sort=False):
-            beaten = group["other_model"].tolist()
+            beaten = [one for one in self.data["model"].values.tolist() if one in set(group["other_model"])]
             more = f" and {len(beaten) - _MOST_BEATEN} more" if len(beaten) > _MOST_BEATEN else ""
             yield f"  {name} is better than {', '.join(map(str, beaten[:_MOST_BEATEN]))}{more}"
 
