@@ -6,6 +6,7 @@ said of options, see `_spoken`.
 
 from __future__ import annotations
 
+import codecs
 import logging
 import re
 from collections.abc import Iterator
@@ -160,7 +161,7 @@ def align(
     _say_loading()
     from neuros_mechint.workflows.alignment.align import align as run
 
-    named = None if labels is None else labels.read_text(encoding="utf-8").splitlines()
+    named = None if labels is None else _lines(labels)
     options = {"sites": sites or None, "region": region, "rdm": rdm, "encoding": encoding, "labels": named}
     found = run(model, recording, stimuli, **options, seed=seed, folder=folder)
     _tell_outcome("align", found, show)
@@ -398,6 +399,17 @@ def _options(command: str) -> dict[str, str]:
         named = (name for known in WORKFLOWS.values() for name in known.openers)
         spelled |= {name: f"--input {name}=VALUE" for name in named}
     return spelled
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text file, without spaces around them and empty lines at the end."""
+    try:
+        with path.open("rb") as file:
+            marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        text = path.read_text(encoding="utf-16" if marked else "utf-8-sig")
+    except UnicodeError as error:
+        raise InputError(f"{path} is no text in UTF-8", got=error, fix="save it as UTF-8") from error
+    return [line.strip() for line in text.rstrip().split("\n")]
 
 
 def _named(given: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from neuros_mechint.core.errors import InputError, OptionError
 from neuros_mechint.core.optional import soft_import
+from neuros_mechint.core.paths import path_to_write
 from neuros_mechint.core.result import Result
 from neuros_mechint.core.result_files import write_atomically
 from neuros_mechint.report import documents
@@ -265,7 +266,7 @@ class Report:
         ----------
         path : str or pathlib.Path
             Ends in ``.html``, the page; ``.md``, Markdown with its figures in the folder ``NAME_files`` beside it; or
-            ``.json``, all numbers.
+            ``.json``, all numbers. ``~`` is the home folder.
 
         Returns
         -------
@@ -278,7 +279,7 @@ class Report:
         StorageError
             If the file cannot be written.
         """
-        path = Path(path)
+        path = path_to_write(path)
         suffix = path.suffix.lower()
         if suffix == ".html":
             text = self.to_html()

@@ -12,6 +12,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from neuros_mechint import cli
+from neuros_mechint.core.errors import InputError
 from neuros_mechint.core.result import load_result
 from neuros_mechint.workflows.alignment.align import align
 from neuros_mechint.workflows.biological.training import biological_training
@@ -244,12 +245,19 @@ def test_labels_of_stimuli_are_the_lines_of_a_file(run, tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr("neuros_mechint.workflows.alignment.align.align", lambda *_, **options: given.update(options))
     monkeypatch.setattr(cli, "_tell_outcome", lambda *_: None)
-    (tmp_path / "labels.txt").write_text("cat\ndog\n")
     options = ("--labels", tmp_path / "labels.txt", "--rdm", "euclidean")
-    done = run("align", "induction", "a.nwb", "--stimuli", "b.npy", *options)
-    assert done.exit_code == 0, done.output
-    assert given["labels"] == ["cat", "dog"]
+    stimuli = ("align", "induction", "a.nwb", "--stimuli", "b.npy")
+    spoiled = "cat \r\n\tAffe \u00e4\r\n\n \n"
+    for content in ("cat\nAffe \u00e4\n".encode(), *(spoiled.encode(one) for one in ("utf-8", "utf-8-sig", "utf-16"))):
+        (tmp_path / "labels.txt").write_bytes(content)
+        done = run(*stimuli, *options)
+        assert done.exit_code == 0, done.output
+        assert given["labels"] == ["cat", "Affe \u00e4"]
     assert given["rdm"] == "euclidean"
+    (tmp_path / "labels.txt").write_text("cat\nAffe \u00e4\n", encoding="latin-1")
+    refused = run(*stimuli, *options)
+    assert isinstance(refused.exception, InputError)
+    assert "labels.txt is no text in UTF-8" in str(refused.exception)
     assert run("align", "induction", "a.nwb", "--labels", tmp_path / "none.txt").exit_code == 2
 
 

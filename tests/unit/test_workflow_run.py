@@ -17,6 +17,7 @@ import xarray as xr
 
 from neuros_mechint.core.errors import CapabilityError, InputError, StorageError
 from neuros_mechint.core.result import Result
+from neuros_mechint.report.report import Report
 from neuros_mechint.workflows.runs.manifest import MANIFEST, read_manifest
 from neuros_mechint.workflows.runs.run import WorkflowRun
 from neuros_mechint.workflows.runs.sources import Source
@@ -172,6 +173,20 @@ def test_folders_of_other_things_are_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     with pytest.raises(InputError, match="generator"):
         run_example(tmp_path / "run", seed=np.random.default_rng(0))  # type: ignore[arg-type]
+
+
+def test_the_home_folder_is_found_and_names_that_none_can_have_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert run_example("~/run").folder == tmp_path / "run"
+    assert Report("A page").save("~/pages/one.html") == tmp_path / "pages" / "one.html"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pages", "run"]
+    for name in ("a\0b", "a" * 300, "~nobody-of-this-name/run"):
+        with pytest.raises(StorageError, match=r"cannot write (.|\n)*choose another name"):
+            run_example(name)
+        with pytest.raises(StorageError, match="cannot write"):
+            Report("A page").save(f"{name}.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pages", "run"]
 
 
 def test_a_damaged_manifest_and_a_link_in_place_of_the_results_are_refused(tmp_path):

@@ -14,6 +14,7 @@ import xarray as xr
 
 from neuros_mechint.core.errors import InputError, StorageError, number
 from neuros_mechint.core.figures.colours import MUTED_INK, PALETTE
+from neuros_mechint.core.paths import path_to_write
 from neuros_mechint.core.provenance import Provenance, package_versions
 from neuros_mechint.core.result import Result, load_result
 from neuros_mechint.workflows.runs.folder import STEPS
@@ -184,7 +185,7 @@ def reproduce(
     path = path / MANIFEST if path.is_dir() else path
     told = read_manifest(path)
     known = _known(told)
-    if folder is not None and Path(folder).resolve() == path.parent.resolve():
+    if folder is not None and path_to_write(folder).resolve() == path.parent.resolve():
         raise InputError("the repetition would overwrite the run", got=folder, fix="choose another folder")
     unknown = set(inputs) - set(told.inputs)
     if unknown:

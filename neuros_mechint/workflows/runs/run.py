@@ -18,6 +18,7 @@ import numpy as np
 
 from neuros_mechint.core.composite import CompositeResult
 from neuros_mechint.core.errors import InputError, NeurosMechintError, StorageError
+from neuros_mechint.core.paths import path_to_write
 from neuros_mechint.core.provenance import package_versions
 from neuros_mechint.core.random import SeedLike, generator
 from neuros_mechint.core.result import Result, load_result
@@ -176,14 +177,14 @@ class WorkflowRun:
     seed : int or numpy.random.Generator
         An integer where there is a folder.
     folder : str or pathlib.Path, optional
-        Of this run: empty, new, or that of the same run, cut off or not.
+        Of this run: empty, new, or that of the same run, cut off or not; ``~`` is the home folder.
     progress : bool
         Tell which step is at work, on a terminal or in a notebook; elsewhere in the log of this module (``INFO``).
 
     Raises
     ------
     StorageError
-        A folder that holds something else, or another run; the error says what differs.
+        A folder that holds something else, or another run; the error says what differs. A name that none can have.
     InputError
         Arguments that cannot be stored, or a generator together with a folder.
 
@@ -209,7 +210,7 @@ class WorkflowRun:
         if folder is not None and isinstance(seed, np.random.Generator):
             raise InputError("a run in a folder can be repeated, and a generator cannot", fix="pass an integer seed")
         self.progress = progress
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else path_to_write(folder)
         self.results: dict[str, Result] = {}
         self.left_out: dict[str, str] = {}
         self.manifest = Manifest.begin(workflow, arguments, inputs, seed)

@@ -27,18 +27,8 @@ _KEPT = {*sys.stdlib_module_names, _OWN, "__main__"}
 _LIBRARIES = {
     *("brian2", "cloudpickle", "filelock", "fsspec", "h5netcdf", "h5py", "jinja2", "joblib", "lazy_loader"),
     *("matplotlib", "networkx", "nnsight", "nolds", "numpy", "pandas", "pooch", "rsatoolbox", "sae_lens"),
-    *(
-        "safetensors",
-        "scipy",
-        "sklearn",
-        "torch",
-        "tqdm",
-        "transformer_lens",
-        "transformers",
-        "typer",
-        "xarray",
-        "zarr",
-    ),
+    *("safetensors", "scipy", "sklearn", "torch", "tqdm", "transformer_lens", "transformers", "typer", "xarray"),
+    "zarr",
 }
 
 
