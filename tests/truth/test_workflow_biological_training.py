@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +22,7 @@ from neuros_mechint.neuro.fractals.spectrum.slope import SpectralSlope
 from neuros_mechint.report.report import Report
 from neuros_mechint.workflows.biological import training as workflow
 from neuros_mechint.workflows.biological.measures import activity_of, at_the_end
-from neuros_mechint.workflows.biological.results import FULL, WITHOUT_LAW, WITHOUT_PRIOR
+from neuros_mechint.workflows.biological.results import FULL, WITHOUT_LAW, WITHOUT_PRIOR, in_short
 from neuros_mechint.workflows.biological.training import BiologicalNetwork, biological_training
 from neuros_mechint.workflows.biological.trials import Trials, variance_of_answers
 from neuros_mechint.workflows.runs.reproduce import reproduce
@@ -64,6 +65,37 @@ def test_what_is_found_is_told_in_short_and_first(quick: BiologicalNetwork) -> N
     assert [text for text in short.findings if text.startswith("But ")] == [
         f"But {one}." for one in quick.result.warnings
     ]
+
+
+def _told_if(result: Any, **ends: float) -> tuple[str, ...]:
+    """What is told in short if values of the network with all constraints were others."""
+    data = result.data.copy(deep=True)
+    for name, value in ends.items():
+        data[name].loc[{"network": FULL}] = value
+    return in_short(replace(result, data=data), "none").findings
+
+
+def test_one_network_each_is_told_and_signs_are_a_check_and_no_finding(quick: BiologicalNetwork) -> None:
+    end, told = quick.result.data, quick.outcome.results["in_short"].findings
+    assert "no weight change its sign: a check of the training, and no finding" in told[0]
+    assert "no finding" not in _told_if(quick.result, compliance=0.9)[0]
+    before = float(quick.result.parts["dynamics"].data["slope"].sel(network=FULL, step=0))
+    assert told[1].startswith(f"Before training the spectral slope of its rates is {before:.2f}, after training ")
+    shares = [f"{float(end['final_explained'].sel(network=name)):.0%}" for name in (FULL, WITHOUT_PRIOR)]
+    (alone,) = (one for one in told if one.startswith("Each of the three is one network, trained once"))
+    assert "standard errors are over trials alone" in alone
+    assert f"such as {shares[0]} and {shares[1]} of the variance" in alone
+
+
+@pytest.mark.parametrize(
+    ("slope", "error", "told"), [(-0.97, 0.01, "by 0.03, 3 standard"), (-1.06, 0.02, "by 0.06, 3 standard"),
+                                 (-0.97, 0.02, None), (-1.0, 0.01, None), (-0.9, np.nan, None), (-0.9, 0.0, None)]
+)  # fmt: skip
+def test_a_slope_off_its_target_by_more_than_two_standard_errors_is_told(
+    quick: BiologicalNetwork, slope: float, error: float, told: str | None
+) -> None:
+    found = [one for one in _told_if(quick.result, final_slope=slope, final_slope_error=error) if "misses" in one]
+    assert [f"{told} errors" in one for one in found] == ([] if told is None else [True])
 
 
 def _with(trials: Any, **changes: Any) -> Any:

@@ -36,6 +36,9 @@ MEASURES = {
 }
 """What is measured of activity, and how it is called in figures."""
 
+_BY_LAW = " (as the law lets no weight change its sign: a check of the training, and no finding)"
+_ERRORS = 2.0  # standard errors from the target that are told
+
 
 class BiologicalTraining(CompositeResult):
     """What constraints did to a network during its training, beside the same training with one constraint less.
@@ -82,15 +85,22 @@ def in_short(result: BiologicalTraining, fingerprint: str) -> InShort:
     def of(name: str, network: str) -> float:
         return float(ends[name].sel(network=network))
 
-    measured = f"mean over {result.trials_told}" + (", and standard error" if result.attributes["new_trials"] else "")
+    new = result.attributes["new_trials"]
+    measured = f"mean over {result.trials_told}" + (", and standard error" if new else "")
+    explained = [f"{of('final_explained', name):.0%}" for name in (FULL, WITHOUT_PRIOR, WITHOUT_LAW)]
+    before = float(result.parts["dynamics"].data["slope"].sel(network=FULL, step=0))
     sentences = [
-        f"With all constraints {100 * of('compliance', FULL):.4g}% of the weights keep the sign of their source, "
-        f"trained without the law {100 * of('compliance', WITHOUT_LAW):.4g}%.",
-        f"After training the spectral slope of its rates is {result.slope_of(FULL)} ({measured}) where {target:g} was "
-        f"asked for, and {result.slope_of(WITHOUT_PRIOR)} without the prior.",
-        f"It explains {of('final_explained', FULL):.0%} of the variance of the answers on {result.trials_told}; "
-        f"without the prior {of('final_explained', WITHOUT_PRIOR):.0%}, "
-        f"without the law {of('final_explained', WITHOUT_LAW):.0%}.",
+        f"With all constraints {100 * of('compliance', FULL):.4g}% of the weights keep the sign of their source"
+        f"{_BY_LAW if of('compliance', FULL) == 1 else ''}, trained without the law "
+        f"{100 * of('compliance', WITHOUT_LAW):.4g}%.",
+        f"Before training the spectral slope of its rates is {before:.2f}, after training {result.slope_of(FULL)} "
+        f"({measured}) where {target:g} was asked for, and {result.slope_of(WITHOUT_PRIOR)} after training without the "
+        f"prior.{_on_target(of('final_slope', FULL) - target, of('final_slope_error', FULL))}",
+        f"It explains {explained[0]} of the variance of the answers on {result.trials_told}; without the prior "
+        f"{explained[1]}, without the law {explained[2]}.",
+        f"Each of the three is one network, trained once{': standard errors are over trials alone' if new else ''}. "
+        f"Whether a difference between them, such as {explained[0]} and {explained[1]} of the variance, would come "
+        "again from other starts and trials cannot be told from one network each: train with several seeds.",
         *(f"But {text}." for text in result.warnings),
     ]
     fractions = {
@@ -100,6 +110,16 @@ def in_short(result: BiologicalTraining, fingerprint: str) -> InShort:
     }
     about = {"long_name": "fraction", "units": ""}
     return told_in_short("fraction", fractions, about, sentences, fingerprint, result.citations)
+
+
+def _on_target(off: float, error: float) -> str:
+    """Return how far a slope is from its target, if that is more than trials explain."""
+    if not (error > 0 and abs(off) > _ERRORS * error):
+        return ""
+    return (
+        f" With the prior it misses the target by {abs(off):.2g}, {abs(off) / error:.2g} standard errors: more than "
+        "the choice of trials explains."
+    )
 
 
 class TrackedDynamics(Result):
